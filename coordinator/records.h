@@ -1,0 +1,135 @@
+// What proxies and coordinators tell each other, and what the coordinator keeps in etcd, as plain
+// structs with a JSON codec. Pure. Proxies include this header; it knows nothing of either side.
+//
+// On a connection (after auth::Dialler/Acceptor) every message is a RESP array of bulk strings:
+//   proxy -> coordinator   CATENA.HEARTBEAT <json of NodeReport>
+//   coordinator -> proxy   HEARTBEAT <json of HeartbeatAnswer>        one for each heartbeat, in order
+//                          CONFIGURATION <json of HeartbeatAnswer>    unasked, as soon as a configuration
+//                                                       changes; grants no lease
+//                          NOTLEADER <address or "">    instead of an answer: ask there
+//   catenactl -> coordinator  CATENA.STATUS            -> bulk: json of ClusterStatus
+//                             CATENA.CHOOSE <chain> <node>  -> +OK or error: the operator's decision of
+//                                                       design.md 6 (what may be lost is the caller's to say)
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "proxy/base/clock.h"
+#include "proxy/base/ids.h"
+#include "proxy/base/result.h"
+#include "proxy/chain/configuration.h"
+
+namespace catena::coordinator {
+
+// The database behind a node as its proxy sees it.
+struct BackendReport {
+  std::string kind;             // "redis" | "rocksdb"
+  bool healthy = false;         // reachable, right role, not loading: fit to be a member
+  std::string problem;          // why not healthy, for people
+  std::string run_id;           // of the database process; "" unknown
+  std::string version;          // "7.0.15"
+  uint64_t keys = 0;            // number of keys, all databases
+  bool from_chain = false;      // its data came from a chain (its replid is a chain's), or it was a head
+};
+
+// T tells the coordinator that joiner N has nearly caught up (design.md 6, join).
+struct JoinerReady {
+  NodeId node;
+  Incarnation incarnation;
+  Epoch epoch;                  // of the reporter; void unless the reporter is the tail of that epoch
+};
+
+enum class ReportPhase { kStarting, kCandidate, kMember, kJoining, kResigning, kRefused };
+
+// A heartbeat.
+struct NodeReport {
+  std::string cluster;
+  std::string chain;
+  NodeId node;
+  Incarnation incarnation;
+  uint64_t number = 0;          // echoed in the answer; the proxy measures its lease from this one's sending
+  std::string clients, peers;   // addresses for Member
+  ReportPhase phase = ReportPhase::kStarting;
+  // kStarting: backend not examined yet, no candidate. kCandidate: examined, wants to be (or become)
+  // a member. kMember: acts in configuration `epoch`. kJoining: being fed by the tail. kResigning:
+  // answers nothing any more and wants to be removed (also a draining node). kRefused: cannot join, see `problem`.
+  std::string problem;          // reason of kResigning / kRefused, for people
+  Epoch epoch;                  // newest configuration installed; 0 none
+  bool synced = false;          // in `epoch` (design.md 6); only then it may be left alone or promoted
+  bool keeps_log = false;       // this incarnation has been a synced member and still holds its log
+  bool overwrite = false;       // TOML: a non-empty database that the chain never had may be wiped
+  Position received, committed, applied, log_start;
+  std::string replid;           // the chain history that its data belongs to; "" unknown
+  BackendReport backend;
+  std::optional<JoinerReady> joiner_ready;
+  // Progress of a join that this node receives: bytes of snapshot done / total (0 unknown).
+  uint64_t snapshot_done = 0, snapshot_total = 0;
+  uint64_t clients_connected = 0;
+  Duration lease_left{0};       // for the status display
+};
+
+// The tail of `configuration` is to bring this node up to date and offer it with JoinerReady.
+struct JoinOrder {
+  NodeId node;
+  Incarnation incarnation;
+  std::string peers;
+};
+
+struct HeartbeatAnswer {
+  uint64_t number = 0;
+  Duration lease{0};            // granted from the heartbeat's sending; 0: none
+  // The newest configuration that this leader knows of the chain (also when the node is no member).
+  std::optional<chain::Configuration> configuration;
+  std::optional<JoinOrder> join;     // for the tail; repeated while it stands
+  // This incarnation is superseded or was removed: take one larger than `incarnation_above`.
+  bool incarnation_void = false;
+  Incarnation incarnation_above;
+  std::string notice;           // why the node is not a member, for its log and status; "" nothing
+};
+
+// One chain as etcd keeps it under /catena/<cluster>/chains/<chain>.
+struct ChainRecord {
+  chain::Configuration configuration;
+  std::string reason;           // why this epoch came to be, for people
+};
+
+struct NodeStatus {
+  NodeReport report;
+  bool member = false;
+  Duration heard_ago{0};
+  Duration lease_out{0};        // what is left of the lease as the coordinator counts it
+  std::string notice;
+};
+
+struct ChainStatus {
+  std::string chain;
+  std::optional<ChainRecord> record;
+  std::vector<NodeStatus> nodes;      // members in chain order, then the others in TOML order
+  std::optional<JoinOrder> join;
+  std::string waiting_for;      // why nothing can be done right now ("operator must choose ..."), or ""
+};
+
+struct ClusterStatus {
+  std::string cluster;
+  std::string leader;           // address of the coordinator that leads; "" none known
+  std::string answered_by;
+  bool etcd_healthy = false;
+  std::vector<ChainStatus> chains;
+};
+
+std::string EncodeReport(const NodeReport& report);
+Result<NodeReport> DecodeReport(std::string_view json);
+std::string EncodeAnswer(const HeartbeatAnswer& answer);
+Result<HeartbeatAnswer> DecodeAnswer(std::string_view json);
+std::string EncodeRecord(const ChainRecord& record);
+Result<ChainRecord> DecodeRecord(std::string_view json);
+std::string EncodeConfiguration(const chain::Configuration& configuration);
+Result<chain::Configuration> DecodeConfiguration(std::string_view json);
+std::string EncodeStatus(const ClusterStatus& status);
+Result<ClusterStatus> DecodeStatus(std::string_view json);
+
+}  // namespace catena::coordinator

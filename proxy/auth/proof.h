@@ -1,0 +1,60 @@
+// How processes of one cluster prove to each other that they know `secret_file`, before anything else
+// is said on a peer or coordinator connection. Mutual challenge-response with HMAC-SHA256; the
+// secret never travels, a recorded handshake cannot be replayed. Sans I/O.
+//
+//   dialler:  CATENA.AUTH <protocol version> <cluster> <nonce_d hex>
+//   listener: *2 <nonce_l hex> <HMAC(secret, "listener|" version "|" cluster "|" nonce_d "|" nonce_l) hex>
+//   dialler:  CATENA.PROVE <HMAC(secret, "dialler|" ... same fields) hex>
+//   listener: +OK
+//
+// Anything else is answered "-NOAUTH ..." / "-WRONGSECRET ..." / "-WRONGCLUSTER ..." by the listener,
+// which then closes. Texts never contain the secret or a proof.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "proxy/base/result.h"
+
+namespace catena::auth {
+
+inline constexpr std::string_view kProtocolVersion = "1";
+
+struct Credentials {
+  std::string cluster;
+  std::string secret;  // bytes of the secret file, trailing white space removed
+};
+
+class Dialler {
+ public:
+  // `nonce`: 16 random bytes.
+  Dialler(Credentials credentials, std::string_view nonce);
+  // The first bytes to send.
+  std::string Greeting() const;
+  // Feed with received bytes. `out` gets bytes to send. true: proven on both sides (bytes behind the
+  // +OK stay in `input`); false: need more; Error: refused, close.
+  Result<bool> Feed(std::string& input, std::string& out);
+
+ private:
+  Credentials credentials_;
+  std::string nonce_;
+  bool sent_proof_ = false;
+};
+
+class Acceptor {
+ public:
+  Acceptor(Credentials credentials, std::string_view nonce);
+  // As Dialler::Feed; on Error `out` holds the refusal to send before closing.
+  Result<bool> Feed(std::string& input, std::string& out);
+
+ private:
+  Credentials credentials_;
+  std::string nonce_;
+  std::string expected_proof_;
+};
+
+// Constant-time comparison; false at once only for different lengths.
+bool EqualSecrets(std::string_view a, std::string_view b);
+
+}  // namespace catena::auth
