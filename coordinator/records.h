@@ -95,6 +95,9 @@ struct HeartbeatAnswer {
 struct ChainRecord {
   chain::Configuration configuration;
   std::string reason;           // why this epoch came to be, for people
+  // The longest lease that may be out when this is the newest record: a later leader whose TOML says
+  // less still waits so long before it removes anybody (schedule S17). 0: no more than its own.
+  Duration lease{0};
 };
 
 struct NodeStatus {
