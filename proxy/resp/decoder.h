@@ -17,9 +17,9 @@ namespace catena::resp {
 
 struct Limits {
   size_t bulk_bytes_max = 512u << 20;   // proto-max-bulk-len
-  size_t elements_max = 1u << 20;       // arguments of a command (Redis: 1024*1024)
-  size_t inline_bytes_max = 64u << 10;  // inline command line, and any header line
-  int nesting_max = 32;                 // aggregates within aggregates
+  size_t elements_max = 1u << 20;       // arguments of a command (Redis: 1024*1024); of a Value
+  size_t inline_bytes_max = 64u << 10;  // inline command line, and any length line
+  int nesting_max = 32;                 // aggregates within aggregates, for DecodeValue (recursive)
 };
 
 // One client command: multibulk ("*2\r\n$3\r\nGET\r\n...") or inline ("GET key\r\n").
@@ -34,7 +34,8 @@ struct Command {
 
 enum class Progress { kComplete, kNeedMore, kError };
 
-// Decodes commands. An empty line or "*0"/"*-1" is skipped as Redis does (consumed without a command).
+// Decodes commands. An empty line or "*0"/"*-1" is skipped as Redis does (consumed without a
+// command).
 class CommandDecoder {
  public:
   explicit CommandDecoder(Limits limits = {}) : limits_(limits) {}
@@ -52,39 +53,62 @@ class CommandDecoder {
   size_t bytes_wanted() const { return bytes_wanted_; }
 
  private:
+  // Where an argument of an unfinished multibulk lies, relative to the command's first byte.
+  struct Span {
+    size_t offset, length;
+  };
+
   Progress Fail(std::string text);
+  Progress DecodeOne(std::string_view input, Command& command, size_t& consumed);
   Progress DecodeInline(std::string_view input, Command& command, size_t& consumed);
+  Progress DecodeMultibulk(std::string_view input, Command& command, size_t& consumed);
+  Progress ResumeMultibulk(std::string_view input, Command& command, size_t& consumed);
+  template <typename Add>
+  Progress ReadBulks(std::string_view input, const Add& add);
+  bool SplitInline(std::string_view line, std::vector<std::string_view>& arguments);
+  void ForgetCommand();
 
   Limits limits_;
   std::string error_;
   size_t bytes_wanted_ = 0;
-  // Resume state of a multibulk: offsets relative to the command's first byte.
-  struct Span { size_t offset, length; };
+  // The multibulk under way: elements still missing, and where the next one starts.
   bool in_command_ = false;
   size_t elements_left_ = 0;
   size_t scan_offset_ = 0;
   std::vector<Span> spans_;
-  std::vector<std::string> inline_storage_;
+  std::string inline_storage_;  // unescaped arguments of one inline command, end to end
 };
 
 // Finds where a reply (any RESP2/RESP3 value) ends, without decoding it. Resumable: call with the
-// same start and more bytes after kNeedMore.
+// same start and more bytes after kNeedMore. Bounds a bulk by bulk_bytes_max (a simple string or
+// error line, too), but neither the number of elements nor, short of kNestingMax, their depth: it
+// allocates 8 bytes a level, and a script may return what it likes over a shared connection.
 class ReplyScanner {
  public:
+  static constexpr size_t kNestingMax = 1u << 16;
+
   explicit ReplyScanner(Limits limits = {}) : limits_(limits) {}
   // kComplete: the reply is input.substr(0, length). A leading attribute (|) belongs to the reply
   // behind it. Pushes (>) are reported as replies; look at input[0].
+  // kError: error() is "Protocol error: ..."; the connection must be closed.
   Progress Scan(std::string_view input, size_t& length);
   const std::string& error() const { return error_; }
 
  private:
+  Progress ScanElement(std::string_view input);
+  Progress ScanLine(std::string_view input);
+  Progress ScanLength(std::string_view input);
+  Progress Fail(std::string text);
+
   Limits limits_;
   std::string error_;
-  size_t offset_ = 0;          // scanned so far
-  std::vector<uint64_t> open_; // elements still missing in each open aggregate
+  size_t offset_ = 0;           // start of the next element, all before it is scanned
+  size_t line_scanned_ = 0;     // bytes of an unfinished line at offset_ known to hold no end
+  std::vector<uint64_t> open_;  // elements still missing in each open aggregate
 };
 
-// Decodes one value into a tree. kNeedMore starts over at the next call: for small control messages.
+// Decodes one value into a tree. kNeedMore starts over at the next call: for small control
+// messages. Attributes are skipped. kError: `error` is "Protocol error: ...".
 Progress DecodeValue(std::string_view input, Value& value, size_t& consumed, std::string& error,
                      const Limits& limits = {});
 

@@ -9,15 +9,27 @@
 namespace catena::resp {
 
 enum class Type {
-  kSimpleString, kError, kInteger, kBulkString, kNull, kArray,          // RESP2
-  kMap, kSet, kPush, kDouble, kBoolean, kBigNumber, kVerbatim, kBlobError, kAttribute  // RESP3
+  kSimpleString,
+  kError,
+  kInteger,
+  kBulkString,
+  kNull,
+  kArray,  // RESP2
+  kMap,
+  kSet,
+  kPush,
+  kDouble,
+  kBoolean,
+  kBigNumber,
+  kVerbatim,
+  kBlobError  // RESP3
 };
 
 struct Value {
   Type type = Type::kNull;
-  std::string text;            // strings, errors, big numbers, doubles as sent; verbatim without "txt:"
-  int64_t integer = 0;         // kInteger; kBoolean 0/1
-  std::vector<Value> elements; // aggregates; a map's keys and values alternate
+  std::string text;     // strings, errors, big numbers, doubles as sent; verbatim without "txt:"
+  int64_t integer = 0;  // kInteger; kBoolean 0/1
+  std::vector<Value> elements;  // aggregates; a map's keys and values alternate
 
   bool IsError() const { return type == Type::kError || type == Type::kBlobError; }
   bool IsString() const {
