@@ -49,6 +49,7 @@ struct User {
   std::string password;  // plain, or "sha256:<64 hex>"
 };
 
+// Bounds of everything that could grow (I9). Reaching one slows the sender down.
 struct Limits {
   // Bytes of committed entries kept behind the applied position for partial resyncs.
   size_t backlog_bytes = 64u << 20;
@@ -111,5 +112,8 @@ Result<Config> Parse(std::string_view text, const std::string& path, const std::
 Result<Duration> ParseDuration(std::string_view text);
 // "64mb", "1gb", "512kb", "100b" or a plain integer of bytes (kb = 1024).
 Result<size_t> ParseBytes(std::string_view text);
+// The same back to text, in the largest unit that leaves an integer: "1500ms", "64mb".
+std::string FormatDuration(Duration duration);
+std::string FormatBytes(size_t bytes);
 
 }  // namespace catena::config

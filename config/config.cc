@@ -1,0 +1,259 @@
+#include "config/config.h"
+
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <map>
+#include <sstream>
+
+#include "config/address.h"
+#include "config/fields.h"
+#include "config/reader.h"
+
+namespace catena::config {
+namespace {
+
+constexpr size_t kSecretBytesMin = 8;
+
+Result<std::string> ReadFile(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::ostringstream text;
+  // A directory opens, and fails only when read.
+  if (!file || (file.peek(), file.bad())) return Fail(std::strerror(errno));
+  if (!file.eof()) text << file.rdbuf();
+  return text.str();
+}
+
+std::string JoinPath(const std::string& directory, const std::string& path) {
+  if (directory.empty() || path.starts_with('/')) return path;
+  return directory + "/" + path;
+}
+
+// Things that may be used once: the first user of each is remembered for the message.
+class Unique {
+ public:
+  explicit Unique(Problems& problems) : problems_(problems) {}
+
+  void Claim(const std::string& key, const std::string& shown, Place place) {
+    if (key.empty()) return;  // absent or unusable, which was reported already
+    const auto [first, is_new] = used_.try_emplace(key, place);
+    if (is_new) return;
+    problems_.Add(place, shown + " is used twice (first in line " +
+                             std::to_string(first->second.line) + "); allowed: each once");
+  }
+
+ private:
+  Problems& problems_;
+  std::map<std::string, Place> used_;
+};
+
+// Reads the whole file into a Config. One object per file.
+class Loader {
+ public:
+  Loader(Config& config, std::string directory, Problems& problems)
+      : config_(config), directory_(std::move(directory)), problems_(problems) {}
+
+  void Read(const toml::table& root);
+
+ private:
+  void ReadCluster(const toml::table& table);
+  void ReadSecret(TableReader& reader);
+  void ReadCoordinator(const toml::table& table);
+  void ReadChain(const toml::table& table);
+  void ReadUsers(TableReader& chain_reader, Chain& chain);
+  void ReadNodes(TableReader& chain_reader, Chain& chain);
+  void ClaimAddresses(const Node& node, TableReader& reader);
+  void ClaimAddress(std::string_view what, const std::string& address, const std::string& machine,
+                    Place place);
+
+  Config& config_;
+  std::string directory_;
+  Problems& problems_;
+  Unique addresses_{problems_};
+  Unique node_ids_{problems_};
+  Unique chain_names_{problems_};
+};
+
+void Loader::Read(const toml::table& root) {
+  TableReader reader(root, "the file", problems_);
+  VisitFields(reader, config_);
+  for (const std::string_view section : {"cluster", "coordinator"}) {
+    const toml::table* table = reader.SubTable(section);
+    if (table == nullptr) {
+      if (!root.contains(section)) {
+        problems_.Add({1, 1}, "the file lacks the required table [" + std::string(section) + "]");
+      }
+      continue;
+    }
+    section == "cluster" ? ReadCluster(*table) : ReadCoordinator(*table);
+  }
+  for (const toml::table* table : reader.SubTables("chain")) ReadChain(*table);
+  reader.Finish();
+}
+
+void Loader::ReadCluster(const toml::table& table) {
+  TableReader reader(table, "[cluster]", problems_);
+  VisitFields(reader, config_.cluster);
+  reader.Finish();
+  if (!config_.cluster.secret_file.empty()) ReadSecret(reader);
+}
+
+void Loader::ReadSecret(TableReader& reader) {
+  const std::string path = JoinPath(directory_, config_.cluster.secret_file);
+  const std::string allowed =
+      "; allowed: a file with at least " + std::to_string(kSecretBytesMin) + " bytes of secret";
+  Result<std::string> secret = ReadFile(path);
+  if (!secret) {
+    reader.Wrong("secret_file", "cannot read secret_file " + path + ": " + secret.error().message +
+                                    allowed);
+    return;
+  }
+  secret->erase(secret->find_last_not_of(" \t\r\n\v\f") + 1);
+  if (secret->size() < kSecretBytesMin) {
+    reader.Wrong("secret_file", "secret_file " + path + " holds " +
+                                    (secret->empty() ? "nothing" : "too short a secret") + allowed);
+    return;
+  }
+  config_.cluster.secret = *std::move(secret);
+}
+
+void Loader::ReadCoordinator(const toml::table& table) {
+  Coordinator& coordinator = config_.coordinator;
+  TableReader reader(table, "[coordinator]", problems_);
+  VisitFields(reader, coordinator);
+  reader.Finish();
+  if (const toml::node* listen = table.get("listen"); listen != nullptr && listen->is_array()) {
+    for (const toml::node& element : *listen->as_array()) {
+      if (const auto text = element.value_exact<std::string>()) {
+        ClaimAddress("address", *text, "", element.source().begin);
+      }
+    }
+  }
+  if (coordinator.lease < 2 * coordinator.heartbeat) {
+    reader.Wrong("lease", "lease is " + FormatDuration(coordinator.lease) + " and heartbeat " +
+                              FormatDuration(coordinator.heartbeat) +
+                              "; allowed: a lease of at least two heartbeats");
+  }
+  if (coordinator.leader_ttl % std::chrono::seconds(1) != Duration(0)) {
+    reader.Wrong("leader_ttl", "leader_ttl is " + FormatDuration(coordinator.leader_ttl) +
+                                   "; allowed: whole seconds, 2s or more");
+  }
+}
+
+void Loader::ReadChain(const toml::table& table) {
+  Chain chain;
+  TableReader reader(table, "[[chain]]", problems_);
+  VisitFields(reader, chain);
+  reader.Finish();
+  chain_names_.Claim(chain.name, "chain name \"" + chain.name + "\"", reader.At("name"));
+  if (const toml::table* limits = reader.SubTable("limits")) {
+    TableReader limits_reader(*limits, "[chain.limits]", problems_);
+    VisitFields(limits_reader, chain.limits);
+    limits_reader.Finish();
+  }
+  ReadUsers(reader, chain);
+  ReadNodes(reader, chain);
+  const int nodes = static_cast<int>(chain.nodes.size());
+  if (chain.replicas > nodes) {
+    reader.Wrong("replicas", "replicas is " + std::to_string(chain.replicas) + " and the chain has " +
+                                 std::to_string(nodes) + " nodes; allowed: 1 to the number of nodes");
+  }
+  if (chain.replicas == 0) chain.replicas = nodes;
+  config_.chains.push_back(std::move(chain));
+}
+
+void Loader::ReadUsers(TableReader& chain_reader, Chain& chain) {
+  Unique names(problems_);
+  for (const toml::table* table : chain_reader.SubTables("user")) {
+    User user;
+    TableReader reader(*table, "[[chain.user]]", problems_);
+    VisitFields(reader, user);
+    reader.Finish();
+    names.Claim(user.name, "user name \"" + user.name + "\"", reader.At("name"));
+    chain.users.push_back(std::move(user));
+  }
+}
+
+void Loader::ReadNodes(TableReader& chain_reader, Chain& chain) {
+  for (const toml::table* table : chain_reader.SubTables("node")) {
+    Node node;
+    TableReader reader(*table, "[[chain.node]]", problems_);
+    VisitFields(reader, node);
+    reader.Finish();
+    node_ids_.Claim(node.id, "node id \"" + node.id + "\"", reader.At("id"));
+    ClaimAddresses(node, reader);
+    if (!chain.nodes.empty() && !node.backend.text.empty() &&
+        !chain.nodes.front().backend.text.empty() &&
+        node.backend.kind != chain.nodes.front().backend.kind) {
+      reader.Wrong("backend", "backend is of another kind than that of the chain's first node; "
+                              "allowed: one kind of backend in a chain");
+    }
+    chain.nodes.push_back(std::move(node));
+  }
+}
+
+void Loader::ClaimAddresses(const Node& node, TableReader& reader) {
+  // Loopback addresses, sockets and directories mean another thing on each machine; which machine
+  // a node is on shows in its peers address.
+  const Result<HostPort> peers = ParseHostPort(node.peers, false);
+  const std::string machine = peers && !IsLoopback(peers->host) ? peers->host : "";
+  ClaimAddress("address", node.clients, machine, reader.At("clients"));
+  ClaimAddress("address", node.peers, machine, reader.At("peers"));
+  ClaimAddress("address", node.replication, machine, reader.At("replication"));
+  ClaimAddress("backend", node.backend.address, machine, reader.At("backend"));
+}
+
+void Loader::ClaimAddress(std::string_view what, const std::string& address,
+                          const std::string& machine, Place place) {
+  const std::string shown = std::string(what) + " \"" + address + "\"";
+  const Result<HostPort> parsed = ParseHostPort(address, true);
+  if (!parsed) {
+    // unix:///path or a directory of RocksDB; anything else was reported where it was read.
+    if (what == "backend" && !address.empty()) {
+      addresses_.Claim("path " + machine + " " + address, shown, place);
+    }
+    return;
+  }
+  if (parsed->port == 0) return;
+  const std::string host =
+      IsLoopback(parsed->host) ? (parsed->host == "localhost" ? "127.0.0.1" : parsed->host) + "@" +
+                                     machine
+                               : parsed->host;
+  addresses_.Claim(host + " " + std::to_string(parsed->port), shown, place);
+}
+
+}  // namespace
+
+Result<Config> Parse(std::string_view text, const std::string& path, const std::string& directory) {
+  Problems problems(path);
+  const toml::parse_result parsed = toml::parse(text, path);
+  if (!parsed) {
+    problems.Add(parsed.error().source().begin, std::string(parsed.error().description()));
+    return Fail(problems.Text());
+  }
+  Config config;
+  config.path = path;
+  Loader(config, directory, problems).Read(parsed.table());
+  if (!problems.empty()) return Fail(problems.Text());
+  return config;
+}
+
+Result<Config> Load(const std::string& path) {
+  const Result<std::string> text = ReadFile(path);
+  if (!text) return Fail(path + ": cannot read the file: " + text.error().message);
+  const size_t slash = path.rfind('/');
+  return Parse(*text, path, slash == std::string::npos ? "" : path.substr(0, slash + 1));
+}
+
+Result<Config::NodeRef> Config::FindNode(std::string_view id) const {
+  std::string known;
+  for (const Chain& chain : chains) {
+    for (const Node& node : chain.nodes) {
+      if (node.id == id) return NodeRef{&chain, &node};
+      known += (known.empty() ? "" : ", ") + node.id;
+    }
+  }
+  return Fail(path + " has no node \"" + std::string(id) + "\"; allowed: " + known);
+}
+
+}  // namespace catena::config

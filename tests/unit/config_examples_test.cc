@@ -1,0 +1,159 @@
+// The shipped TOML files are documentation: they must load, name every key, and tell the truth about
+// defaults.
+#include <doctest/doctest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <regex>
+#include <set>
+#include <sstream>
+
+#include "config/config.h"
+#include "config/fields.h"
+
+namespace catena::config {
+namespace {
+
+const std::string kDirectory = std::string(CATENA_SOURCE_DIR) + "/config/";
+
+std::string ReadText(const std::string& path) {
+  std::ifstream file(path);
+  std::ostringstream text;
+  text << file.rdbuf();
+  REQUIRE(!text.str().empty());
+  return text.str();
+}
+
+// A directory with a secret in it, which the examples do not bring along.
+class SecretDirectory {
+ public:
+  SecretDirectory() {
+    char name[] = "/tmp/catena_config_XXXXXX";
+    path_ = mkdtemp(name);
+    std::ofstream(path_ + "/secret") << "an example's secret\n";
+  }
+  ~SecretDirectory() { std::filesystem::remove_all(path_); }
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+// The visitor that writes down each key and its default as TOML; nullopt-like "" for required ones.
+class DefaultsLister {
+ public:
+  explicit DefaultsLister(std::map<std::string, std::string>& out) : out_(out) {}
+  void Name(const char* key, std::string&, Need) { out_[key] = ""; }
+  void Text(const char* key, std::string&, Need) { out_[key] = ""; }
+  void Password(const char* key, std::string&) { out_[key] = ""; }
+  void Addresses(const char* key, std::vector<std::string>&) { out_[key] = ""; }
+  void EtcdUrls(const char* key, std::vector<std::string>&) { out_[key] = ""; }
+  void Backend(const char* key, BackendUrl&) { out_[key] = ""; }
+  void Address(const char* key, std::string& value, Need need) {
+    out_[key] = need == Need::kRequired ? "" : "\"" + value + "\"";
+  }
+  void Boolean(const char* key, bool& value) { out_[key] = value ? "true" : "false"; }
+  void Integer(const char* key, int& value, int, int) { out_[key] = std::to_string(value); }
+  void Count(const char* key, size_t& value, size_t) { out_[key] = std::to_string(value); }
+  void Bytes(const char* key, size_t& value, size_t) { out_[key] = "\"" + FormatBytes(value) + "\""; }
+  void Time(const char* key, Duration& value, Duration) {
+    out_[key] = "\"" + FormatDuration(value) + "\"";
+  }
+  template <typename E>
+  void Choice(const char* key, E& value, Choices<E> choices) {
+    for (const auto& [text, choice] : choices) {
+      if (choice == value) out_[key] = "\"" + std::string(text) + "\"";
+    }
+  }
+  void Table(const char*) {}
+  void Tables(const char*, Need) {}
+
+ private:
+  std::map<std::string, std::string>& out_;
+};
+
+template <typename Struct>
+std::map<std::string, std::string> Defaults() {
+  std::map<std::string, std::string> defaults;
+  DefaultsLister lister(defaults);
+  Struct fields;
+  VisitFields(lister, fields);
+  return defaults;
+}
+
+std::map<std::string, std::map<std::string, std::string>> AllDefaults() {
+  auto chain = Defaults<Chain>();
+  chain["replicas"] = "3";  // the number of nodes in the example
+  return {{"[cluster]", Defaults<Cluster>()},       {"[coordinator]", Defaults<Coordinator>()},
+          {"[[chain]]", std::move(chain)},          {"[chain.limits]", Defaults<Limits>()},
+          {"[[chain.user]]", Defaults<User>()},     {"[[chain.node]]", Defaults<Node>()}};
+}
+
+struct Line {
+  bool commented;
+  std::string value;
+};
+
+// What example.toml says: section -> key -> first line with it, commented out or not.
+std::map<std::string, std::map<std::string, Line>> Documented(const std::string& text) {
+  static const std::regex kHeader(R"(^(# )?(\[+[a-z.]+\]+)$)");
+  static const std::regex kKey(R"(^(# )?([a-z_]+) = (.+)$)");
+  std::map<std::string, std::map<std::string, Line>> sections;
+  std::istringstream lines(text);
+  std::string section;
+  std::smatch match;
+  for (std::string line; std::getline(lines, line);) {
+    if (std::regex_match(line, match, kHeader)) section = match[2];
+    if (std::regex_match(line, match, kKey)) {
+      sections[section].try_emplace(match[2], Line{match[1].matched, match[3]});
+    }
+  }
+  return sections;
+}
+
+std::string Uncommented(const std::string& text) {
+  static const std::regex kOption(R"((^|\n)# (\[+[a-z.]+\]+|[a-z_]+ = [^\n]+)(?=\n))");
+  return std::regex_replace(text, kOption, "$1$2");
+}
+
+TEST_CASE("the shipped files load") {
+  for (const char* name : {"example.toml", "three-nodes.toml"}) {
+    const auto config = Parse(ReadText(kDirectory + name), name, SecretDirectory().path());
+    INFO(name << "\n" << (config ? "" : config.error().message));
+    REQUIRE(config);
+    CHECK(config->chains.at(0).nodes.size() == 3);
+    CHECK(config->chains.at(0).replicas == 3);
+  }
+}
+
+TEST_CASE("example.toml explains every key, and its defaults are those of the program") {
+  const auto documented = Documented(ReadText(kDirectory + "example.toml"));
+  for (const auto& [section, defaults] : AllDefaults()) {
+    REQUIRE(documented.contains(section));
+    for (const auto& [key, value] : defaults) {
+      INFO(section << " " << key);
+      const auto line = documented.at(section).find(key);
+      REQUIRE(line != documented.at(section).end());
+      if (value.empty()) continue;
+      CHECK(line->second.commented);
+      CHECK(line->second.value == value);
+    }
+    CHECK(documented.at(section).size() == defaults.size());
+  }
+}
+
+TEST_CASE("example.toml with every option spelt out loads and equals the defaults") {
+  const std::string text = ReadText(kDirectory + "example.toml");
+  const std::string spelt_out = Uncommented(text);
+  REQUIRE(spelt_out != text);
+  const auto config = Parse(spelt_out, "example.toml", SecretDirectory().path());
+  INFO((config ? "" : config.error().message));
+  REQUIRE(config);
+  CHECK(config->coordinator.lease == Coordinator{}.lease);
+  CHECK(config->chains[0].limits.join_bytes_max == Limits{}.join_bytes_max);
+  CHECK(config->chains[0].users.at(0).name == "default");
+}
+
+}  // namespace
+}  // namespace catena::config
