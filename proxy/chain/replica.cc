@@ -1,0 +1,459 @@
+#include "proxy/chain/replica.h"
+
+#include <algorithm>
+
+#include "proxy/base/check.h"
+
+namespace catena::chain {
+
+Replica::Replica(ReplicaOptions options)
+    : options_(std::move(options)), lease_(options_.drift_per_mille) {}
+
+// --- life ----------------------------------------------------------------------------------------
+
+void Replica::BeginLife(Incarnation incarnation) {
+  CATENA_CHECK(incarnation > incarnation_, "a new life has a later incarnation");
+  if (is_member()) LeaveEpoch();
+  incarnation_ = incarnation;
+  role_ = Role::kOutside;
+  resigned_ = synced_ = attached_ = promoting_ = false;
+  target_.reset();
+  pin_.reset();
+  replid_.clear();
+  log_.Reset(Position());
+  committed_ = applied_ = Position();
+  lease_ = Lease(options_.drift_per_mille);
+  query_ = Question{};
+  verify_ = Question{};
+}
+
+void Replica::SetHistory(std::string replid, Position position) {
+  CATENA_CHECK(role_ == Role::kOutside || (role_ == Role::kSole && !attached_),
+               "a member among others keeps its history");
+  replid_ = std::move(replid);
+  log_.Reset(position);
+  committed_ = applied_ = position;
+}
+
+Replica::Installed Replica::Install(const Configuration& configuration) {
+  if (configuration.chain != options_.chain || configuration.epoch <= configuration_.epoch) {
+    return Installed::kIgnored;
+  }
+  bool was_member = is_member();
+  configuration_ = configuration;
+  std::optional<size_t> index = configuration.IndexOf(options_.id, incarnation_);
+  if (!index) {
+    if (!was_member) return Installed::kIgnored;
+    LeaveEpoch();
+    role_ = Role::kOutside;
+    resigned_ = true;  // nothing is answered any more in this life
+    lease_.Close();
+    return Installed::kRemoved;
+  }
+  if (was_member) LeaveEpoch();
+  TakeRole(*index);
+  return Installed::kMember;
+}
+
+void Replica::TakeRole(size_t index) {
+  bool was_outside = role_ == Role::kOutside;
+  size_t last = configuration_.members.size() - 1;
+  index_ = index;
+  role_ = last == 0 ? Role::kSole : index == 0 ? Role::kHead : index == last ? Role::kTail : Role::kMiddle;
+  if (was_outside) {
+    // A chain's first or only member is complete by the coordinator's decision; a joiner must prove it.
+    synced_ = role_ == Role::kSole;
+    if (role_ != Role::kSole && (replid_.empty() || role_ != Role::kTail)) {
+      output_.resign = "listed in epoch " + std::to_string(epoch().value()) + " without the chain's data";
+    }
+  }
+  if (role_ == Role::kSole && !synced_) {
+    output_.resign = "left alone in epoch " + std::to_string(epoch().value()) + " before it was synced";
+  }
+  if (!synced_) target_.reset();
+  if (is_tail()) pin_.reset();
+  CommitLocally();
+  AskIfWanted(query_, false);
+  AskIfWanted(verify_, true);
+}
+
+void Replica::LeaveEpoch() {
+  CloseLink(predecessor_link_);
+  CloseLink(successor_.link);
+  queries_passing_.clear();
+  verifies_passing_.clear();
+  verify_requests_passing_.clear();
+  // What was asked in this epoch is asked again in the next; an answer of this one no longer arrives.
+  query_.asked = query_.settled;
+  verify_.asked = verify_.settled;
+  target_bound_.reset();
+}
+
+void Replica::Resign() {
+  resigned_ = true;
+  lease_.Close();
+  CloseLink(predecessor_link_);
+  CloseLink(successor_.link);
+}
+
+// --- links ---------------------------------------------------------------------------------------
+
+const Member* Replica::Successor() const {
+  if (!is_member() || is_tail() || resigned_) return nullptr;
+  return &configuration_.members[index_ + 1];
+}
+
+void Replica::OnSuccessorConnected(LinkId link) {
+  const Member* successor = Successor();
+  CATENA_CHECK(successor != nullptr, "only a node with a successor dials");
+  successor_ = SuccessorLink{link, false, Position(), false};
+  output_.messages.emplace_back(link, Hello{configuration_, options_.id, incarnation_, successor->id,
+                                            successor->incarnation, false, replid_});
+}
+
+void Replica::OnLinkClosed(LinkId link) {
+  if (link == kNoLink) return;
+  if (link == predecessor_link_) {
+    predecessor_link_ = kNoLink;
+    predecessor_started_ = false;
+    log_.DropStaged();
+  }
+  if (link == successor_.link) successor_ = SuccessorLink{};
+}
+
+void Replica::CloseLink(LinkId link) {
+  if (link == kNoLink) return;
+  output_.close.push_back(link);
+  std::erase_if(output_.messages, [link](const auto& addressed) { return addressed.first == link; });
+  OnLinkClosed(link);
+}
+
+void Replica::RefuseHello(LinkId link, std::string reason) {
+  std::optional<Configuration> newest;
+  if (epoch() > Epoch()) newest = configuration_;
+  output_.messages.emplace_back(link, Refuse{std::move(reason), std::move(newest)});
+}
+
+bool Replica::OnHello(LinkId link, const Hello& hello) {
+  auto refuse = [&](std::string reason) {
+    RefuseHello(link, std::move(reason));
+    return false;
+  };
+  if (hello.to != options_.id || hello.to_incarnation != incarnation_) {
+    return refuse("this is " + options_.id + " in incarnation " + std::to_string(incarnation_.value()));
+  }
+  if (resigned_) return refuse("resigned");
+  if (hello.configuration.epoch != epoch()) {
+    return refuse("epoch is " + std::to_string(epoch().value()) + " here");
+  }
+  if (!is_member() || index_ == 0) return refuse("has no predecessor in this epoch");
+  const Member& predecessor = configuration_.members[index_ - 1];
+  if (hello.from != predecessor.id || hello.from_incarnation != predecessor.incarnation) {
+    return refuse("predecessor in this epoch is " + predecessor.id);
+  }
+  CloseLink(predecessor_link_);
+  predecessor_link_ = link;
+  predecessor_started_ = false;
+  output_.messages.emplace_back(link, Welcome{log_.end(), replid_});
+  return true;
+}
+
+void Replica::Step(LinkId link, const Message& message, TimePoint now) {
+  if (link == kNoLink || resigned_) return;
+  if (link == successor_.link) {
+    StepFromSuccessor(message);
+  } else if (link == predecessor_link_) {
+    StepFromPredecessor(message);
+  } else {
+    return;
+  }
+  AnswerAsks(now);
+}
+
+void Replica::StepFromSuccessor(const Message& message) {
+  if (const auto* welcome = std::get_if<Welcome>(&message)) return OnWelcome(*welcome);
+  if (!successor_.started) return CloseLink(successor_.link);
+  if (const auto* ack = std::get_if<Ack>(&message)) {
+    // A successor cannot have more than was sent to it; such an ack belongs to another history.
+    if (ack->committed > successor_.sent) return CloseLink(successor_.link);
+    AdvanceCommitted(ack->committed);
+  } else if (const auto* answer = std::get_if<Answer>(&message)) {
+    Settle(*answer);
+  } else if (const auto* request = std::get_if<VerifyRequest>(&message)) {
+    PassVerifyRequest(*request);
+  } else {
+    CloseLink(successor_.link);
+  }
+}
+
+void Replica::StepFromPredecessor(const Message& message) {
+  if (const auto* start = std::get_if<Start>(&message)) {
+    if (start->from != log_.end() || predecessor_started_) return CloseLink(predecessor_link_);
+    predecessor_started_ = true;
+    ack_owed_ = true;
+    for (const auto& [asker, passing] : verify_requests_passing_) {
+      output_.messages.emplace_back(predecessor_link_, VerifyRequest{asker, passing.number});
+    }
+  } else if (const auto* target = std::get_if<Target>(&message)) {
+    if (!synced_) target_ = target->position;
+    LearnSynced();
+    TellTarget();
+  } else if (const auto* ask = std::get_if<Ask>(&message)) {
+    PassAsk(*ask);
+  } else if (const auto* cannot = std::get_if<CannotCatchUp>(&message)) {
+    output_.resign = "predecessor cannot bring it up to date: " + cannot->reason;
+  } else {
+    CloseLink(predecessor_link_);
+  }
+}
+
+void Replica::OnWelcome(const Welcome& welcome) {
+  if (successor_.started) return CloseLink(successor_.link);
+  std::string why;
+  if (welcome.replid != replid_) {
+    why = "history " + welcome.replid + " is not the chain's " + replid_;
+  } else if (welcome.received < log_.start()) {
+    why = "it has " + std::to_string(welcome.received.value()) + ", the log begins at " +
+          std::to_string(log_.start().value());
+  } else if (welcome.received > log_.end()) {
+    why = "it has " + std::to_string(welcome.received.value()) + ", its predecessor only " +
+          std::to_string(log_.end().value());
+  }
+  if (!why.empty()) {
+    output_.messages.emplace_back(successor_.link, CannotCatchUp{why});
+    return;
+  }
+  successor_.started = true;
+  successor_.sent = welcome.received;
+  pin_.reset();
+  output_.messages.emplace_back(successor_.link, Start{welcome.received});
+  PassAllDown();
+  TellTarget();
+}
+
+void Replica::TellTarget() {
+  if (!successor_.started || successor_.target_told) return;
+  Position target = log_.end();
+  if (is_head() && attached_) {
+    // S9: writes that this database executed and answered may not be captured yet.
+    if (!target_bound_) {
+      output_.ask_target_bound = true;
+      return;
+    }
+    target = std::max(target, *target_bound_);
+  } else if (!synced_) {
+    // S2: an unsynced predecessor's log is not the whole.
+    if (!target_) return;
+    target = std::max(target, *target_);
+  }
+  successor_.target_told = true;
+  SendDown(Target{target});
+}
+
+void Replica::OnTargetBound(Position bound) {
+  target_bound_ = bound;
+  TellTarget();
+}
+
+void Replica::SendUp(Message message) {
+  if (predecessor_link_ != kNoLink && predecessor_started_) {
+    output_.messages.emplace_back(predecessor_link_, std::move(message));
+  }
+}
+
+void Replica::SendDown(Message message) {
+  if (successor_.started) output_.messages.emplace_back(successor_.link, std::move(message));
+}
+
+// --- data ----------------------------------------------------------------------------------------
+
+bool Replica::AcceptsAppend(LinkId link, Position from) {
+  if (link == kNoLink || link != predecessor_link_) return false;
+  if (predecessor_started_ && from == log_.staged_end() && !resigned_) return true;
+  CloseLink(link);
+  return false;
+}
+
+void Replica::OnReceived() {
+  CommitLocally();
+  LearnSynced();
+}
+
+void Replica::CommitLocally() {
+  // The tail's receipt commits. A joiner outside the configuration is fed by the tail: all of it is committed.
+  if (is_tail() || role_ == Role::kOutside) AdvanceCommitted(log_.end());
+}
+
+void Replica::AdvanceCommitted(Position position) {
+  if (resigned_) return;
+  CATENA_CHECK(position <= log_.end(), "I2: committed <= received");
+  if (position > committed_) {
+    committed_ = position;
+    ack_owed_ = true;
+    TrimLog();
+  }
+  MaybePromote();
+}
+
+void Replica::LearnSynced() {
+  if (synced_ || !is_member() || !target_ || log_.end() < *target_) return;
+  synced_ = true;
+  PassAllDown();
+}
+
+void Replica::OnApplied(Position applied) {
+  if (attached_ || applied <= applied_) return;
+  if (applied > committed_) {
+    output_.resign = "the database is at " + std::to_string(applied.value()) +
+                     ", ahead of what is committed: " + std::to_string(committed_.value());
+    return;
+  }
+  applied_ = applied;
+  TrimLog();
+  MaybePromote();
+}
+
+void Replica::MaybePromote() {
+  // S5: first the whole log goes down the chain and into the database; only then a promotion.
+  if (!is_head() || attached_ || promoting_ || replid_.empty() || resigned_) return;
+  if (committed_ != log_.end() || applied_ != committed_) return;
+  log_.DropStaged();
+  promoting_ = true;
+  output_.promote_at = applied_;
+}
+
+void Replica::OnHeadAttached(Position position) {
+  CATENA_CHECK(is_head(), "only a head's database executes");
+  CATENA_CHECK(position == log_.end(), "the capture begins where the log ends");
+  attached_ = true;
+  promoting_ = false;
+  CommitLocally();
+  TellTarget();
+}
+
+std::optional<Replica::AppendSlice> Replica::NextAppend(size_t max) {
+  if (!successor_.started || resigned_) return std::nullopt;
+  auto slice = log_.Read(successor_.sent, log_.end(), max);
+  CATENA_CHECK(slice.has_value(), "what the successor lacks is in the log");
+  if (slice->bytes.empty()) return std::nullopt;
+  AppendSlice append{successor_.sent, std::move(*slice)};
+  successor_.sent = successor_.sent + append.slice.bytes.size();
+  return append;
+}
+
+void Replica::TrimLog() {
+  Position settled = attached_ ? committed_ : std::min(committed_, applied_);
+  log_.Forget(settled);
+  uint64_t floor = settled.value() > options_.backlog_bytes ? settled.value() - options_.backlog_bytes : 0;
+  if (pin_) floor = std::min(floor, pin_->value());
+  log_.Trim(Position(floor));
+}
+
+// --- authority -----------------------------------------------------------------------------------
+
+bool Replica::HasAuthority(TimePoint now) const {
+  if (!serves()) return false;
+  return role_ == Role::kSole || lease_.ValidAt(now);
+}
+
+uint64_t Replica::RequestQuery() {
+  // A question that is in flight may have been answered before this reader came: it shares the next one.
+  query_.wanted = std::max(query_.wanted, query_.asked + 1);
+  AskIfWanted(query_, false);
+  return query_.wanted;
+}
+
+uint64_t Replica::RequestVerify() {
+  verify_.wanted = std::max(verify_.wanted, verify_.asked + 1);
+  AskIfWanted(verify_, true);
+  return verify_.wanted;
+}
+
+void Replica::AskIfWanted(Question& question, bool verify) {
+  bool in_flight = question.asked > question.settled;
+  if (in_flight || question.wanted <= question.settled || !serves()) return;
+  question.asked = question.wanted;
+  if (verify) {
+    ++stats_.verifies_sent;
+    PassVerifyRequest(VerifyRequest{options_.id, question.asked});
+  } else {
+    ++stats_.queries_sent;
+    PassAsk(Ask{false, options_.id, question.asked});
+  }
+}
+
+void Replica::PassVerifyRequest(const VerifyRequest& request) {
+  if (is_head()) return PassAsk(Ask{true, request.asker, request.number});
+  verify_requests_passing_[request.asker] = Passing{request.number, std::nullopt};
+  SendUp(request);
+}
+
+void Replica::PassAsk(const Ask& ask) {
+  auto& passing = ask.verify ? verifies_passing_ : queries_passing_;
+  passing[ask.asker] = Passing{ask.number, std::nullopt};
+  // An unsynced member passes nothing on; it is asked again when it is synced (AnswerAsks at the tail).
+  if (synced_ && !is_tail()) SendDown(ask);
+}
+
+void Replica::PassAllDown() {
+  if (!synced_ || is_tail()) return;
+  for (const auto& [asker, passing] : queries_passing_) SendDown(Ask{false, asker, passing.number});
+  for (const auto& [asker, passing] : verifies_passing_) SendDown(Ask{true, asker, passing.number});
+}
+
+void Replica::AnswerAsks(TimePoint now) {
+  if (!is_tail() || !serves()) return;
+  for (auto it = verifies_passing_.begin(); it != verifies_passing_.end();) {
+    Answer answer{true, it->first, it->second.number, committed_};
+    it = verifies_passing_.erase(it);
+    Settle(answer);
+  }
+  for (auto it = queries_passing_.begin(); it != queries_passing_.end();) {
+    Passing& passing = it->second;
+    // S7: a removed tail must not answer "not committed".
+    bool authority = HasAuthority(now) || (passing.verify_ticket && verify_.settled >= *passing.verify_ticket);
+    if (!authority) {
+      if (!passing.verify_ticket) passing.verify_ticket = RequestVerify();
+      ++it;
+      continue;
+    }
+    ++stats_.queries_answered;
+    Answer answer{false, it->first, passing.number, committed_};
+    it = queries_passing_.erase(it);
+    Settle(answer);
+  }
+}
+
+void Replica::Settle(const Answer& answer) {
+  auto& passing = answer.verify ? verifies_passing_ : queries_passing_;
+  if (auto found = passing.find(answer.asker); found != passing.end() && found->second.number <= answer.number) {
+    passing.erase(found);
+  }
+  if (answer.verify) {
+    auto found = verify_requests_passing_.find(answer.asker);
+    if (found != verify_requests_passing_.end() && found->second.number <= answer.number) {
+      verify_requests_passing_.erase(found);
+    }
+  }
+  AdvanceCommitted(std::min(answer.committed, log_.end()));
+  if (answer.asker != options_.id) return SendUp(answer);
+  Question& question = answer.verify ? verify_ : query_;
+  question.settled = std::max(question.settled, answer.number);
+  AskIfWanted(question, answer.verify);
+}
+
+// --- output --------------------------------------------------------------------------------------
+
+void Replica::AckUp() {
+  if (!ack_owed_ || resigned_ || predecessor_link_ == kNoLink || !predecessor_started_) return;
+  ack_owed_ = false;
+  output_.messages.emplace_back(predecessor_link_, Ack{committed_});
+}
+
+Output Replica::TakeOutput() {
+  MaybePromote();
+  AckUp();
+  return std::exchange(output_, Output{});
+}
+
+}  // namespace catena::chain
