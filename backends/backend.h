@@ -79,6 +79,12 @@ class FeedSource {
   // Bytes from `from` on, contiguous, at most `max`, none of them behind the committed position. Empty:
   // nothing committed there yet. nullopt: no longer (or not) in the log. Valid until the log changes.
   virtual std::optional<std::string_view> CommittedBytes(Position from, size_t max) = 0;
+  // The database number that the stream has selected at `from`; nullopt: not known. Asked only when the
+  // database behind has forgotten it (a Redis restarted as a master); unknown or not 0 costs it a snapshot.
+  virtual std::optional<int> DatabaseAt(Position from) {
+    (void)from;
+    return std::nullopt;
+  }
 };
 
 class LaneHandler {
@@ -91,7 +97,9 @@ class LaneHandler {
   // Answer of SubmitPosition, in its place among the replies. Head: an upper bound of every effect executed so far by anybody.
   // Follower: an applied position that the replies after it (and maybe earlier ones) include.
   virtual void OnPosition(Position position) = 0;
-  // A RESP3 push (">...") or, in subscribe mode, a message.
+  // A RESP3 push (">...") or anything that arrives while no reply is owed. In RESP2 subscribe mode and in
+  // MONITOR a message that overtakes an owed reply cannot be told from it: both come in the order of
+  // the connection, as OnReply or OnPush, so an owner in such a mode relays both alike.
   virtual void OnPush(std::string_view push) { (void)push; }
   // Broken; commands without a reply have an unknown outcome if `sent` of them may have reached the database.
   // Not called after the owner destroyed the lane.
@@ -150,6 +158,9 @@ class Backend {
   virtual void Promote(const std::string& chain_replid, Position position) = 0;
   // The position up to which the chain has committed: acknowledged to the database each second and when it asks.
   virtual void SetCommitted(Position position) = 0;
+  // The effect stream carried REPLCONF GETACK (somebody's WAIT): acknowledge at the next SetCommitted
+  // at once, without waiting for the second to end.
+  virtual void AckWanted() {}
 
   // --- follower ---
   // Feeds the database from `source` (not owned; outlives the role), which stands at `position` of the history `chain_replid`.
@@ -170,7 +181,10 @@ class Backend {
   // question that is sent after them. Calls `done` with nullopt when the database is lost.
   virtual void AskPosition(std::function<void(std::optional<Position>)> done) = 0;
   virtual std::unique_ptr<SnapshotReader> TakeSnapshot(SnapshotSink* sink) = 0;
-  // Counts the keys again (for reports).
+  // Why the database is not usable (yet), for people: "cannot connect to 127.0.0.1:6379: connection
+  // refused", "WRONGPASS ...". Empty while it is examined and well.
+  virtual std::string Problem() const { return {}; }
+  // Keys in all databases, not older than about a second (for reports).
   virtual uint64_t LastKeyCount() const = 0;
 };
 
