@@ -194,6 +194,7 @@ json ToJson(const NodeReport& report) {
               {"epoch", report.epoch.value()},
               {"synced", report.synced},
               {"keeps_log", report.keeps_log},
+              {"head_ready", report.head_ready},
               {"overwrite", report.overwrite},
               {"received", report.received.value()},
               {"committed", report.committed.value()},
@@ -221,6 +222,7 @@ void FromJson(Reader& in, NodeReport& out) {
   in.Get("epoch", out.epoch);
   in.Get("synced", out.synced);
   in.Get("keeps_log", out.keeps_log);
+  in.Get("head_ready", out.head_ready);
   in.Get("overwrite", out.overwrite);
   in.Get("received", out.received);
   in.Get("committed", out.committed);
@@ -258,12 +260,14 @@ void FromJson(Reader& in, HeartbeatAnswer& out) {
 json ToJson(const ChainRecord& record) {
   return {{"configuration", ToJson(record.configuration)},
           {"reason", record.reason},
-          {"lease", record.lease.count()}};
+          {"lease", record.lease.count()},
+          {"head_complete", record.head_complete}};
 }
 void FromJson(Reader& in, ChainRecord& out) {
   in.Need("configuration", out.configuration);
   in.Get("reason", out.reason);
   in.Get("lease", out.lease);
+  in.Get("head_complete", out.head_complete);
 }
 
 json ToJson(const NodeStatus& node) {

@@ -61,6 +61,8 @@ struct NodeReport {
   Epoch epoch;                  // newest configuration installed; 0 none
   bool synced = false;          // in `epoch` (design.md 6); only then it may be left alone or promoted
   bool keeps_log = false;       // this incarnation has been a synced member and still holds its log
+  // Head of `epoch`, promoted and attached: its database has executed everything that the log held.
+  bool head_ready = false;
   bool overwrite = false;       // TOML: a non-empty database that the chain never had may be wiped
   Position received, committed, applied, log_start;
   std::string replid;           // the chain history that its data belongs to; "" unknown
@@ -98,6 +100,10 @@ struct ChainRecord {
   // The longest lease that may be out when this is the newest record: a later leader whose TOML says
   // less still waits so long before it removes anybody (schedule S17). 0: no more than its own.
   Duration lease{0};
+  // The head's database is known to have executed everything that was ever answered (it was the first head, was
+  // chosen, or reported so after its promotion). Until then its run_id alone proves nothing: a
+  // follower that was listed as head and died before its promotion lacks what its log held (S13).
+  bool head_complete = false;
 };
 
 struct NodeStatus {

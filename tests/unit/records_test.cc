@@ -32,6 +32,7 @@ NodeReport FullReport() {
   report.epoch = Epoch(3);
   report.synced = true;
   report.keeps_log = true;
+  report.head_ready = true;
   report.overwrite = true;
   report.received = Position(400);
   report.committed = Position(300);
@@ -62,6 +63,7 @@ TEST_CASE("a heartbeat keeps every field") {
   CHECK(decoded->epoch == Epoch(3));
   CHECK(decoded->synced);
   CHECK(decoded->keeps_log);
+  CHECK(decoded->head_ready);
   CHECK(decoded->overwrite);
   CHECK(decoded->received == Position(400));
   CHECK(decoded->committed == Position(300));
@@ -128,11 +130,12 @@ TEST_CASE("an answer keeps every field, present and absent") {
 }
 
 TEST_CASE("a record and a configuration keep every field") {
-  auto record = DecodeRecord(EncodeRecord({TwoMembers(), "b joined", std::chrono::seconds(4)}));
+  auto record = DecodeRecord(EncodeRecord({TwoMembers(), "b joined", std::chrono::seconds(4), true}));
   REQUIRE(record.has_value());
   CHECK(record->configuration == TwoMembers());
   CHECK(record->reason == "b joined");
   CHECK(record->lease == std::chrono::seconds(4));
+  CHECK(record->head_complete);
   auto configuration = DecodeConfiguration(EncodeConfiguration(TwoMembers()));
   REQUIRE(configuration.has_value());
   CHECK(*configuration == TwoMembers());
@@ -146,7 +149,7 @@ TEST_CASE("a status keeps every field") {
   status.etcd_healthy = true;
   ChainStatus chain;
   chain.chain = "sessions";
-  chain.record = ChainRecord{TwoMembers(), "why", Duration(5)};
+  chain.record = ChainRecord{TwoMembers(), "why", Duration(5), false};
   chain.nodes = {{FullReport(), true, Duration(6), Duration(7), "note"}};
   chain.join = JoinOrder{"c", Incarnation(8), "p:9"};
   chain.waiting_for = "an operator";
