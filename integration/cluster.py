@@ -1,0 +1,518 @@
+#!/usr/bin/env python3
+"""Starts a whole Catena cluster of real processes: etcd, coordinators, databases, proxies.
+
+From the command line (see README.md):
+
+    cluster.py up --nodes 3 --base-port 6380 --dir /tmp/trial
+
+prints one line of JSON when the chain is whole, runs until SIGTERM, SIGINT or the end of its
+standard input, and then takes everything down. As a library:
+
+    with Cluster(nodes=3) as cluster:
+        cluster.head().redis_client().set("k", "v")
+        cluster.tail().proxy.kill()
+        cluster.wait_whole(members=2)
+
+Needs nothing but the standard library; redis_client() needs python3-redis.
+"""
+
+import argparse
+import atexit
+import json
+import os
+import random
+import secrets
+import select
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import faults  # noqa: E402
+from processes import Failed, Process, stop_all, wait_until  # noqa: E402
+
+ROOT = Path(__file__).resolve().parent.parent
+# Offsets from the base port; a cluster uses at most PORTS of them.
+_PEERS, _BACKENDS, _COORDINATORS, _ETCD, _ETCD_PEERS, PORTS = 20, 40, 60, 70, 80, 90
+NODES_MAX, COORDINATORS_MAX = 20, 10
+
+
+def binary_directory():
+    return Path(os.environ.get("CATENA_BIN") or ROOT / "build" / "release" / "bin")
+
+
+def free_base_port():
+    """A port from which on PORTS ports are free. CATENA_TEST_PORTS ("20000-29999") bounds it."""
+    low, high = map(int, os.environ.get("CATENA_TEST_PORTS", "20000-31999").split("-"))
+    bases = list(range(low, high - PORTS + 2, PORTS))
+    random.shuffle(bases)
+    for base in bases:
+        if all(_is_free(base + i) for i in range(PORTS)):
+            return base
+    raise Failed(f"no {PORTS} free ports in a row within {low}-{high}")
+
+
+def _is_free(port):
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+            return True
+        except OSError:
+            return False
+
+
+def _host_port(address):
+    host, port = address.rsplit(":", 1)
+    return host, int(port)
+
+
+def _toml_value(text):
+    """"3" and "true" stay what they are; everything else becomes a string."""
+    if text in ("true", "false") or text.lstrip("-").isdigit():
+        return text
+    if text.startswith(("[", "\"")):
+        return text
+    return json.dumps(text)
+
+
+class Node:
+    """One proxy and its database."""
+
+    def __init__(self, cluster, node_id, clients, peers, backend_url, backend):
+        self.cluster = cluster
+        self.id = node_id
+        self.clients = clients          # host:port for Redis clients
+        self.peers = peers              # host:port for proxies
+        self.backend_url = backend_url  # as in the TOML
+        self.backend = backend          # as reached from here: host:port, or a directory
+        self.proxy = None               # Process
+        self.redis = None               # Process; None with RocksDB
+
+    def redis_client(self, **options):
+        """A redis-py client of the proxy."""
+        import redis  # pylint: disable=import-outside-toplevel
+        host, port = _host_port(self.clients)
+        options.setdefault("socket_timeout", 30)
+        return redis.Redis(host=host, port=port, **options)
+
+    def direct_client(self, **options):
+        """A redis-py client of the database itself, past the proxy."""
+        import redis  # pylint: disable=import-outside-toplevel
+        host, port = _host_port(self.backend)
+        options.setdefault("socket_timeout", 30)
+        options.setdefault("password", self.cluster.redis_password)
+        return redis.Redis(host=host, port=port, **options)
+
+    def processes(self):
+        return [p for p in (self.proxy, self.redis) if p is not None]
+
+    def __repr__(self):
+        return f"<node {self.id}>"
+
+
+class Cluster:
+    """A cluster of one chain, "main", with nodes n1, n2, ... See up's options for the arguments.
+
+    settings: {"coordinator.lease": "2s", "chain.limits.backlog_bytes": "1mb",
+    "node.n2.overwrite": "true"}. users: [(name, password)]. own_networks: each node in a network
+    namespace, see faults.py; cut() and heal() work then. directory: kept afterwards if given.
+    """
+
+    def __init__(self, nodes=3, spares=0, coordinators=1, etcd=1, backend="redis", base_port=None,
+                 directory=None, redis_args=(), settings=None, binaries=None, own_networks=False,
+                 users=(), redis_password=None):
+        if not 1 <= nodes + spares <= NODES_MAX:
+            raise Failed(f"{nodes + spares} nodes; allowed: 1 to {NODES_MAX}")
+        if not 1 <= coordinators <= COORDINATORS_MAX or not 1 <= etcd <= COORDINATORS_MAX:
+            raise Failed(f"coordinators and etcd: 1 to {COORDINATORS_MAX} of each")
+        self.replicas = nodes
+        self.base_port = base_port or free_base_port()
+        self.binaries = Path(binaries or binary_directory()).resolve()
+        self.redis_password = redis_password
+        self.nodes, self.coordinators, self.etcds = [], [], []
+        self.network = None
+        self._redis_args = list(redis_args)
+        self._temporary = directory is None
+        self.directory = Path(directory or tempfile.mkdtemp(prefix="catena-")).resolve()
+        self.config = self.directory / "catena.toml"
+        ids = [f"n{i + 1}" for i in range(nodes + spares)]
+        if own_networks:
+            self.network = faults.Network(ids)
+            self.network.create()
+        atexit.register(self.stop)
+        try:
+            self._lay_out(ids, backend, coordinators, etcd)
+            self._write_files(dict(settings or {}), users)
+        except BaseException:
+            self.stop()
+            raise
+
+    def __enter__(self):
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    # --- life ---
+
+    def start(self, timeout=60):
+        """Starts everything and waits until the chain is whole and the spares are ready."""
+        for process in self.processes():
+            process.start()
+        self.wait_whole(timeout=timeout, spares=True)
+
+    def stop(self):
+        """Ends every process. A directory that was not given is removed."""
+        atexit.unregister(self.stop)
+        # From the outside in, so that no proxy takes the end of the others for a failure to repair.
+        stop_all([node.proxy for node in self.nodes if node.proxy], 5)
+        stop_all(self.coordinators + self.etcds + [n.redis for n in self.nodes if n.redis], 5)
+        if self.network:
+            self.network.destroy()
+        if self._temporary:
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def processes(self):
+        return (self.etcds + [n.redis for n in self.nodes if n.redis] + self.coordinators +
+                [n.proxy for n in self.nodes if n.proxy])
+
+    def check_alive(self):
+        """Failed, with its log, if a process ended that nobody told to."""
+        for process in self.processes():
+            if not process.expected_down and not process.running():
+                raise Failed(f"{process.name} ended with code {process.exit_code()}:\n"
+                             f"{process.log_tail()}")
+
+    # --- looking ---
+
+    def node(self, node_id):
+        return next(node for node in self.nodes if node.id == node_id)
+
+    def status(self, timeout=5):
+        """What catenactl status --json says; None when no coordinator answers."""
+        try:
+            done = subprocess.run([str(self.binaries / "catenactl"), "--config", str(self.config),
+                                   "status", "--json"], capture_output=True, text=True,
+                                  timeout=timeout, check=False)
+        except subprocess.TimeoutExpired:
+            return None
+        return json.loads(done.stdout) if done.returncode == 0 else None
+
+    def chain_status(self):
+        status = self.status()
+        chains = status["chains"] if status else []
+        return next((chain for chain in chains if chain["chain"] == "main"), None)
+
+    def members(self):
+        """The nodes of the newest configuration, head first."""
+        chain = self.chain_status()
+        if not chain or not chain.get("record"):
+            return []
+        return [self.node(m["id"]) for m in chain["record"]["configuration"]["members"]]
+
+    def head(self):
+        return self.wait_members()[0]
+
+    def tail(self):
+        return self.wait_members()[-1]
+
+    def middle(self):
+        members = self.wait_members()
+        return members[len(members) // 2]
+
+    def at(self, position):
+        return {"head": self.head, "middle": self.middle, "tail": self.tail}[position]()
+
+    def wait_members(self, timeout=10):
+        return wait_until(self.members, timeout, "a coordinator tells the members")
+
+    # --- waiting ---
+
+    def problem_with(self, members=None, spares=False, without=()):
+        """Why the chain is not whole, as a text; None if it is."""
+        chain = self.chain_status()
+        if chain is None:
+            return "no coordinator answers"
+        if not chain.get("record"):
+            return f"the chain has no configuration; {chain['waiting_for']}"
+        configuration = chain["record"]["configuration"]
+        listed = {m["id"]: m["incarnation"] for m in configuration["members"]}
+        wanted = self.replicas if members is None else members
+        if len(listed) != wanted:
+            return f"members {list(listed)}, wanted {wanted}; {chain['waiting_for']}"
+        for node_id in without:
+            if node_id in listed:
+                return f"{node_id} is a member still"
+        for node in chain["nodes"]:
+            problem = self._problem_with_node(node, listed, configuration["epoch"], spares)
+            if problem:
+                return problem
+        return None
+
+    @staticmethod
+    def _problem_with_node(node, listed, epoch, spares):
+        report = node["report"]
+        name = f"{report['node']} ({report['phase']}, {report['problem'] or node['notice']})"
+        if report["node"] not in listed:
+            return f"spare {name} is not ready" if spares and report["phase"] != "candidate" else None
+        if report["phase"] != "member" or report["incarnation"] != listed[report["node"]]:
+            return f"{name} does not act as a member yet"
+        if report["epoch"] != epoch:
+            return f"{name} is in epoch {report['epoch']}, the chain in {epoch}"
+        if not report["synced"]:
+            return f"{name} is not synced"
+        if not report["backend"]["healthy"]:
+            return f"{name}: {report['backend']['problem']}"
+        return None
+
+    def wait_whole(self, members=None, timeout=30, spares=False, without=()):
+        """Waits until the chain has `members` members (default: replicas), all in one epoch, synced.
+
+        without: ids that must not be among them.
+        """
+        last = "nothing known"
+
+        def whole():
+            nonlocal last
+            self.check_alive()
+            last = self.problem_with(members, spares, without)
+            return last is None
+
+        wait_until(whole, timeout, lambda: f"the chain is whole: {last}", interval=0.05)
+
+    def wait_position(self, nodes=None, timeout=30):
+        """Waits until the databases of the nodes (default: the members) are equally far (Redis)."""
+        chosen = nodes or self.wait_members()
+
+        def equal():
+            positions = {node.direct_client().info("replication")["master_repl_offset"]
+                         for node in chosen}
+            return len(positions) == 1
+
+        wait_until(equal, timeout, f"equal positions of {chosen}")
+
+    # --- faults ---
+
+    def cut(self, node, relation):
+        """relation: "peers", "coordinators", "clients" or "all" (the first two)."""
+        self.network.cut(node.id, relation)
+
+    def heal(self, node=None, relation=None):
+        self.network.heal(node.id if node else None, relation)
+
+    # --- layout ---
+
+    def describe(self):
+        """The line of JSON that `up` prints."""
+        return {
+            "config": str(self.config),
+            "nodes": [{"id": n.id, "clients": n.clients, "peers": n.peers, "backend": n.backend,
+                       "proxy_pid": n.proxy.pid, "proxy_argv": n.proxy.argv,
+                       "backend_pid": n.redis.pid if n.redis else None,
+                       "backend_argv": n.redis.argv if n.redis else None} for n in self.nodes],
+            "coordinators": [{"listen": c.address, "pid": c.pid, "argv": c.argv}
+                             for c in self.coordinators],
+            "etcd": [{"client": e.address, "pid": e.pid, "argv": e.argv} for e in self.etcds],
+        }
+
+    def _lay_out(self, ids, backend, coordinators, etcd):
+        for directory in [self.directory, self.directory / "logs"]:
+            directory.mkdir(parents=True, exist_ok=True)
+        for number, node_id in enumerate(ids):
+            self._add_node(number, node_id, backend)
+        host = self.network.outside("coordinators") if self.network else "127.0.0.1"
+        self._add_etcds(etcd)
+        for number in range(coordinators):
+            address = f"{host}:{self.base_port + _COORDINATORS + number}"
+            process = self._process(f"coordinator{number + 1}",
+                                    [str(self.binaries / "catena-coordinator"), "--config",
+                                     str(self.config), "--listen", address])
+            process.address = address
+            self.coordinators.append(process)
+
+    def _add_node(self, number, node_id, backend):
+        hosts = {r: self.network.address(node_id, r) if self.network else "127.0.0.1"
+                 for r in faults.RELATIONS}
+        clients = f"{hosts['clients']}:{self.base_port + number}"
+        peers = f"{hosts['peers']}:{self.base_port + _PEERS + number}"
+        port = self.base_port + _BACKENDS + number
+        data = self.directory / node_id
+        data.mkdir(exist_ok=True)
+        prefix = self.network.command(node_id) if self.network else []
+        if backend == "rocksdb":
+            database = data / "rocksdb"
+            node = Node(self, node_id, clients, peers, f"rocksdb://{database}", str(database))
+        else:
+            user = f":{self.redis_password}@" if self.redis_password else ""
+            node = Node(self, node_id, clients, peers, f"redis://{user}127.0.0.1:{port}",
+                        f"{hosts['clients']}:{port}")
+            node.redis = self._process(f"{node_id}-redis", prefix + self._redis_argv(
+                port, data, ["127.0.0.1"] + ([hosts["clients"]] if self.network else [])))
+        node.proxy = self._process(f"{node_id}-proxy",
+                                   prefix + [str(self.binaries / "catena-proxy"), "--config",
+                                             str(self.config), "--node", node_id])
+        self.nodes.append(node)
+
+    def _redis_argv(self, port, data, binds):
+        argv = ["redis-server", "--port", str(port), "--bind", *binds, "--save", "",
+                "--appendonly", "no", "--dir", str(data)]
+        if self.network:  # reached from outside of its namespace by tests
+            argv += ["--protected-mode", "no"]
+        if self.redis_password:
+            argv += ["--requirepass", self.redis_password]
+        return argv + self._redis_args
+
+    def _add_etcds(self, count):
+        names = [f"etcd{i + 1}" for i in range(count)]
+        peers = {name: f"http://127.0.0.1:{self.base_port + _ETCD_PEERS + i}"
+                 for i, name in enumerate(names)}
+        everybody = ",".join(f"{name}={url}" for name, url in peers.items())
+        for number, name in enumerate(names):
+            client = f"http://127.0.0.1:{self.base_port + _ETCD + number}"
+            process = self._process(name, [
+                "etcd", "--name", name, "--data-dir", str(self.directory / name),
+                "--listen-client-urls", client, "--advertise-client-urls", client,
+                "--listen-peer-urls", peers[name], "--initial-advertise-peer-urls", peers[name],
+                "--initial-cluster", everybody, "--initial-cluster-state", "new",
+                "--logger", "zap", "--log-level", "warn"])
+            process.address = client
+            self.etcds.append(process)
+
+    def _process(self, name, argv):
+        return Process(name, argv, self.directory / "logs" / f"{name}.log")
+
+    def _write_files(self, settings, users):
+        secret = self.directory / "secret"
+        if not secret.exists():
+            secret.touch(mode=0o600)
+            secret.write_text(secrets.token_hex(32) + "\n", encoding="ascii")
+        text = self._toml(settings, users)
+        if self.config.exists() and self.config.read_text(encoding="utf-8") != text:
+            raise Failed(f"{self.directory} holds another cluster; use another directory, or "
+                         "remove it")
+        self.config.write_text(text, encoding="utf-8")
+
+    def _toml(self, settings, users):
+        tables = {
+            "cluster": {"name": "catena", "secret_file": "secret"},
+            "coordinator": {"listen": json.dumps([c.address for c in self.coordinators]),
+                            "etcd": json.dumps([e.address for e in self.etcds])},
+            "chain": {"name": "main", "replicas": str(self.replicas)},
+            "chain.limits": {},
+        }
+        for node in self.nodes:
+            tables[f"node.{node.id}"] = {"id": node.id, "clients": node.clients,
+                                         "peers": node.peers, "backend": node.backend_url}
+        for path, value in settings.items():
+            table, _, key = path.rpartition(".")
+            if table not in tables:
+                raise Failed(f"--set {path}: no table {table!r}; there are {', '.join(tables)}")
+            tables[table][key] = value
+        headers = {"chain": "[[chain]]"}
+        headers.update({f"node.{node.id}": "[[chain.node]]" for node in self.nodes})
+        lines = []
+        for name, fields in tables.items():
+            if name.startswith("node.") and users:
+                for user, password in users:
+                    lines += ["[[chain.user]]", f"name = {json.dumps(user)}",
+                              f"password = {json.dumps(password)}", ""]
+                users = ()
+            lines.append(headers.get(name, f"[{name}]"))
+            lines += [f"{key} = {_toml_value(value)}" for key, value in fields.items()] + [""]
+        return "\n".join(lines)
+
+
+def etcd_healthy(url):
+    try:
+        with urllib.request.urlopen(url + "/health", timeout=2) as answer:
+            return json.load(answer).get("health") in ("true", True)
+    except OSError:
+        return False
+
+
+def _arguments():
+    parser = argparse.ArgumentParser(
+        description="Starts a Catena cluster of real processes for tests, benchmarks and trials.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    up = commands.add_parser(
+        "up", help="start a cluster, print one line of JSON when its chain is whole, and run until "
+        "SIGTERM, SIGINT or the end of standard input; then take everything down")
+    up.add_argument("--nodes", type=int, default=3, help="members of the chain (3)")
+    up.add_argument("--spares", type=int, default=0, help="further nodes that stand by (0)")
+    up.add_argument("--coordinators", type=int, default=1, help="catena-coordinator processes (1)")
+    up.add_argument("--etcd", type=int, default=1, help="etcd servers (1)")
+    up.add_argument("--backend", choices=("redis", "rocksdb"), default="redis")
+    up.add_argument("--base-port", type=int,
+                    help="node i listens for clients on this port plus i - 1; the cluster uses the "
+                    f"{PORTS} ports from here on (default: free ones)")
+    up.add_argument("--dir", help="for data, logs and catena.toml; kept (default: a temporary one)")
+    up.add_argument("--redis-args", default="", metavar="ARGS",
+                    help='added to every redis-server, such as "--appendonly yes"')
+    up.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
+                    help="a TOML value by its dotted path: coordinator.lease=2s, "
+                    "chain.consistency=sequential, chain.limits.backlog_bytes=1mb, "
+                    "node.n2.overwrite=true; repeatable")
+    up.add_argument("--own-networks", action="store_true",
+                    help="each node in a network namespace of its own (root; see faults.py)")
+    up.add_argument("--bin", help="directory of Catena's programs (CATENA_BIN, or build/release/bin)")
+    up.add_argument("--timeout", type=float, default=60, help="seconds to become whole (60)")
+    return parser.parse_args()
+
+
+def _settings(pairs):
+    settings = {}
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if not separator or "." not in key:
+            raise Failed(f"--set {pair}: wanted table.key=value")
+        settings[key] = value
+    return settings
+
+
+def _run_until_told(cluster):
+    """Until standard input ends; signals arrive as SystemExit."""
+    while True:
+        for process in cluster.processes():
+            process.running()  # reaps it if somebody ended it
+        readable, _, _ = select.select([sys.stdin], [], [], 0.5)
+        if readable and not os.read(sys.stdin.fileno(), 4096):
+            return
+
+
+def main():
+    arguments = _arguments()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit(0))
+    try:
+        cluster = Cluster(
+            nodes=arguments.nodes, spares=arguments.spares, coordinators=arguments.coordinators,
+            etcd=arguments.etcd, backend=arguments.backend, base_port=arguments.base_port,
+            directory=arguments.dir, redis_args=shlex.split(arguments.redis_args),
+            settings=_settings(arguments.set), binaries=arguments.bin,
+            own_networks=arguments.own_networks)
+        try:
+            cluster.start(timeout=arguments.timeout)
+            print(json.dumps(cluster.describe()), flush=True)
+            _run_until_told(cluster)
+        finally:
+            cluster.stop()
+    except (Failed, faults.NetworkError, FileNotFoundError) as error:
+        print(f"cluster.py: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
