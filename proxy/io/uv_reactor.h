@@ -1,4 +1,8 @@
 // Reactor on libuv. The only place of the proxy that includes uv.h is uv_reactor.cc.
+//
+// Streams, listeners and timers may be destroyed in any callback, and outlive the reactor (they are
+// dead then). Destroying the reactor closes everything, waits for workers, and calls nobody.
+// An idle reactor does not wake up.
 #pragma once
 
 #include <functional>
@@ -11,7 +15,8 @@ namespace catena::io {
 // Makes a reactor with a loop of its own. SIGPIPE is ignored for the process.
 std::unique_ptr<Reactor> MakeUvReactor();
 
-// Calls `on_signal` on the loop thread for each SIGTERM and SIGINT (and SIGHUP when `with_hangup`).
+// Calls `on_signal` on the loop thread for each SIGTERM and SIGINT. `reactor` is one of
+// MakeUvReactor.
 void OnTermination(Reactor& reactor, std::function<void(int signal)> on_signal);
 
 }  // namespace catena::io
