@@ -1,0 +1,93 @@
+#include "proxy/cli/client.h"
+
+#include <sys/random.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <deque>
+#include <optional>
+#include <set>
+
+#include "proxy/auth/proof.h"
+#include "proxy/resp/encoder.h"
+
+namespace catena::cli {
+namespace {
+
+Result<std::string> RandomNonce() {
+  std::string nonce(16, '\0');
+  if (getrandom(nonce.data(), nonce.size(), 0) != static_cast<ssize_t>(nonce.size())) {
+    return Fail(std::string("no random bytes: ") + std::strerror(errno));
+  }
+  return nonce;
+}
+
+// Where a coordinator that does not lead sends us: nothing if `answer` is no such redirection, ""
+// if it knows no leader either.
+std::optional<std::string> Redirection(const resp::Value& answer) {
+  constexpr std::string_view kWord = "NOTLEADER";
+  if (answer.type == resp::Type::kArray && !answer.elements.empty() &&
+      answer.elements[0].text == kWord) {
+    return answer.elements.size() > 1 ? answer.elements[1].text : "";
+  }
+  if (answer.IsError() && answer.text.starts_with(kWord)) {
+    return answer.text.size() > kWord.size() ? answer.text.substr(kWord.size() + 1) : "";
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+Result<Connection> Dial(const config::Config& config, const std::string& address) {
+  const Result<std::string> nonce = RandomNonce();
+  if (!nonce) return Fail(nonce.error().message);
+  Result<Connection> connection = Connection::Open(address, kPatience);
+  if (!connection) return connection;
+  auth::Dialler dialler({config.cluster.name, config.cluster.secret}, *nonce);
+  std::string out = dialler.Greeting();
+  while (true) {
+    if (auto sent = connection->Write(out); !sent) return Fail(sent.error().message);
+    out.clear();
+    const Result<bool> proven = dialler.Feed(connection->input(), out);
+    if (!proven) return Fail(proven.error().message);
+    if (*proven) return connection;
+    if (!out.empty()) continue;
+    if (auto read = connection->Read(); !read) return Fail(read.error().message);
+  }
+}
+
+Result<resp::Value> Ask(Connection& connection, const std::vector<std::string_view>& arguments) {
+  std::string bytes;
+  resp::AppendCommand(bytes, arguments);
+  if (auto sent = connection.Write(bytes); !sent) return Fail(sent.error().message);
+  return connection.ReadValue();
+}
+
+Result<resp::Value> AskLeader(const config::Config& config,
+                              const std::vector<std::string_view>& arguments) {
+  std::deque<std::string> addresses(config.coordinator.listen.begin(),
+                                    config.coordinator.listen.end());
+  std::set<std::string> tried;
+  std::string problems;
+  while (!addresses.empty()) {
+    const std::string address = addresses.front();
+    addresses.pop_front();
+    if (!tried.insert(address).second) continue;
+    std::string problem;
+    if (Result<Connection> connection = Dial(config, address); !connection) {
+      problem = connection.error().message;
+    } else if (Result<resp::Value> answer = Ask(*connection, arguments); !answer) {
+      problem = answer.error().message;
+    } else if (const auto leader = Redirection(*answer)) {
+      problem = leader->empty() ? "not the leader, and knows none" : "not the leader";
+      if (!leader->empty()) addresses.push_front(*leader);
+    } else {
+      return answer;
+    }
+    problems += "\n  " + address + ": " + problem;
+  }
+  return Fail("no coordinator answers as the leader:" + problems);
+}
+
+}  // namespace catena::cli

@@ -1,0 +1,29 @@
+// Talks to the processes of a cluster as one of them: with the proof of the secret, then RESP.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "config/config.h"
+#include "proxy/base/clock.h"
+#include "proxy/base/result.h"
+#include "proxy/cli/connection.h"
+#include "proxy/resp/value.h"
+
+namespace catena::cli {
+
+inline constexpr Duration kPatience = std::chrono::seconds(3);
+
+// A connection to a coordinator or to a proxy's peers port on which both sides have proved the secret.
+Result<Connection> Dial(const config::Config& config, const std::string& address);
+
+// Sends one command and waits for its answer. An error answer is a value, not a failure.
+Result<resp::Value> Ask(Connection& connection, const std::vector<std::string_view>& arguments);
+
+// Asks the coordinator that leads: tries every address of the TOML and goes where NOTLEADER points.
+// The failure names each address and what was wrong there.
+Result<resp::Value> AskLeader(const config::Config& config,
+                              const std::vector<std::string_view>& arguments);
+
+}  // namespace catena::cli

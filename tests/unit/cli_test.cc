@@ -1,0 +1,176 @@
+// What catenactl shows and asks. Its connections are tested with real processes.
+#include <doctest/doctest.h>
+
+#include <sstream>
+
+#include "proxy/cli/check.h"
+#include "proxy/cli/choose.h"
+#include "proxy/cli/status.h"
+
+namespace catena::cli {
+namespace {
+
+using coordinator::ChainStatus;
+using coordinator::ClusterStatus;
+using coordinator::NodeStatus;
+using coordinator::ReportPhase;
+
+NodeStatus Member(const std::string& id, uint64_t incarnation, uint64_t received, uint64_t applied) {
+  NodeStatus node;
+  node.member = true;
+  node.lease_out = std::chrono::milliseconds(777);
+  node.report.node = id;
+  node.report.incarnation = Incarnation(incarnation);
+  node.report.phase = ReportPhase::kMember;
+  node.report.epoch = Epoch(7);
+  node.report.synced = true;
+  node.report.received = Position(received);
+  node.report.committed = Position(applied);
+  node.report.applied = Position(applied);
+  node.report.clients_connected = 3;
+  node.report.backend = {"redis", true, "", "run", "7.0.15", 42, true};
+  return node;
+}
+
+// [a, b, c] in epoch 7 and a joining d.
+ClusterStatus Sample() {
+  ChainStatus chain;
+  chain.chain = "main";
+  chain.record.emplace();
+  chain.record->reason = "d lost";
+  chain.record->configuration.chain = "main";
+  chain.record->configuration.epoch = Epoch(7);
+  for (const char* id : {"a", "b", "c"}) {
+    chain.record->configuration.members.push_back({id, Incarnation(11), "h:1", "h:2", "run"});
+    chain.nodes.push_back(Member(id, 11, 1000, id[0] == 'a' ? 1000 : 900));
+  }
+  NodeStatus joiner = Member("d", 12, 0, 0);
+  joiner.member = false;
+  joiner.report.phase = ReportPhase::kJoining;
+  joiner.report.snapshot_done = 41;
+  joiner.report.snapshot_total = 100;
+  chain.nodes.push_back(joiner);
+  return {"shop", "10.0.0.1:7400", "10.0.0.1:7400", true, {chain}};
+}
+
+config::Config SampleConfig() {
+  config::Config config;
+  config.chains.push_back({});
+  config.chains[0].name = "main";
+  config.chains[0].replicas = 4;
+  return config;
+}
+
+// The line that holds `part`, with runs of blanks as one.
+std::string LineWith(const std::string& text, const std::string& part) {
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    if (line.find(part) == std::string::npos) continue;
+    std::istringstream words(line);
+    std::string out, word;
+    while (words >> word) out += (out.empty() ? "" : " ") + word;
+    return out;
+  }
+  return "";
+}
+
+TEST_CASE("the table shows the chain in order, then the others") {
+  const std::string text = RenderStatus(Sample(), SampleConfig(), {});
+  CHECK(LineWith(text, "cluster") == "cluster shop leader 10.0.0.1:7400 etcd healthy");
+  CHECK(LineWith(text, "chain main") == "chain main epoch 7 (d lost) 3 of 4 members");
+  CHECK(LineWith(text, "head") == "head a 11 7 1000 1000 1000 0 777ms 42 3 redis 7.0.15, healthy");
+  CHECK(LineWith(text, "middle") == "middle b 11 7 1000 900 900 100 777ms 42 3 redis 7.0.15, healthy");
+  CHECK(LineWith(text, "tail").starts_with("tail c 11 7"));
+  CHECK(LineWith(text, "joining").find("41 % of the snapshot") != std::string::npos);
+  CHECK(text.find("head") < text.find("tail"));
+  CHECK(text.find("tail") < text.find("joining"));
+  CHECK(text.find('\033') == std::string::npos);
+}
+
+TEST_CASE("colours only where wanted, and columns stay aligned with them") {
+  const std::string plain = RenderStatus(Sample(), SampleConfig(), {});
+  std::string coloured = RenderStatus(Sample(), SampleConfig(), {true, ""});
+  CHECK(coloured.find("\033[32m") != std::string::npos);
+  for (size_t at; (at = coloured.find('\033')) != std::string::npos;) {
+    coloured.erase(at, coloured.find('m', at) - at + 1);
+  }
+  CHECK(coloured == plain);
+}
+
+TEST_CASE("what is wrong with a member is seen") {
+  ClusterStatus status = Sample();
+  std::vector<NodeStatus>& nodes = status.chains[0].nodes;
+  nodes[0].lease_out = Duration(0);
+  nodes[0].heard_ago = std::chrono::milliseconds(1500);
+  nodes[1].report.synced = false;
+  nodes[2].report.incarnation = Incarnation(99);  // not the one that is a member
+  nodes[0].report.backend.healthy = false;
+  nodes[0].report.backend.problem = "connection refused";
+  status.chains[0].waiting_for = "operator must choose";
+  const std::string text = RenderStatus(status, SampleConfig(), {});
+  CHECK(LineWith(text, "head").find("none, heard 1500ms ago") != std::string::npos);
+  CHECK(LineWith(text, "head").find("redis 7.0.15, connection refused") != std::string::npos);
+  CHECK(LineWith(text, "middle").find("7 (not synced)") != std::string::npos);
+  CHECK(LineWith(text, "tail") == "tail c 11 this incarnation has not been heard");
+  CHECK(LineWith(text, "waiting") == "waiting: operator must choose");
+}
+
+TEST_CASE("a chain without a configuration, and one chain of several") {
+  ClusterStatus status = Sample();
+  ChainStatus empty;
+  empty.chain = "other";
+  empty.waiting_for = "no node is a candidate";
+  NodeStatus silent;
+  silent.report.node = "z";
+  empty.nodes.push_back(silent);
+  status.chains.push_back(empty);
+  const std::string all = RenderStatus(status, SampleConfig(), {});
+  CHECK(LineWith(all, "chain other") == "chain other no configuration yet");
+  CHECK(LineWith(all, "not heard") == "z not heard");
+  CHECK(RenderStatus(status, SampleConfig(), {false, "other"}).find("chain main") ==
+        std::string::npos);
+}
+
+TEST_CASE("a choice is explained before it is made") {
+  ClusterStatus status = Sample();
+  status.chains[0].waiting_for = "all members were lost";
+  const auto text = ExplainChoice(status, "main", "b");
+  REQUIRE(text);
+  CHECK(text->find("* b: member, 42 keys, applied up to 900") != std::string::npos);
+  CHECK(text->find("Every answered write that is missing in the database of b is lost") !=
+        std::string::npos);
+  CHECK(text->find("waiting: all members were lost") != std::string::npos);
+  CHECK_FALSE(ExplainChoice(status, "main", "nobody"));
+  CHECK_FALSE(ExplainChoice(status, "nothing", "b"));
+  status.chains[0].nodes[1].report.incarnation = Incarnation();
+  CHECK_FALSE(ExplainChoice(status, "main", "b"));
+}
+
+TEST_CASE("a choice is confirmed twice") {
+  const auto confirm = [](const std::string& typed) {
+    std::istringstream in(typed);
+    std::ostringstream out;
+    return Confirm(in, out, "b");
+  };
+  CHECK(confirm("b\nyes\n"));
+  CHECK_FALSE(confirm("b\ny\n"));
+  CHECK_FALSE(confirm("a\nyes\n"));
+  CHECK_FALSE(confirm("yes\nyes\n"));
+  CHECK_FALSE(confirm("b\n"));
+  CHECK_FALSE(confirm(""));
+}
+
+TEST_CASE("one wrong finding makes the check fail, an unknown one does not") {
+  using Verdict = Finding::Verdict;
+  std::vector<Finding> findings{{"etcd x", Verdict::kGood, "healthy"},
+                                {"backend of a", Verdict::kUnknown, "elsewhere"}};
+  CHECK(AllGood(findings));
+  findings.push_back({"proxy a", Verdict::kBad, "refused"});
+  CHECK_FALSE(AllGood(findings));
+  const std::string text = RenderFindings(findings, false);
+  CHECK(LineWith(text, "proxy a") == "WRONG proxy a refused");
+  CHECK(LineWith(text, "backend of a") == "unknown backend of a elsewhere");
+}
+
+}  // namespace
+}  // namespace catena::cli
