@@ -30,7 +30,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import urllib.request
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -134,6 +133,10 @@ class Cluster:
             raise Failed(f"coordinators and etcd: 1 to {COORDINATORS_MAX} of each")
         self.replicas = nodes
         self.base_port = base_port or free_base_port()
+        taken = [p for p in range(self.base_port, self.base_port + PORTS) if not _is_free(p)]
+        if taken and not own_networks:
+            raise Failed(f"in use: port {', '.join(map(str, taken))}; the cluster wants "
+                         f"{self.base_port} to {self.base_port + PORTS - 1}, see --base-port")
         self.binaries = Path(binaries or binary_directory()).resolve()
         self.redis_password = redis_password
         self.nodes, self.coordinators, self.etcds = [], [], []
@@ -434,14 +437,6 @@ class Cluster:
         return "\n".join(lines)
 
 
-def etcd_healthy(url):
-    try:
-        with urllib.request.urlopen(url + "/health", timeout=2) as answer:
-            return json.load(answer).get("health") in ("true", True)
-    except OSError:
-        return False
-
-
 def _arguments():
     parser = argparse.ArgumentParser(
         description="Starts a Catena cluster of real processes for tests, benchmarks and trials.")
@@ -507,6 +502,9 @@ def main():
             print(json.dumps(cluster.describe()), flush=True)
             _run_until_told(cluster)
         finally:
+            # Told once is enough: a second signal must not cut the clean-up short.
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN)
             cluster.stop()
     except (Failed, faults.NetworkError, FileNotFoundError) as error:
         print(f"cluster.py: {error}", file=sys.stderr)

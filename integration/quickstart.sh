@@ -1,0 +1,93 @@
+#!/usr/bin/env bash
+# One command from a fresh clone to a running chain: installs what is missing, builds, and starts
+# etcd, a coordinator, and three Redis servers with a proxy each. Clients connect to 127.0.0.1:6380,
+# 6381 and 6382. Ctrl-C stops everything.
+#
+#   quickstart.sh [--base-port N]   run (N: another first port)
+#   quickstart.sh --smoke           start on free ports, write, read, kill a proxy, write and read
+#                                   again, stop; exit code 0 if all of it worked
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(dirname "$here")
+bin=$root/build/release/bin
+
+usage() {
+  sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+}
+
+smoke=false
+base_port=6380
+while [ $# -gt 0 ]; do
+  case $1 in
+    --smoke) smoke=true ;;
+    --base-port)
+      [ $# -ge 2 ] || { usage >&2; exit 2; }
+      base_port=$2
+      shift
+      ;;
+    --help | -h) usage; exit 0 ;;
+    *) usage >&2; exit 2 ;;
+  esac
+  shift
+done
+
+"$here/install.sh"
+
+build() {
+  cd "$root"
+  cmake --preset release >build/quickstart.log 2>&1 &&
+    cmake --build --preset release --target catena-proxy catena-coordinator catenactl \
+      >>build/quickstart.log 2>&1
+}
+mkdir -p "$root/build"
+echo "building (the first time takes some minutes; output in build/quickstart.log)"
+if ! build; then
+  tail -40 "$root/build/quickstart.log" >&2
+  echo "quickstart.sh: the build failed" >&2
+  exit 1
+fi
+
+if $smoke; then
+  exec env CATENA_BIN="$bin" python3 "$here/smoke.py"
+fi
+
+# The cluster ends with its standard input, which is a pipe from here: it cannot outlive this script.
+coproc CLUSTER { exec python3 "$here/cluster.py" up --bin "$bin" --base-port "$base_port"; }
+cluster_pid=$CLUSTER_PID
+# Ctrl-C reaches the cluster directly as well; it needs to be told only once.
+trap 'kill -TERM "$cluster_pid" 2>/dev/null || true' INT TERM HUP
+echo "starting"
+if ! read -r described <&"${CLUSTER[0]}"; then
+  wait "$cluster_pid" || true
+  echo "quickstart.sh: the chain did not come up" >&2
+  exit 1
+fi
+
+python3 - "$described" "$bin" <<'PYTHON'
+import json, shlex, sys
+cluster, bin = json.loads(sys.argv[1]), sys.argv[2]
+nodes = cluster["nodes"]
+ports = [node["clients"].rsplit(":", 1)[1] for node in nodes]
+directory = cluster["config"].rsplit("/", 1)[0]
+tail = nodes[-1]
+print(f"""
+Running: one chain of three Redis servers, each behind a proxy.
+  Clients connect to {", ".join(node["clients"] for node in nodes)}: any of them, for reads and writes.
+
+    redis-cli -p {ports[0]} set greeting hello
+    redis-cli -p {ports[2]} get greeting
+
+  The chain:   {bin}/catenactl --config {cluster["config"]} status
+  The logs:    {directory}/logs
+
+  Kill a proxy and go on through the others:   kill -9 {tail["proxy_pid"]}
+  Start it again; it catches up by itself:     {shlex.join(tail["proxy_argv"])}
+
+Ctrl-C stops everything.""", flush=True)
+PYTHON
+
+# A trapped signal ends `wait` early; the cluster may still be on its way down then.
+while kill -0 "$cluster_pid" 2>/dev/null; do
+  wait "$cluster_pid" || true
+done
+echo "stopped"
