@@ -8,7 +8,8 @@
 //   listener: +OK
 //
 // Anything else is answered "-NOAUTH ..." / "-WRONGSECRET ..." / "-WRONGCLUSTER ..." by the listener,
-// which then closes. Texts never contain the secret or a proof.
+// which then closes. Texts never contain the secret or a proof. Neither side holds more than 1 KB of
+// an unfinished message; how long it waits for one is the caller's to bound.
 #pragma once
 
 #include <string>
@@ -16,6 +17,7 @@
 #include <vector>
 
 #include "proxy/base/result.h"
+#include "proxy/resp/value.h"
 
 namespace catena::auth {
 
@@ -37,21 +39,27 @@ class Dialler {
   Result<bool> Feed(std::string& input, std::string& out);
 
  private:
+  Result<bool> AnswerChallenge(const resp::Value& challenge, std::string& out);
+
   Credentials credentials_;
-  std::string nonce_;
+  std::string nonce_;  // hex
   bool sent_proof_ = false;
 };
 
 class Acceptor {
  public:
   Acceptor(Credentials credentials, std::string_view nonce);
-  // As Dialler::Feed; on Error `out` holds the refusal to send before closing.
+  // As Dialler::Feed (bytes behind the proof stay in `input`); on Error `out` holds the refusal to
+  // send before closing.
   Result<bool> Feed(std::string& input, std::string& out);
 
  private:
+  Result<bool> Challenge(const std::vector<std::string_view>& greeting, std::string& out);
+  Result<bool> CheckProof(const std::vector<std::string_view>& proof, std::string& out);
+
   Credentials credentials_;
-  std::string nonce_;
-  std::string expected_proof_;
+  std::string nonce_;           // hex
+  std::string expected_proof_;  // empty until the greeting came
 };
 
 // Constant-time comparison; false at once only for different lengths.
