@@ -1,0 +1,84 @@
+// A pipelined connection for clients' commands: raw commands in, raw replies out, nothing decoded but
+// the answers of ROLE.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "backends/backend.h"
+#include "backends/redis/liveness.h"
+#include "backends/redis/redis_backend.h"
+#include "backends/redis/redis_info.h"
+#include "proxy/io/reactor.h"
+#include "proxy/resp/decoder.h"
+
+namespace catena::redis {
+
+class RedisLane : public backend::Lane, public io::StreamHandler {
+ public:
+  // The backend as its lanes see it.
+  class Host {
+   public:
+    virtual ~Host() = default;
+    virtual const std::string& LaneRunId() const = 0;
+    // The position that an answer of ROLE stands for; nullopt: it does not fit the role of this Redis. May
+    // report it as applied, and so destroy the lane.
+    virtual std::optional<Position> JudgeLaneRole(const Role& role) = 0;
+    // Asks on the control connection instead; nullopt: lost.
+    virtual void AskLanePosition(std::function<void(std::optional<Position>)> done) = 0;
+    // Another process answers than the one that was examined.
+    virtual void OnLaneOtherProcess(const std::string& reason) = 0;
+    virtual void OnLaneDestroyed(RedisLane* lane) = 0;
+  };
+
+  RedisLane(io::Reactor& reactor, const RedisOptions& redis, const backend::LaneOptions& options,
+            Host* host, backend::LaneHandler* handler);
+  ~RedisLane() override;
+
+  void Submit(std::string_view command) override;
+  void SubmitPosition() override;
+  size_t UnsentBytes() const override;
+  void PauseReading() override;
+  void ResumeReading() override;
+
+  // The Redis is lost: closes and tells the handler, unless it has been told.
+  void Break(const std::string& reason);
+  // The backend goes: closes without a word.
+  void Detach();
+
+ private:
+  void OnRead(std::string_view bytes) override;
+  void OnClosed(std::string_view reason) override;
+
+  void Introduce(const RedisOptions& redis, const backend::LaneOptions& options);
+  // Hands out the replies in `input`; returns the bytes used, or nullopt when the lane is closed or gone.
+  std::optional<size_t> Deliver(std::string_view input);
+  // One complete reply; false when the lane is closed or gone.
+  bool DeliverOne(std::string_view reply);
+  bool HelloReply(std::string_view reply);
+  bool PositionReply(std::string_view reply);
+  void OnHeldPosition(std::optional<Position> position);
+  void UpdateReading();
+
+  Host* host_;
+  backend::LaneHandler* handler_;
+  bool ready_ = false;
+  int hello_left_ = 0;          // replies of the introduction that are not in
+  std::string queued_;          // submitted before ready
+  // Replies owed: for each position question the ordinary replies before it (after the previous
+  // question), then those behind the last question.
+  std::deque<uint64_t> before_position_;
+  uint64_t behind_ = 0;
+  bool held_ = false;           // a position is asked for elsewhere; what follows waits
+  bool paused_ = false;         // by the owner
+  std::string buffer_;
+  resp::ReplyScanner scanner_;
+  Liveness liveness_;
+  std::unique_ptr<io::Stream> stream_;
+};
+
+}  // namespace catena::redis
