@@ -149,6 +149,7 @@ class Cluster:
         if own_networks:
             self.network = faults.Network(ids)
             self.network.create()
+        Cluster.running.add(self)
         atexit.register(self.stop)
         try:
             self._lay_out(ids, backend, coordinators, etcd)
@@ -179,6 +180,7 @@ class Cluster:
     def stop(self):
         """Ends every process. A directory that was not given is removed."""
         atexit.unregister(self.stop)
+        Cluster.running.discard(self)
         # From the outside in, so that no proxy takes the end of the others for a failure to repair.
         stop_all([node.proxy for node in self.nodes if node.proxy], 5)
         stop_all(self.coordinators + self.etcds + [n.redis for n in self.nodes if n.redis], 5)

@@ -1,0 +1,38 @@
+"""What the tests with real processes share."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import faults  # noqa: E402
+from cluster import Cluster  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Three nodes, shared by a file's tests, which leave it whole."""
+    with Cluster(nodes=3) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def own_networks():
+    if not faults.available():
+        pytest.skip("no right to make network namespaces")
+    return True
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport():
+    """A failure shows the ends of the logs of every cluster that is up."""
+    outcome = yield
+    report = outcome.get_result()
+    if not report.failed:
+        return
+    for each in list(Cluster.running):
+        for process in each.processes():
+            if process.name.endswith("-redis") or process.name.startswith("etcd"):
+                continue
+            report.sections.append((f"log of {process.name}", process.log_tail(25)))
