@@ -1,0 +1,313 @@
+#include "coordinator/chain_keeper.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "proxy/base/log.h"
+
+namespace catena::coordinator {
+namespace {
+
+std::vector<NodeId> NodesOf(const ChainFacts& facts) {
+  std::vector<NodeId> nodes;
+  for (const ChainFacts::Node& node : facts.nodes) nodes.push_back(node.id);
+  return nodes;
+}
+
+std::string Describe(const chain::Configuration& configuration) {
+  std::string text;
+  for (const chain::Member& member : configuration.members) {
+    text += (text.empty() ? "" : ",") + member.id + "/" + std::to_string(member.incarnation.value());
+  }
+  return text;
+}
+
+bool SameOrder(const std::optional<JoinOrder>& a, const std::optional<JoinOrder>& b) {
+  if (!a || !b) return a.has_value() == b.has_value();
+  return a->node == b->node && a->incarnation == b->incarnation && a->peers == b->peers;
+}
+
+}  // namespace
+
+ChainKeeper::ChainKeeper(io::Reactor& reactor, etcd::Client& etcd, Leadership& leadership,
+                         Options options, const std::optional<etcd::KeyValue>& found)
+    : reactor_(reactor), etcd_(etcd), leadership_(leadership), options_(std::move(options)) {
+  if (found) {
+    mod_revision_ = found->mod_revision;
+    if (auto record = DecodeRecord(found->value)) {
+      record_ = std::move(*record);
+    } else {
+      unreadable_ = "the record in etcd cannot be read: " + record.error().message;
+      spdlog::error("event=record_unreadable chain={} problem=\"{}\"", options_.facts.chain,
+                    unreadable_);
+    }
+  }
+  Registry::Options registry{options_.lease, NodesOf(options_.facts)};
+  registry_ = std::make_unique<Registry>(std::move(registry), record_, reactor_.Now());
+  look_again_ = reactor_.MakeTimer([this] { Consider(); });
+  send_again_ = reactor_.MakeTimer([this] { writing_ ? Send() : Consider(); });
+  choice_timer_ = reactor_.MakeTimer([this] { EndChoice(Fail("not done: " + waiting_for_)); });
+  Consider();
+}
+
+ChainKeeper::~ChainKeeper() {
+  if (choice_) choice_->done(Fail("this coordinator leads no longer"));
+}
+
+void ChainKeeper::OnHeartbeat(Subscriber& subscriber, const NodeReport& report, TimePoint now) {
+  const Registry::LifeName name(report.node, report.incarnation);
+  auto [entry, added] = subscribers_.emplace(name, &subscriber);
+  if (entry->second != &subscriber) {
+    entry->second->Drop("a newer connection of the same node");
+    entry->second = &subscriber;
+  }
+  const Registry::Verdict verdict =
+      registry_->OnHeartbeat(report, subscriber.number(), leadership_.Trusted(now), now);
+  Consider();
+  HeartbeatAnswer answer = News(report.node, report.incarnation);
+  answer.number = report.number;
+  answer.lease = verdict.lease;
+  if (verdict.incarnation_void) {
+    answer.incarnation_void = true;
+    answer.incarnation_above = std::max(answer.incarnation_above, verdict.incarnation_above);
+  }
+  if (verdict.unknown_node) answer.notice = "not in the coordinator's TOML";
+  subscriber.SendAnswer(answer);
+}
+
+void ChainKeeper::OnGone(Subscriber& subscriber, const NodeId& node, Incarnation incarnation) {
+  const auto entry = subscribers_.find({node, incarnation});
+  if (entry == subscribers_.end() || entry->second != &subscriber) return;
+  subscribers_.erase(entry);
+  registry_->OnDisconnected(node, incarnation, subscriber.number(), reactor_.Now());
+  Consider();
+}
+
+void ChainKeeper::Choose(const NodeId& node, ChoiceDone done) {
+  if (!unreadable_.empty()) return done(Fail(unreadable_));
+  const auto& nodes = options_.facts.nodes;
+  if (std::none_of(nodes.begin(), nodes.end(), [&](const auto& n) { return n.id == node; })) {
+    return done(Fail("chain '" + options_.facts.chain + "' has no node '" + node + "'"));
+  }
+  if (choice_) EndChoice(Fail("another choice was made"));
+  spdlog::warn("event=operator_choice chain={} node={}", options_.facts.chain, node);
+  choice_ = Choice{node, std::move(done)};
+  choice_timer_->Start(options_.choice_timeout);
+  UpdateWithheld();
+  Consider();
+}
+
+void ChainKeeper::EndChoice(Result<bool> result) {
+  if (!choice_) return;
+  const Choice ended = std::move(*choice_);
+  choice_.reset();
+  choice_timer_->Stop();
+  UpdateWithheld();
+  ended.done(std::move(result));
+}
+
+PolicyInput ChainKeeper::MakeInput(TimePoint now) const {
+  PolicyInput input;
+  input.facts = options_.facts;
+  input.record = record_;
+  input.lives = registry_->Lives();
+  input.now = now;
+  input.leader_since = registry_->leader_since();
+  input.removals_from = registry_->removals_from();
+  input.lease = options_.lease;
+  input.silence = options_.silence;
+  input.settling = options_.settling;
+  input.join = join_;
+  if (choice_) input.choice = choice_->node;
+  return input;
+}
+
+void ChainKeeper::Consider() {
+  if (writing_ || !unreadable_.empty()) return;
+  const TimePoint now = reactor_.Now();
+  const Decision decision = Decide(MakeInput(now));
+  TakeOver(decision);
+  if (decision.look_again) {
+    look_again_->Start(*decision.look_again - now);
+  } else {
+    look_again_->Stop();
+  }
+  if (decision.next) Write(*decision.next);
+}
+
+void ChainKeeper::TakeOver(const Decision& decision) {
+  notices_ = decision.notices;
+  if (waiting_for_ != decision.waiting_for) {
+    waiting_for_ = decision.waiting_for;
+    if (!waiting_for_.empty()) {
+      spdlog::warn("event=chain_waits chain={} for=\"{}\"", options_.facts.chain, waiting_for_);
+    }
+  }
+  for (const Registry::LifeName& life : decision.voids) registry_->MarkVoid(life);
+  if (!SameOrder(join_, decision.join)) {
+    join_ = decision.join;
+    spdlog::info("event=join_order chain={} node={}", options_.facts.chain,
+                 join_ ? join_->node : "");
+    TellAll();
+  }
+  if (decision.choice_done) EndChoice(true);
+}
+
+void ChainKeeper::Write(const ChainRecord& next) {
+  writing_ = next;
+  UpdateWithheld();
+  Send();
+}
+
+void ChainKeeper::Send() {
+  etcd::Txn txn;
+  txn.compares = {
+      {leadership_.leader_key(), etcd::Compare::Target::kCreateRevision,
+       leadership_.owner_revision()},
+      {options_.key, etcd::Compare::Target::kModRevision, mod_revision_}};
+  txn.puts = {{options_.key, EncodeRecord(*writing_), 0}};
+  txn.reads = {leadership_.leader_key(), options_.key};
+  etcd_.Commit(etcd::Class::kData, std::move(txn),
+               [this, alive = std::weak_ptr<int>(alive_)](
+                   const etcd::Answer<etcd::TxnAnswer>& answer) {
+                 if (!alive.expired()) OnWritten(answer);
+               });
+}
+
+void ChainKeeper::OnWritten(const etcd::Answer<etcd::TxnAnswer>& answer) {
+  if (answer) {
+    if (!answer->succeeded) return OnRefused(*answer);
+    const ChainRecord written = *writing_;
+    return Adopt(written, answer->revision);
+  }
+  spdlog::warn("event=write_failed chain={} epoch={} unknown={} problem=\"{}\"",
+               options_.facts.chain, writing_->configuration.epoch.value(), answer.error().unknown,
+               answer.error().message);
+  // Unknown: only the same transaction again tells. It either happens now (then the earlier one can
+  // no longer), or it is refused and shows what happened. Until then the removed get no lease (S16).
+  if (!answer.error().unknown) {
+    writing_.reset();
+    UpdateWithheld();
+  }
+  send_again_->Start(options_.retry);
+}
+
+void ChainKeeper::OnRefused(const etcd::TxnAnswer& answer) {
+  const auto& leader = answer.reads[0];
+  if (!leader || leader->create_revision != leadership_.owner_revision()) {
+    return leadership_.Over("a transaction found the leader's key taken");
+  }
+  const auto& found = answer.reads[1];
+  if (!found) return leadership_.Over("the record of a chain has vanished from etcd");
+  auto record = DecodeRecord(found->value);
+  if (!record) return leadership_.Over("a chain's record in etcd was changed by somebody else");
+  // Most likely an earlier sending of our own that did happen.
+  Adopt(*record, found->mod_revision);
+}
+
+void ChainKeeper::Adopt(const ChainRecord& record, int64_t revision) {
+  const bool changed = !record_ || record_->configuration != record.configuration;
+  writing_.reset();
+  record_ = record;
+  mod_revision_ = revision;
+  registry_->SetRecord(record, reactor_.Now());
+  const auto& members = record.configuration.members;
+  if (changed && choice_ && members.size() == 1 && members[0].id == choice_->node) EndChoice(true);
+  UpdateWithheld();
+  if (changed) {
+    spdlog::warn("event=configuration chain={} epoch={} members={} reason=\"{}\"",
+                 options_.facts.chain, record.configuration.epoch.value(),
+                 Describe(record.configuration), record.reason);
+    TellAll();
+  }
+  Consider();
+}
+
+void ChainKeeper::UpdateWithheld() {
+  std::vector<Registry::LifeName> withheld;
+  if (writing_) withheld = registry_->RemovedBy(writing_->configuration);
+  if (choice_ && record_) {
+    for (const chain::Member& member : record_->configuration.members) {
+      if (member.id != choice_->node) withheld.emplace_back(member.id, member.incarnation);
+    }
+  }
+  registry_->Withhold(std::move(withheld));
+}
+
+// What a node is to know beside its lease.
+HeartbeatAnswer ChainKeeper::News(const NodeId& node, Incarnation incarnation) const {
+  HeartbeatAnswer news;
+  if (record_) {
+    news.configuration = record_->configuration;
+    const chain::Member& tail = record_->configuration.members.back();
+    if (tail.id == node && tail.incarnation == incarnation) news.join = join_;
+  }
+  const Life* life = registry_->Find(node, incarnation);
+  if (life != nullptr && life->is_void) {
+    news.incarnation_void = true;
+    const Life* latest = registry_->Latest(node);
+    news.incarnation_above = latest->incarnation;
+  }
+  news.notice = unreadable_.empty() ? NoticeOf(node) : unreadable_;
+  return news;
+}
+
+std::string ChainKeeper::NoticeOf(const NodeId& node) const {
+  for (const Decision::Notice& notice : notices_) {
+    if (notice.node == node) return notice.text;
+  }
+  return record_ ? "" : waiting_for_;
+}
+
+void ChainKeeper::TellAll() {
+  for (const auto& [name, subscriber] : subscribers_) {
+    subscriber->SendConfiguration(News(name.first, name.second));
+  }
+}
+
+ChainStatus ChainKeeper::Status(TimePoint now) const {
+  ChainStatus status;
+  status.chain = options_.facts.chain;
+  status.record = record_;
+  status.join = join_;
+  status.waiting_for = unreadable_.empty() ? waiting_for_ : unreadable_;
+  if (record_) {
+    for (const chain::Member& member : record_->configuration.members) {
+      if (const Life* life = registry_->Find(member.id, member.incarnation)) {
+        status.nodes.push_back(StatusOf(*life, true, now));
+      }
+    }
+  }
+  for (const ChainFacts::Node& node : options_.facts.nodes) {
+    const Life* life = registry_->Latest(node.id);
+    if (life == nullptr) {
+      Life unheard;
+      unheard.node = node.id;
+      unheard.heard = registry_->leader_since();
+      status.nodes.push_back(StatusOf(unheard, false, now));
+    } else if (!record_ || !record_->configuration.IndexOf(node.id, life->incarnation)) {
+      status.nodes.push_back(StatusOf(*life, false, now));
+    }
+  }
+  return status;
+}
+
+NodeStatus ChainKeeper::StatusOf(const Life& life, bool member, TimePoint now) const {
+  NodeStatus status;
+  if (life.report) {
+    status.report = *life.report;
+  } else {
+    status.report.chain = options_.facts.chain;
+    status.report.node = life.node;
+    status.report.incarnation = life.incarnation;
+  }
+  status.member = member;
+  status.heard_ago = now - life.heard;
+  status.lease_out = std::max(Duration(0), life.lease_out - now);
+  status.notice = life.report ? "" : "not heard of";
+  if (life.report && !life.connected) status.notice = "its connection is broken";
+  if (!member && life.report && life.connected) status.notice = NoticeOf(life.node);
+  return status;
+}
+
+}  // namespace catena::coordinator

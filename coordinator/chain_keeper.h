@@ -1,0 +1,115 @@
+// One chain under one leadership: hears its nodes, lets the policy decide, writes records to etcd and tells
+// everybody. Made when the leadership begins (with what etcd holds), destroyed when it ends. Loop thread.
+//
+// Between proposing a record and knowing its fate nothing else is decided, and those whom it removes
+// are granted no lease (S16). A transaction of unknown fate is sent again, unchanged, until etcd has said
+// either that it happened or that it no longer can.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "coordinator/etcd_client.h"
+#include "coordinator/policy.h"
+#include "coordinator/records.h"
+#include "coordinator/registry.h"
+#include "proxy/base/result.h"
+#include "proxy/io/reactor.h"
+
+namespace catena::coordinator {
+
+// One connection of a proxy. Owned by the server; a keeper knows it until Gone().
+class Subscriber {
+ public:
+  virtual ~Subscriber() = default;
+  virtual uint64_t number() const = 0;  // of the connection, never reused
+  virtual void SendAnswer(const HeartbeatAnswer& answer) = 0;
+  virtual void SendConfiguration(const HeartbeatAnswer& news) = 0;
+  virtual void SendNotLeader(const std::string& leader) = 0;
+  // Closes the connection in a later turn; Gone() comes from there.
+  virtual void Drop(const std::string& reason) = 0;
+};
+
+class ChainKeeper {
+ public:
+  struct Options {
+    ChainFacts facts;
+    std::string key;                 // of the chain's record in etcd
+    Duration lease{0};
+    Duration silence{0};
+    Duration settling{0};
+    Duration choice_timeout = std::chrono::seconds(10);
+    Duration retry = std::chrono::milliseconds(100);
+  };
+  // The leadership in whose name it acts.
+  class Leadership {
+   public:
+    virtual ~Leadership() = default;
+    virtual bool Trusted(TimePoint now) const = 0;
+    virtual const std::string& leader_key() const = 0;
+    virtual int64_t owner_revision() const = 0;
+    // etcd showed that it is over. May destroy the keeper in a later turn, never during the call.
+    virtual void Over(const std::string& reason) = 0;
+  };
+
+  // `found`: the chain's key in etcd; nullopt: none. All references outlive the keeper.
+  ChainKeeper(io::Reactor& reactor, etcd::Client& etcd, Leadership& leadership, Options options,
+              const std::optional<etcd::KeyValue>& found);
+  ~ChainKeeper();
+
+  // A heartbeat whose bytes were read before `now`. The answer is sent before this returns.
+  void OnHeartbeat(Subscriber& subscriber, const NodeReport& report, TimePoint now);
+  void OnGone(Subscriber& subscriber, const NodeId& node, Incarnation incarnation);
+
+  // The operator's choice; `done` when it is in force, or with the reason why not.
+  using ChoiceDone = std::function<void(Result<bool>)>;
+  void Choose(const NodeId& node, ChoiceDone done);
+
+  ChainStatus Status(TimePoint now) const;
+
+ private:
+  struct Choice {
+    NodeId node;
+    ChoiceDone done;
+  };
+
+  void Consider();
+  PolicyInput MakeInput(TimePoint now) const;
+  void TakeOver(const Decision& decision);
+  void Write(const ChainRecord& next);
+  void Send();
+  void OnWritten(const etcd::Answer<etcd::TxnAnswer>& answer);
+  void OnRefused(const etcd::TxnAnswer& answer);
+  void Adopt(const ChainRecord& record, int64_t revision);
+  void UpdateWithheld();
+  void EndChoice(Result<bool> result);
+  HeartbeatAnswer News(const NodeId& node, Incarnation incarnation) const;
+  std::string NoticeOf(const NodeId& node) const;
+  void TellAll();
+  NodeStatus StatusOf(const Life& life, bool member, TimePoint now) const;
+
+  io::Reactor& reactor_;
+  etcd::Client& etcd_;
+  Leadership& leadership_;
+  Options options_;
+  std::string unreadable_;             // why the record in etcd cannot be used; then nothing is decided
+  std::optional<ChainRecord> record_;
+  int64_t mod_revision_ = 0;
+  std::optional<ChainRecord> writing_;
+  std::unique_ptr<Registry> registry_;
+  std::optional<JoinOrder> join_;
+  std::vector<Decision::Notice> notices_;
+  std::string waiting_for_;
+  std::optional<Choice> choice_;
+  std::map<Registry::LifeName, Subscriber*> subscribers_;
+  std::unique_ptr<io::Timer> look_again_;
+  std::unique_ptr<io::Timer> send_again_;
+  std::unique_ptr<io::Timer> choice_timer_;
+  // Callbacks of etcd that come after this keeper's end are dropped.
+  std::shared_ptr<int> alive_ = std::make_shared<int>(0);
+};
+
+}  // namespace catena::coordinator

@@ -1,0 +1,140 @@
+#include "coordinator/controller.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "proxy/base/log.h"
+
+namespace catena::coordinator {
+namespace {
+
+constexpr Duration kLoadRetry = std::chrono::milliseconds(100);
+
+std::string Root(const std::string& cluster) { return "/catena/" + cluster + "/"; }
+
+}  // namespace
+
+Controller::Controller(io::Reactor& reactor, etcd::Client& etcd, ControllerOptions options)
+    : reactor_(reactor),
+      etcd_(etcd),
+      options_(std::move(options)),
+      election_(reactor, etcd,
+                {Root(options_.cluster) + "leader", options_.address, options_.leader_ttl,
+                 std::chrono::milliseconds(250)},
+                *this) {
+  load_timer_ = reactor_.MakeTimer([this] { Load(); });
+}
+
+std::string Controller::ChainKey(const std::string& chain) const {
+  return Root(options_.cluster) + "chains/" + chain;
+}
+
+void Controller::OnElected() {
+  ++leadership_;
+  loaded_ = false;
+  Load();
+}
+
+void Controller::OnDeposed(const std::string&) {
+  ++leadership_;
+  loaded_ = false;
+  load_timer_->Stop();
+  // A keeper may be on the stack.
+  auto ended = std::make_shared<decltype(keepers_)>(std::move(keepers_));
+  keepers_.clear();
+  reactor_.Defer([ended] { ended->clear(); });
+}
+
+void Controller::Over(const std::string& reason) { election_.Lost(reason); }
+
+void Controller::Load() {
+  if (!election_.leading() || loaded_) return;
+  etcd_.RangePrefix(etcd::Class::kData, ChainKey(""),
+                    [this, leadership = leadership_](const etcd::Answer<etcd::RangeAnswer>& answer) {
+                      if (leadership != leadership_ || loaded_) return;
+                      if (answer) return OnLoaded(*answer);
+                      spdlog::warn("event=load_failed problem=\"{}\"", answer.error().message);
+                      load_timer_->Start(kLoadRetry);
+                    });
+}
+
+void Controller::OnLoaded(const etcd::RangeAnswer& answer) {
+  loaded_ = true;
+  for (const ChainFacts& facts : options_.chains) {
+    const std::string key = ChainKey(facts.chain);
+    std::optional<etcd::KeyValue> found;
+    for (const etcd::KeyValue& pair : answer.pairs) {
+      if (pair.key == key) found = pair;
+    }
+    ChainKeeper::Options keeper;
+    keeper.facts = facts;
+    keeper.key = key;
+    keeper.lease = options_.lease;
+    keeper.silence = std::max(options_.lease / 2, 2 * options_.heartbeat);
+    keeper.settling = options_.settling;
+    ChainKeeper::Leadership& leadership = *this;
+    keepers_[facts.chain] =
+        std::make_unique<ChainKeeper>(reactor_, etcd_, leadership, std::move(keeper), found);
+  }
+  spdlog::info("event=leading chains={}", keepers_.size());
+}
+
+void Controller::OnHeartbeat(Subscriber& subscriber, const NodeReport& report) {
+  // Read after the heartbeat's bytes (S17): the lease is counted from here.
+  const TimePoint now = reactor_.Now();
+  if (!Trusted(now)) return subscriber.SendNotLeader(election_.LeaderAddress(now));
+  HeartbeatAnswer answer;
+  answer.number = report.number;
+  if (report.cluster != options_.cluster) {
+    answer.notice = "this coordinator is of cluster '" + options_.cluster + "'";
+    return subscriber.SendAnswer(answer);
+  }
+  // The records are being read: no configuration yet, no lease.
+  if (!loaded_) return subscriber.SendAnswer(answer);
+  const auto keeper = keepers_.find(report.chain);
+  if (keeper == keepers_.end()) {
+    answer.notice = "the coordinator's TOML has no chain '" + report.chain + "'";
+    return subscriber.SendAnswer(answer);
+  }
+  keeper->second->OnHeartbeat(subscriber, report, now);
+}
+
+void Controller::OnGone(Subscriber& subscriber, const std::string& chain, const NodeId& node,
+                        Incarnation incarnation) {
+  const auto keeper = keepers_.find(chain);
+  if (keeper != keepers_.end()) keeper->second->OnGone(subscriber, node, incarnation);
+}
+
+std::optional<ClusterStatus> Controller::Status() {
+  const TimePoint now = reactor_.Now();
+  if (!Trusted(now)) return std::nullopt;
+  ClusterStatus status;
+  status.cluster = options_.cluster;
+  status.leader = options_.address;
+  status.answered_by = options_.address;
+  status.etcd_healthy = election_.etcd_healthy();
+  for (const ChainFacts& facts : options_.chains) {
+    const auto keeper = keepers_.find(facts.chain);
+    if (keeper != keepers_.end()) {
+      status.chains.push_back(keeper->second->Status(now));
+    } else {
+      ChainStatus chain;
+      chain.chain = facts.chain;
+      chain.waiting_for = "etcd to tell the chain's record";
+      status.chains.push_back(std::move(chain));
+    }
+  }
+  return status;
+}
+
+void Controller::Choose(const std::string& chain, const NodeId& node,
+                        ChainKeeper::ChoiceDone done) {
+  const auto keeper = keepers_.find(chain);
+  if (keeper != keepers_.end()) return keeper->second->Choose(node, std::move(done));
+  const bool known = std::any_of(options_.chains.begin(), options_.chains.end(),
+                                 [&](const ChainFacts& facts) { return facts.chain == chain; });
+  done(Fail(known ? "etcd has not told the chain's record yet: try again"
+                  : "no chain '" + chain + "' in the TOML"));
+}
+
+}  // namespace catena::coordinator

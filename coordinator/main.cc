@@ -1,0 +1,120 @@
+// catena-coordinator: watches the nodes of a cluster and keeps its chains' configurations in etcd.
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdio>
+#include <memory>
+#include <string>
+
+#include "config/config.h"
+#include "coordinator/controller.h"
+#include "coordinator/etcd_client.h"
+#include "coordinator/server.h"
+#include "proxy/base/log.h"
+#include "proxy/io/uv_reactor.h"
+
+namespace catena::coordinator {
+namespace {
+
+struct Flags {
+  std::string config;
+  std::string listen;
+  std::string log_level;
+  bool check = false;
+};
+
+ChainFacts FactsOf(const config::Chain& chain) {
+  ChainFacts facts;
+  facts.chain = chain.name;
+  facts.replicas = static_cast<size_t>(chain.replicas);
+  facts.recovery = chain.recovery == config::Recovery::kAutomatic ? Recovery::kAutomatic
+                                                                  : Recovery::kOperator;
+  for (const config::Node& node : chain.nodes) facts.nodes.push_back({node.id, node.overwrite});
+  return facts;
+}
+
+ControllerOptions ControllerOptionsOf(const config::Config& config, const std::string& listen) {
+  ControllerOptions options;
+  options.cluster = config.cluster.name;
+  options.address = listen;
+  options.heartbeat = config.coordinator.heartbeat;
+  options.lease = config.coordinator.lease;
+  options.leader_ttl = config.coordinator.leader_ttl;
+  for (const config::Chain& chain : config.chains) options.chains.push_back(FactsOf(chain));
+  return options;
+}
+
+// Which of the TOML's addresses this process is; the only one needs no flag.
+Result<std::string> ListenAddress(const config::Config& config, const std::string& flag) {
+  const auto& known = config.coordinator.listen;
+  if (flag.empty() && known.size() == 1) return known.front();
+  if (std::find(known.begin(), known.end(), flag) != known.end()) return flag;
+  std::string list;
+  for (const std::string& address : known) list += (list.empty() ? "" : ", ") + address;
+  return Fail((flag.empty() ? "--listen is needed" : "--listen " + flag) +
+              ": must be one of [coordinator] listen: " + list);
+}
+
+int Serve(const config::Config& config, const std::string& listen) {
+  const auto reactor = io::MakeUvReactor();
+  etcd::CurlOptions curl;
+  curl.endpoints = config.coordinator.etcd;
+  // Two endpoints can be tried before the next keep-alive is due.
+  curl.leadership_timeout = config.coordinator.leader_ttl / 4;
+  const auto etcd = etcd::MakeCurlClient(*reactor, std::move(curl));
+  Controller controller(*reactor, *etcd, ControllerOptionsOf(config, listen));
+  Server::Options options;
+  options.listen = listen;
+  options.credentials = {config.cluster.name, config.cluster.secret};
+  Server server(*reactor, controller, std::move(options));
+  if (const auto started = server.Start(); !started) {
+    spdlog::error("event=cannot_listen address={} problem=\"{}\"", listen,
+                  started.error().message);
+    return 1;
+  }
+  spdlog::info("event=listening address={}", server.address());
+  bool stopping = false;
+  io::OnTermination(*reactor, [&](int signal) {
+    spdlog::info("event=signal number={}", signal);
+    if (stopping) return reactor->Stop();
+    stopping = true;
+    server.Stop();
+    controller.Stop([&] { reactor->Stop(); });
+  });
+  controller.Start();
+  reactor->Run();
+  return 0;
+}
+
+int Main(int argc, char** argv) {
+  Flags flags;
+  CLI::App app("Catena's coordinator: keeps the configuration of every chain in etcd.");
+  app.add_option("--config", flags.config, "the cluster's TOML file")->required();
+  app.add_option("--listen", flags.listen,
+                 "which address of [coordinator] listen this process is (default: the only one)");
+  app.add_flag("--check", flags.check, "check the file and the flags, then end");
+  app.add_option("--log-level", flags.log_level, "debug | info | warn | error")
+      ->check(CLI::IsMember({"debug", "info", "warn", "error"}));
+  CLI11_PARSE(app, argc, argv);
+  const Result<config::Config> config = config::Load(flags.config);
+  if (!config) {
+    std::fprintf(stderr, "%s\n", config.error().message.c_str());
+    return 2;
+  }
+  const Result<std::string> listen = ListenAddress(*config, flags.listen);
+  if (!listen) {
+    std::fprintf(stderr, "%s\n", listen.error().message.c_str());
+    return 2;
+  }
+  if (flags.check) {
+    std::printf("%s: ok\n", flags.config.c_str());
+    return 0;
+  }
+  InitLogging("coordinator " + *listen,
+              flags.log_level.empty() ? config->cluster.log_level : flags.log_level);
+  return Serve(*config, *listen);
+}
+
+}  // namespace
+}  // namespace catena::coordinator
+
+int main(int argc, char** argv) { return catena::coordinator::Main(argc, argv); }

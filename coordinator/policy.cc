@@ -1,0 +1,544 @@
+#include "coordinator/policy.h"
+
+#include <algorithm>
+#include <charconv>
+#include <utility>
+
+namespace catena::coordinator {
+namespace {
+
+using chain::Configuration;
+using chain::Member;
+
+std::string Quote(std::string_view id) { return "'" + std::string(id) + "'"; }
+
+// One decision in the making. The methods read like the rules of design.md 6; each says which
+// schedule it closes.
+class Deciding {
+ public:
+  explicit Deciding(const PolicyInput& input) : in_(input) {}
+
+  Decision Run() {
+    if (in_.choice) {
+      FollowChoice(*in_.choice);
+    } else if (!in_.record) {
+      ConsiderFirst();
+    } else if (!EtcdIsBehind()) {
+      KeepStandingOrder();
+      if (!Remove() && !Recover()) Join();
+    }
+    if (!out_.next) KeepRecordTrue();
+    NoteOutsiders();
+    return std::move(out_);
+  }
+
+ private:
+  // --- what is known of nodes -------------------------------------------------------------------
+
+  const Configuration& current() const { return in_.record->configuration; }
+
+  const Life* Find(std::string_view node, Incarnation incarnation) const {
+    for (const Life& life : in_.lives) {
+      if (life.node == node && life.incarnation == incarnation) return &life;
+    }
+    return nullptr;
+  }
+  // The newest incarnation of a node, if this leader heard of any.
+  const Life* Latest(std::string_view node) const {
+    const Life* latest = nullptr;
+    for (const Life& life : in_.lives) {
+      if (life.node == node && (!latest || life.incarnation > latest->incarnation)) latest = &life;
+    }
+    return latest;
+  }
+  bool IsListed(std::string_view node) const {
+    return in_.record && std::any_of(current().members.begin(), current().members.end(),
+                                     [&](const Member& member) { return member.id == node; });
+  }
+
+  // Notes that a rule changes at `when`, and says whether it has.
+  bool Passed(TimePoint when) {
+    if (when <= in_.now) return true;
+    if (!out_.look_again || when < *out_.look_again) out_.look_again = when;
+    return false;
+  }
+
+  // When a life began to look failed; nullopt: it does not. The database of a member that became
+  // another process is another history (I7), even if its proxy has not noticed yet.
+  std::optional<TimePoint> FailingSince(const Life& life, const Member* listed = nullptr) {
+    std::optional<TimePoint> since = life.failed_since;
+    if (life.resigned && !since) since = life.heard;
+    auto earliest = [&since](TimePoint when) { since = since ? std::min(*since, when) : when; };
+    if (Passed(life.heard + in_.silence)) earliest(life.heard + in_.silence);
+    if (listed != nullptr && RunsOtherDatabase(life, *listed)) earliest(life.heard);
+    return since;
+  }
+  static bool RunsOtherDatabase(const Life& life, const Member& listed) {
+    return life.report && !life.report->backend.run_id.empty() && !listed.backend_run_id.empty() &&
+           life.report->backend.run_id != listed.backend_run_id;
+  }
+  bool IsAlive(const Life& life, const Member* listed = nullptr) {
+    return life.report.has_value() && life.connected && !FailingSince(life, listed);
+  }
+  // No lease of this life can be valid any more (S14: whatever else was heard of its node).
+  bool LeaseIsOver(const Life& life) {
+    if (life.resigned) return true;
+    const bool earlier_leaders = Passed(in_.removals_from);
+    return Passed(life.lease_out) && earlier_leaders;
+  }
+
+  bool ActsNow(const Life& life) const {
+    return life.report && life.report->phase == ReportPhase::kMember &&
+           life.report->epoch == current().epoch;
+  }
+  // A member in good standing: what S1 and S13 ask of the one that stays.
+  bool IsSyncedMember(const Member& member) {
+    const Life* life = Find(member.id, member.incarnation);
+    return life != nullptr && IsAlive(*life, &member) && ActsNow(*life) && life->report->synced;
+  }
+  bool IsUnsyncedMember(const Life& life) const { return ActsNow(life) && !life.report->synced; }
+
+  static bool IsCandidatePhase(ReportPhase phase) {
+    return phase == ReportPhase::kCandidate || phase == ReportPhase::kJoining;
+  }
+  // Could be listed as a new incarnation with the database that it has.
+  bool IsCandidate(const Life& life) {
+    return IsAlive(life) && !life.is_void && !life.resigned &&
+           IsCandidatePhase(life.report->phase) && life.report->backend.healthy;
+  }
+
+  // --- making records ---------------------------------------------------------------------------
+
+  static Member AsMember(const NodeReport& report) {
+    return {report.node, report.incarnation, report.clients, report.peers, report.backend.run_id};
+  }
+
+  void Propose(Epoch epoch, std::vector<Member> members, bool head_complete, std::string reason) {
+    ChainRecord next;
+    next.configuration.chain = in_.facts.chain;
+    next.configuration.epoch = epoch;
+    next.configuration.members = std::move(members);
+    next.reason = std::move(reason);
+    next.lease = LeaseToRecord();
+    next.head_complete = head_complete;
+    out_.next = std::move(next);
+  }
+
+  // S17: while leases of an earlier, longer setting may be out, the record says so.
+  Duration LeaseToRecord() {
+    if (!in_.record || Passed(in_.removals_from)) return in_.lease;
+    return std::max(in_.lease, in_.record->lease);
+  }
+
+  // The highest epoch that any node has seen: etcd may have lost it.
+  Epoch NewestEpoch() const {
+    Epoch newest = in_.record ? current().epoch : Epoch(0);
+    for (const Life& life : in_.lives) {
+      if (life.report) newest = std::max(newest, life.report->epoch);
+    }
+    return newest;
+  }
+
+  // --- the rules --------------------------------------------------------------------------------
+
+  // A restored backup of etcd must not lead the chain back into its past (I5).
+  bool EtcdIsBehind() {
+    for (const Life& life : in_.lives) {
+      if (life.report && life.report->epoch > current().epoch) {
+        out_.waiting_for = "etcd has epoch " + std::to_string(current().epoch.value()) +
+                           " of the chain, but node " + Quote(life.node) + " has seen epoch " +
+                           std::to_string(life.report->epoch.value()) +
+                           ": etcd was restored from an older state? use catenactl choose " +
+                           in_.facts.chain + " NODE";
+        return true;
+      }
+    }
+    return false;
+  }
+
+  const Life* HolderOfChainData() const {
+    for (const Life& life : in_.lives) {
+      if (life.report && (life.report->epoch.value() > 0 || life.report->backend.from_chain ||
+                          life.report->keeps_log)) {
+        return &life;
+      }
+    }
+    return nullptr;
+  }
+
+  void ConsiderFirst() {
+    if (const Life* holder = HolderOfChainData()) {
+      out_.waiting_for = "etcd has no configuration, but node " + Quote(holder->node) +
+                         " holds a chain's data: etcd was lost? use catenactl choose " +
+                         in_.facts.chain + " NODE";
+      return;
+    }
+    // Whoever has not reported may hold a chain's data: all, or a while.
+    bool all_reported = true;
+    for (const ChainFacts::Node& node : in_.facts.nodes) {
+      const Life* life = Latest(node.id);
+      all_reported = all_reported && life && IsAlive(*life) &&
+                     life->report->phase != ReportPhase::kStarting;
+    }
+    if (!all_reported && !Passed(in_.leader_since + in_.settling)) {
+      out_.waiting_for = "the first reports of the chain's nodes";
+      return;
+    }
+    for (const ChainFacts::Node& node : in_.facts.nodes) {
+      const Life* life = Latest(node.id);
+      if (life == nullptr || !IsAlive(*life)) continue;
+      if (!IsCandidate(*life)) {
+        // The first one that is there decides whose data the chain begins with; it may still be
+        // loading it.
+        out_.waiting_for = "node " + Quote(node.id) + ", the first in the TOML that runs, to be ready" +
+                           Because(life->report->backend.problem);
+        return;
+      }
+      Propose(Epoch(1), {AsMember(*life->report)}, /*head_complete=*/true,
+              "first configuration, with the data of " + Quote(node.id));
+      return;
+    }
+    out_.waiting_for = "any node of the chain to report";
+  }
+
+  static std::string Because(const std::string& problem) {
+    return problem.empty() ? "" : " (" + problem + ")";
+  }
+
+  // Members that failed go, if a synced one that was heard after the failure stays (S1, S13).
+  bool Remove() {
+    std::vector<const Member*> leavable;
+    std::vector<const Member*> witnesses;
+    for (const Member& member : current().members) {
+      if (IsRemovable(member)) {
+        leavable.push_back(&member);
+      } else if (IsSyncedMember(member)) {
+        witnesses.push_back(&member);
+      }
+    }
+    std::vector<Member> staying;
+    std::string gone;
+    for (const Member& member : current().members) {
+      const bool leaves =
+          std::find(leavable.begin(), leavable.end(), &member) != leavable.end() &&
+          HasWitness(member, witnesses);
+      if (!leaves) {
+        staying.push_back(member);
+        continue;
+      }
+      gone += (gone.empty() ? "" : ", ") + Quote(member.id) + " " + WhyGone(member);
+    }
+    if (staying.size() == current().members.size()) return false;
+    // A new head may still have to commit and apply its log; its database says nothing until then.
+    const bool same_head = staying.front() == current().members.front();
+    Propose(current().epoch.Next(), std::move(staying), same_head && in_.record->head_complete,
+            "removed " + gone);
+    return true;
+  }
+
+  bool IsRemovable(const Member& member) {
+    const Life* life = Find(member.id, member.incarnation);
+    if (life == nullptr || !FailingSince(*life, &member)) return false;
+    return LeaseIsOver(*life);
+  }
+  bool HasWitness(const Member& gone, const std::vector<const Member*>& witnesses) {
+    const TimePoint since = *FailingSince(*Find(gone.id, gone.incarnation), &gone);
+    return std::any_of(witnesses.begin(), witnesses.end(), [&](const Member* witness) {
+      return Find(witness->id, witness->incarnation)->heard > since;
+    });
+  }
+  std::string WhyGone(const Member& member) const {
+    const Life* life = Find(member.id, member.incarnation);
+    if (life->resigned) return "(resigned" + (life->report ? Colon(life->report->problem) : "") + ")";
+    const Life* latest = Latest(member.id);
+    return latest->incarnation > member.incarnation ? "(restarted)" : "(its lease ran out)";
+  }
+  static std::string Colon(const std::string& text) { return text.empty() ? "" : ": " + text; }
+
+  // Nobody who could go on is left: only a database that certainly has everything is taken without
+  // asking (S12: offsets do not tell; S13). True: no join may be considered.
+  bool Recover() {
+    bool leases_over = true;
+    for (const Member& member : current().members) {
+      const Life* life = Find(member.id, member.incarnation);
+      if (life == nullptr) return true;
+      const bool is_head = &member == &current().members.front();
+      if (IsAlive(*life, &member) && (is_head || !IsUnsyncedMember(*life))) return false;
+      leases_over = LeaseIsOver(*life) && leases_over;
+    }
+    AskForNewIncarnations();
+    const Member& head = current().members.front();
+    const Life* back = Latest(head.id);
+    const bool head_back = back && back->incarnation > head.incarnation && IsCandidate(*back);
+    const bool unchanged = head_back && !head.backend_run_id.empty() &&
+                           back->report->backend.run_id == head.backend_run_id &&
+                           in_.record->head_complete;
+    if (unchanged || (in_.facts.recovery == Recovery::kAutomatic && head_back && AllAreBack())) {
+      if (!leases_over) {
+        out_.waiting_for = "leases of the last configuration to run out";
+        return true;
+      }
+      Propose(current().epoch.Next(), {AsMember(*back->report)}, /*head_complete=*/true,
+              unchanged ? "the last head " + Quote(head.id) + " is back, its database unchanged"
+                        : "automatic recovery: the last head " + Quote(head.id) +
+                              " goes on with what its database has; writes may be lost");
+      return true;
+    }
+    ExplainLoss(head, head_back);
+    return true;
+  }
+
+  // A member that resigned and whose database is fit again cannot return as what it was; nobody
+  // can remove it either when no other member is left.
+  void AskForNewIncarnations() {
+    for (const Member& member : current().members) {
+      const Life* life = Find(member.id, member.incarnation);
+      const bool over = life->resigned || (RunsOtherDatabase(*life, member) && LeaseIsOver(*life));
+      if (over && life->report && life->connected && life->report->backend.healthy) {
+        out_.voids.emplace_back(life->node, life->incarnation);
+      }
+    }
+  }
+
+  bool AllAreBack() {
+    return std::all_of(current().members.begin(), current().members.end(), [&](const Member& m) {
+      const Life* life = Latest(m.id);
+      if (!life) return false;
+      if (life->incarnation > m.incarnation) return IsCandidate(*life);
+      return IsAlive(*life, &m) && IsUnsyncedMember(*life);  // has nothing to wait for
+    });
+  }
+
+  void ExplainLoss(const Member& head, bool head_back) {
+    const std::string epoch = std::to_string(current().epoch.value());
+    if (!head_back) {
+      out_.waiting_for = "no member of epoch " + epoch + " goes on; waiting for its head " +
+                         Quote(head.id) + ", or use catenactl choose " + in_.facts.chain + " NODE";
+      return;
+    }
+    const bool automatic = in_.facts.recovery == Recovery::kAutomatic;
+    out_.waiting_for = "no member of epoch " + epoch + " is left that certainly has everything (" +
+                       Quote(head.id) + " is back, but " +
+                       (in_.record->head_complete ? "its database was restarted"
+                                                  : "it had not taken over as head yet") +
+                       "); " +
+                       (automatic ? "waiting for all its nodes to be back, or use"
+                                  : "an operator must decide with") +
+                       " catenactl choose " + in_.facts.chain + " NODE";
+  }
+
+  // One join at a time, behind a chain that is synced to its tail (S2).
+  void Join() {
+    if (current().members.size() >= in_.facts.replicas) return;
+    bool all_synced = true;
+    for (const Member& member : current().members) {
+      all_synced = IsSyncedMember(member) && all_synced;
+    }
+    const Life* joiner = OfferedJoiner();
+    const bool offered = joiner != nullptr;
+    if (!joiner && !out_.join && all_synced) joiner = NextJoiner();
+    if (!joiner) return;
+    if (offered && all_synced) {
+      out_.join.reset();
+      std::vector<Member> members = current().members;
+      members.push_back(AsMember(*joiner->report));
+      Propose(current().epoch.Next(), std::move(members), in_.record->head_complete,
+              Quote(joiner->node) + " joined");
+      return;
+    }
+    out_.join = JoinOrder{joiner->node, joiner->incarnation, joiner->report->peers};
+  }
+
+  // The tail's offer: void unless it is the tail of this very epoch.
+  const Life* OfferedJoiner() {
+    const Member& tail = current().members.back();
+    const Life* reporter = Find(tail.id, tail.incarnation);
+    if (!IsSyncedMember(tail) || !reporter->report->joiner_ready) return nullptr;
+    const JoinerReady& ready = *reporter->report->joiner_ready;
+    if (ready.epoch != current().epoch) return nullptr;
+    const Life* joiner = Find(ready.node, ready.incarnation);
+    return joiner && MayJoin(*joiner) && IsAlive(*joiner) ? joiner : nullptr;
+  }
+
+  // An order stands until its joiner is gone: what that has been sent is worth keeping while a
+  // connection is being made again or a member is being replaced.
+  void KeepStandingOrder() {
+    if (!in_.join || current().members.size() >= in_.facts.replicas) return;
+    const Life* joiner = Find(in_.join->node, in_.join->incarnation);
+    if (joiner && MayJoin(*joiner) && !Passed(joiner->heard + std::max(in_.lease, in_.silence))) {
+      out_.join = JoinOrder{joiner->node, joiner->incarnation, joiner->report->peers};
+    }
+  }
+
+  // A join that an earlier leader ordered goes first, then the TOML's order.
+  const Life* NextJoiner() {
+    const Life* next = nullptr;
+    for (const ChainFacts::Node& node : in_.facts.nodes) {
+      const Life* life = Latest(node.id);
+      if (!life || !IsAlive(*life) || !MayJoin(*life)) continue;
+      if (life->report->phase == ReportPhase::kJoining) return life;
+      if (!next) next = life;
+    }
+    return next;
+  }
+
+  bool MayJoin(const Life& life) const {
+    return Latest(life.node) == &life && !life.is_void && !life.resigned && life.report &&
+           IsCandidatePhase(life.report->phase) && !IsListed(life.node) &&
+           Objection(life).empty();
+  }
+
+  const ChainFacts::Node* FactsOf(std::string_view node) const {
+    for (const ChainFacts::Node& facts : in_.facts.nodes) {
+      if (facts.id == node) return &facts;
+    }
+    return nullptr;
+  }
+
+  // Why a node that reports may not join; "" nothing.
+  std::string Objection(const Life& life) const {
+    const ChainFacts::Node* facts = FactsOf(life.node);
+    if (facts == nullptr) return "not in the coordinator's TOML";
+    const BackendReport& backend = life.report->backend;
+    if (!backend.healthy) return "its database is not ready" + Because(backend.problem);
+    if (backend.keys > 0 && !backend.from_chain && !facts->overwrite && !life.report->overwrite) {
+      return "refused: its database holds " + std::to_string(backend.keys) +
+             " keys and was never part of this chain; empty it or set overwrite = true";
+    }
+    const Member& head = current().members.front();
+    const Life* leading = Find(head.id, head.incarnation);
+    if (!leading || !leading->report) return "";
+    const BackendReport& model = leading->report->backend;
+    if (!model.kind.empty() && !backend.kind.empty() && model.kind != backend.kind) {
+      return "refused: its database is of kind " + backend.kind + ", the head's is " + model.kind;
+    }
+    if (!model.version.empty() && !backend.version.empty() &&
+        CompareVersions(backend.version, model.version) < 0) {
+      return "refused: its database is version " + backend.version + ", older than the head's " +
+             model.version;
+    }
+    return "";
+  }
+
+  // The operator's word replaces the proof of completeness, not the wait for the leases: two nodes
+  // must never serve at once.
+  void FollowChoice(const NodeId& choice) {
+    const Life* chosen = Latest(choice);
+    if (chosen == nullptr || !IsAlive(*chosen)) {
+      out_.waiting_for = "node " + Quote(choice) + ", chosen by an operator, to report";
+      return;
+    }
+    const std::optional<size_t> index =
+        in_.record ? current().IndexOf(choice, chosen->incarnation) : std::nullopt;
+    if (index && current().members.size() == 1 && IsSyncedMember(current().members[0])) {
+      out_.choice_done = true;
+      return;
+    }
+    if (!CanLead(*chosen, index)) return;
+    if (!OthersAreSilent(*chosen)) {
+      out_.waiting_for = "leases of the other members to run out";
+      return;
+    }
+    Propose(NewestEpoch().Next(), {AsMember(*chosen->report)}, /*head_complete=*/true,
+            "an operator chose " + Quote(choice));
+  }
+
+  bool CanLead(const Life& chosen, const std::optional<size_t>& index) {
+    const NodeReport& report = *chosen.report;
+    out_.waiting_for = "node " + Quote(chosen.node) + ", chosen by an operator, to be ready" +
+                       Because(report.backend.problem);
+    if (!report.backend.healthy || chosen.is_void || chosen.resigned) {
+      if (chosen.resigned) out_.voids.emplace_back(chosen.node, chosen.incarnation);
+      return false;
+    }
+    const bool unlisted_member = in_.record && !index && report.phase == ReportPhase::kMember &&
+                                 report.epoch <= current().epoch;
+    if (unlisted_member) return false;  // removed: it is told to take a new incarnation
+    if (report.phase == ReportPhase::kMember) {
+      if (index && report.epoch < current().epoch) return false;  // about to install it
+      if (!report.synced) out_.voids.emplace_back(chosen.node, chosen.incarnation);
+      return report.synced;
+    }
+    return IsCandidatePhase(report.phase) && !index;
+  }
+
+  bool OthersAreSilent(const Life& chosen) {
+    if (!in_.record) return Passed(in_.removals_from);
+    bool silent = true;
+    for (const Member& member : current().members) {
+      if (member.id == chosen.node && member.incarnation == chosen.incarnation) continue;
+      const Life* life = Find(member.id, member.incarnation);
+      silent = life && LeaseIsOver(*life) && silent;
+    }
+    return silent;
+  }
+
+  // The same configuration, but the record must say more before a longer lease is granted (S17),
+  // or may say that the head's database is complete.
+  void KeepRecordTrue() {
+    if (!in_.record) return;
+    ChainRecord next = *in_.record;
+    next.lease = std::max(next.lease, in_.lease);
+    const Member& head = current().members.front();
+    const Life* life = Find(head.id, head.incarnation);
+    if (!next.head_complete && IsSyncedMember(head) && !RunsOtherDatabase(*life, head)) {
+      // As head of this epoch it receives nothing more from anybody: once all that it received is
+      // in its database, its database has everything.
+      const NodeReport& report = *life->report;
+      next.head_complete = report.head_ready || report.applied >= report.received;
+    }
+    if (next.lease != in_.record->lease || next.head_complete != in_.record->head_complete) {
+      out_.next = std::move(next);
+    }
+  }
+
+  void NoteOutsiders() {
+    for (const ChainFacts::Node& node : in_.facts.nodes) {
+      const Life* life = Latest(node.id);
+      if (!life || !life->report || !in_.record) continue;
+      if (current().IndexOf(node.id, life->incarnation)) continue;
+      std::string text = NoticeFor(*life);
+      if (!text.empty()) out_.notices.push_back({node.id, std::move(text)});
+    }
+  }
+
+  std::string NoticeFor(const Life& life) const {
+    if (life.is_void) return "";
+    if (life.report->phase == ReportPhase::kRefused) return life.report->problem;
+    if (!IsCandidatePhase(life.report->phase)) return "";
+    const std::string objection = Objection(life);
+    if (!objection.empty()) return objection;
+    if (IsListed(life.node)) return "its earlier incarnation is still a member" + Waiting();
+    if (current().members.size() >= in_.facts.replicas) return "stands by: the chain is complete";
+    if (out_.join && out_.join->node == life.node) return "joining";
+    return "waits for its turn to join" + Waiting();
+  }
+  std::string Waiting() const {
+    return out_.waiting_for.empty() ? "" : "; waiting for " + out_.waiting_for;
+  }
+
+  const PolicyInput& in_;
+  Decision out_;
+};
+
+}  // namespace
+
+Decision Decide(const PolicyInput& input) { return Deciding(input).Run(); }
+
+int CompareVersions(std::string_view a, std::string_view b) {
+  auto next_part = [](std::string_view& text) {
+    uint64_t value = 0;
+    const size_t dot = std::min(text.find('.'), text.size());
+    std::from_chars(text.data(), text.data() + dot, value);
+    text.remove_prefix(std::min(dot + 1, text.size()));
+    return value;
+  };
+  while (!a.empty() || !b.empty()) {
+    const uint64_t x = next_part(a);
+    const uint64_t y = next_part(b);
+    if (x != y) return x < y ? -1 : 1;
+  }
+  return 0;
+}
+
+}  // namespace catena::coordinator
