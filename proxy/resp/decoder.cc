@@ -12,6 +12,8 @@ constexpr size_t kKeptElements = 1024;
 // More than any reply can hold, and far from overflow when doubled for a map.
 constexpr int64_t kReplyElementsMax = int64_t{1} << 40;
 
+constexpr char kStreamed[] = "Protocol error: streamed replies are not supported";
+
 bool IsDigit(char c) { return static_cast<unsigned char>(c - '0') <= 9; }
 
 // The C locale's isspace, as sdssplitargs uses it.
@@ -38,6 +40,11 @@ std::optional<int64_t> ParseDecimal(std::string_view text) {
   const uint64_t limit = static_cast<uint64_t>(INT64_MAX) + (negative ? 1 : 0);
   if (value > limit) return std::nullopt;
   return static_cast<int64_t>(negative ? uint64_t{0} - value : value);
+}
+
+// RESP3's strings and aggregates of unknown length, which no Redis sends.
+bool IsStreamed(std::string_view input, size_t offset) {
+  return input.size() - offset > 1 && input[offset + 1] == '?';
 }
 
 enum class LineState { kOk, kPartial, kTooLong, kInvalid };
@@ -348,9 +355,7 @@ Progress ReplyScanner::ScanLine(std::string_view input) {
 // Everything that begins with a length: strings are skipped whole, aggregates opened.
 Progress ReplyScanner::ScanLength(std::string_view input) {
   const char type = input[offset_];
-  if (input.size() - offset_ > 1 && input[offset_ + 1] == '?') {
-    return Fail("Protocol error: streamed replies are not supported");
-  }
+  if (IsStreamed(input, offset_)) return Fail(kStreamed);
   int64_t count = 0;
   size_t next = 0;
   switch (ReadLengthLine(input, offset_, limits_.inline_bytes_max, count, next)) {
@@ -489,6 +494,7 @@ Progress ValueReader::ReadLine(char type, Value& value) {
 
 // -1 for a null; anything else below 0 is an error already.
 Progress ValueReader::ReadLength(int64_t& length) {
+  if (IsStreamed(input_, offset_)) return Fail(kStreamed);
   const char type = input_[offset_];
   size_t next = 0;
   switch (ReadLengthLine(input_, offset_, limits_.inline_bytes_max, length, next)) {
