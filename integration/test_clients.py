@@ -70,11 +70,11 @@ def test_redis_cli(cluster, position):
 @pytest.mark.parametrize("position", POSITIONS)
 def test_redis_cli_mass_insertion(cluster, position):
     count = 20000
-    commands = "".join(f"SET mass:{position}:{i} {'v' * (i % 100)}\n" for i in range(count))
+    commands = "".join(f"SET mass:{position}:{i} {'v' * (1 + i % 100)}\n" for i in range(count))
     done = redis_cli(cluster.at(position), "--pipe", stdin=commands)
     assert f"errors: 0, replies: {count}" in done
     for node in cluster.wait_members():
-        assert redis_cli(node, "STRLEN", f"mass:{position}:{count - 1}") == "99\n"
+        assert redis_cli(node, "STRLEN", f"mass:{position}:{count - 1}") == "100\n"
 
 
 def test_errors_are_those_of_redis(cluster):
