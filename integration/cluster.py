@@ -124,6 +124,8 @@ class Cluster:
     namespace, see faults.py; cut() and heal() work then. directory: kept afterwards if given.
     """
 
+    running = set()  # those not stopped yet, for whoever wants their logs
+
     def __init__(self, nodes=3, spares=0, coordinators=1, etcd=1, backend="redis", base_port=None,
                  directory=None, redis_args=(), settings=None, binaries=None, own_networks=False,
                  users=(), redis_password=None):

@@ -113,7 +113,7 @@ Row OtherRow(const NodeStatus& node) {
   const NodeReport& report = node.report;
   std::string detail = report.problem.empty() ? node.notice : report.problem;
   if (report.incarnation.value() == 0) {
-    return {{report.node}, {"not heard", Colour::kYellow}, {detail}};
+    return {{report.node}, {"not heard", Colour::kYellow}};
   }
   if (report.phase == ReportPhase::kJoining && report.snapshot_total > 0) {
     // Doubles: a product of two byte counts may pass 64 bits.
