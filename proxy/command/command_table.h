@@ -1,6 +1,10 @@
 // What the backend's own COMMAND says about each command: arity, flags, where its keys are. Nothing
-// about commands is hard-wired but the short lists that COMMAND cannot tell (design.md 7: may_replicate;
-// commands that a proxy must answer or refuse itself). Pure.
+// about commands is hard-wired but what COMMAND cannot tell: where a command must run in a chain
+// (route_rules.cc) and the few key positions that no specification describes (key_finder.cc). Pure.
+//
+//   auto table = CommandTable::FromReply(reply_to_COMMAND);
+//   const CommandInfo* info = table->Find(arguments);           // nullptr: let the backend answer
+//   if (info->route == Route::kRead && FindKeys(*info, arguments, keys) == KeyKnowledge::kExact) ...
 #pragma once
 
 #include <cstdint>
@@ -18,15 +22,13 @@ namespace catena::command {
 
 // Where a command is executed.
 enum class Route : uint8_t {
-  kRead,        // readonly, fine at a read-only replica: at the local node by its consistency mode
-  kWrite,       // changes data or may: at the head (also may_replicate commands, scripts, GETEX, SORT,
-                // GEORADIUS, BITFIELD, XINFO, PFCOUNT, PUBLISH, OBJECT? no: that is kRead ...)
-  kLocal,       // of this node's server, no data: CONFIG, SLOWLOG, LATENCY, MEMORY DOCTOR, LASTSAVE, TIME ...:
-                // to the local backend as it is
-  kProxy,       // the session answers it (PING, ECHO, SELECT, HELLO, AUTH, QUIT, RESET, CLIENT, COMMAND, INFO,
-                // WAIT, ROLE, CATENA, READONLY, READWRITE, MULTI ...)
-  kRefused,     // would break the chain; `refusal` says why
-  kUnknown      // the backend does not know it: it goes to the local backend, whose error is the answer
+  kRead,     // reads data, fine at a read-only replica: at the local node by its consistency mode. One
+             // without keys (SCAN, DBSIZE, FUNCTION LIST) reads the whole data set
+  kWrite,    // changes data or may (PFCOUNT, PUBLISH, scripts, GETEX, SORT, XINFO ...): at the head
+  kLocal,    // about this node's server, no data (CONFIG, SLOWLOG, LATENCY ...): to the local backend
+  kProxy,    // the session answers it (PING, SELECT, HELLO, AUTH, CLIENT, INFO, WAIT, MULTI, CATENA ...)
+  kRefused,  // would break the chain or a shared connection; `refusal` says why
+  kUnknown   // a subcommand that the backend does not know: to the local backend, whose error is the answer
 };
 
 struct CommandInfo {
@@ -34,8 +36,10 @@ struct CommandInfo {
   int arity = 0;             // negative: at least -arity arguments
   bool write = false, readonly = false, denyoom = false, admin = false, pubsub = false;
   bool noscript = false, blocking = false, movablekeys = false, no_auth = false, may_replicate = false;
+  bool module = false;       // of a loaded module
   int first_key = 0, last_key = 0, key_step = 0;
-  // 7.0+ key specifications, in order; used when movablekeys.
+  // 7.0+ key specifications, in order; used when movablekeys. Those of channel names are left out. For
+  // 6.2, which tells none, those of its own commands are filled in.
   struct KeySpec {
     enum class Begin : uint8_t { kIndex, kKeyword, kUnknown } begin = Begin::kUnknown;
     int index = 0;              // kIndex; kKeyword: where to start looking (negative: from the end, backwards)
@@ -46,18 +50,32 @@ struct CommandInfo {
     bool incomplete = false;    // its flags say that not all keys are told
   };
   std::vector<KeySpec> specs;
+  // How FindKeys works on this command; set by CommandTable.
+  enum class KeyRule : uint8_t {
+    kNone,     // has no keys
+    kRange,    // first_key, last_key, key_step tell all
+    kSpecs,    // the specifications tell all
+    kScript,   // the specifications tell the declared keys; a script may use others
+    kSort, kGeoStore, kMigrate,  // options that no specification describes
+    kUntold    // cannot be told (a module's own key finder, a movable command without specifications)
+  } key_rule = KeyRule::kNone;
   std::vector<CommandInfo> subcommands;
   Route route = Route::kUnknown;
   std::string refusal;       // error text without '-' for kRefused
 };
 
+// Immutable once made; a moved-from table may only be assigned to or destroyed.
 class CommandTable {
  public:
-  // From the reply to COMMAND (6.2, 7.x; Valkey).
+  // From the reply to COMMAND (Redis 6.2, 7.x and later, Valkey; RESP2 or RESP3). Error: it is not such a
+  // reply. Names that Catena must handle although COMMAND does not list them are added (CATENA, and POST
+  // and HOST:, at which Redis closes the connection).
   static Result<CommandTable> FromReply(const resp::Value& reply);
   // The container and, where it has one, the subcommand entry: {"CONFIG","GET",..} -> config|get.
-  // Case-insensitive; nullptr: unknown. No allocation.
+  // Case-insensitive; nullptr: unknown. No allocation. The entry lives as long as the table, also
+  // when the table is moved.
   const CommandInfo* Find(std::span<const std::string_view> arguments) const;
+  // Number of top-level commands.
   size_t size() const;
 
   CommandTable();
@@ -75,10 +93,15 @@ enum class KeyKnowledge : uint8_t {
   kUnknown    // cannot be told: as if it touched or read every key
 };
 
-// Appends the positions (indexes into `arguments`) of the keys of one command. Uses first/last/step, and the key
-// specifications when movablekeys (STORE, NUMKEYS, STREAMS ...). Never allocates when `keys` has room.
+// Appends the positions (indexes into `arguments`) of the keys of one command. kUnknown also for arguments
+// that make no sense (a numkeys that is no number or too large), and for scripts, whose declared keys
+// are appended although they may use others. Never allocates when `keys` has room.
 KeyKnowledge FindKeys(const CommandInfo& info, std::span<const std::string_view> arguments,
                       std::vector<uint32_t>& keys);
+
+// Whether this call can block its connection: XREAD and XREADGROUP only with BLOCK, the other blocking
+// commands always.
+bool MayBlock(const CommandInfo& info, std::span<const std::string_view> arguments);
 
 // Hash of a key's name for the version tables. Equal names have equal hashes in every process.
 uint64_t HashKey(std::string_view key);
