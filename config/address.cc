@@ -63,8 +63,10 @@ std::string Redacted(std::string_view scheme, const BackendUrl& url, std::string
 Result<BackendUrl> ParseRedis(std::string_view scheme, std::string_view rest) {
   BackendUrl url;
   if (!TakeUserInfo(rest, url)) {
-    return Fail("unusable user and password in the URL (write @ : / and % in them as %40 %3A %2F "
-                "%25); " + std::string(kBackendForms));
+    return Fail(
+        "unusable user and password in the URL (write @ : / and % in them as %40 %3A %2F "
+        "%25); " +
+        std::string(kBackendForms));
   }
   url.text = Redacted(scheme, url, rest);
   if (scheme == "unix://") {
@@ -97,12 +99,9 @@ Result<BackendUrl> ParseRocksDb(std::string_view text, std::string_view director
 }  // namespace
 
 Result<HostPort> ParseHostPort(std::string_view text, bool port_zero_allowed) {
-  const std::string allowed =
-      std::string("allowed: host:port with a port of ") + (port_zero_allowed ? "0" : "1") +
-      " to 65535, IPv6 as [address]:port";
-  const auto bad = [&] {
-    return Fail("\"" + std::string(text) + "\" is no address; " + allowed);
-  };
+  const std::string allowed = std::string("allowed: host:port with a port of ") +
+                              (port_zero_allowed ? "0" : "1") + " to 65535, IPv6 as [address]:port";
+  const auto bad = [&] { return Fail("\"" + std::string(text) + "\" is no address; " + allowed); };
   const size_t colon = text.rfind(':');
   if (colon == std::string_view::npos) return bad();
   std::string_view host = text.substr(0, colon);

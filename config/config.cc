@@ -104,8 +104,8 @@ void Loader::ReadSecret(TableReader& reader) {
       "; allowed: a file with at least " + std::to_string(kSecretBytesMin) + " bytes of secret";
   Result<std::string> secret = ReadFile(path);
   if (!secret) {
-    reader.Wrong("secret_file", "cannot read secret_file " + path + ": " + secret.error().message +
-                                    allowed);
+    reader.Wrong("secret_file",
+                 "cannot read secret_file " + path + ": " + secret.error().message + allowed);
     return;
   }
   secret->erase(secret->find_last_not_of(" \t\r\n\v\f") + 1);
@@ -155,8 +155,9 @@ void Loader::ReadChain(const toml::table& table) {
   ReadNodes(reader, chain);
   const int nodes = static_cast<int>(chain.nodes.size());
   if (chain.replicas > nodes) {
-    reader.Wrong("replicas", "replicas is " + std::to_string(chain.replicas) + " and the chain has " +
-                                 std::to_string(nodes) + " nodes; allowed: 1 to the number of nodes");
+    reader.Wrong("replicas", "replicas is " + std::to_string(chain.replicas) +
+                                 " and the chain has " + std::to_string(nodes) +
+                                 " nodes; allowed: 1 to the number of nodes");
   }
   if (chain.replicas == 0) chain.replicas = nodes;
   config_.chains.push_back(std::move(chain));
@@ -185,8 +186,9 @@ void Loader::ReadNodes(TableReader& chain_reader, Chain& chain) {
     if (!chain.nodes.empty() && !node.backend.text.empty() &&
         !chain.nodes.front().backend.text.empty() &&
         node.backend.kind != chain.nodes.front().backend.kind) {
-      reader.Wrong("backend", "backend is of another kind than that of the chain's first node; "
-                              "allowed: one kind of backend in a chain");
+      reader.Wrong("backend",
+                   "backend is of another kind than that of the chain's first node; "
+                   "allowed: one kind of backend in a chain");
     }
     chain.nodes.push_back(std::move(node));
   }
@@ -216,9 +218,9 @@ void Loader::ClaimAddress(std::string_view what, const std::string& address,
   }
   if (parsed->port == 0) return;
   const std::string host =
-      IsLoopback(parsed->host) ? (parsed->host == "localhost" ? "127.0.0.1" : parsed->host) + "@" +
-                                     machine
-                               : parsed->host;
+      IsLoopback(parsed->host)
+          ? (parsed->host == "localhost" ? "127.0.0.1" : parsed->host) + "@" + machine
+          : parsed->host;
   addresses_.Claim(host + " " + std::to_string(parsed->port), shown, place);
 }
 

@@ -21,25 +21,27 @@ enum class Recovery { kOperator, kAutomatic };
 
 struct Cluster {
   std::string name;
-  std::string secret_file;   // as written; relative to the TOML file's directory
-  std::string secret;        // its content without trailing white space; >= 8 bytes
+  std::string secret_file;         // as written; relative to the TOML file's directory
+  std::string secret;              // its content without trailing white space; >= 8 bytes
   std::string log_level = "info";  // debug | info | warn | error
 };
 
 struct Coordinator {
-  std::vector<std::string> listen;   // host:port of each coordinator
-  std::vector<std::string> etcd;     // http://host:port
+  std::vector<std::string> listen;  // host:port of each coordinator
+  std::vector<std::string> etcd;    // http://host:port
   Duration heartbeat = std::chrono::milliseconds(200);
-  Duration lease = std::chrono::seconds(1);       // >= 2 * heartbeat
-  // Share of the lease a proxy gives up against clock drift between machines, in parts per thousand.
+  Duration lease = std::chrono::seconds(1);  // >= 2 * heartbeat
+  // Share of the lease a proxy gives up against clock drift between machines, in parts per
+  // thousand.
   int drift_per_mille = 20;
-  Duration leader_ttl = std::chrono::seconds(2);   // etcd lease of the leader key, whole seconds >= 2
+  Duration leader_ttl =
+      std::chrono::seconds(2);  // etcd lease of the leader key, whole seconds >= 2
 };
 
 struct BackendUrl {
   BackendKind kind = BackendKind::kRedis;
-  std::string text;      // as written, password replaced by ***
-  std::string address;   // "host:port" or "unix:///path"; RocksDB: the directory
+  std::string text;     // as written, password replaced by ***
+  std::string address;  // "host:port" or "unix:///path"; RocksDB: the directory
   std::string user, password;
 };
 
@@ -80,16 +82,17 @@ struct Node {
 
 struct Chain {
   std::string name;
-  int replicas = 0;            // default: the number of nodes
+  int replicas = 0;  // default: the number of nodes
   Consistency consistency = Consistency::kLinearizable;
-  Duration write_timeout = std::chrono::seconds(5);  // a command waits so long for a head or a commit
-  Duration max_staleness{0};   // eventual reads fail after so long without the chain; 0: never
+  Duration write_timeout =
+      std::chrono::seconds(5);  // a command waits so long for a head or a commit
+  Duration max_staleness{0};    // eventual reads fail after so long without the chain; 0: never
   // What happens when no member is left that certainly has everything (design.md 6): "operator"
   // waits for catenactl choose; "automatic" takes the last head again when all nodes are back.
   Recovery recovery = Recovery::kOperator;
   Limits limits;
   std::vector<User> users;
-  std::vector<Node> nodes;     // head-to-tail order for a new chain; one kind of backend
+  std::vector<Node> nodes;  // head-to-tail order for a new chain; one kind of backend
 };
 
 struct Config {
@@ -99,7 +102,10 @@ struct Config {
   std::vector<Chain> chains;
 
   // The chain and node with this node id. Node ids are unique in the whole file.
-  struct NodeRef { const Chain* chain; const Node* node; };
+  struct NodeRef {
+    const Chain* chain;
+    const Node* node;
+  };
   Result<NodeRef> FindNode(std::string_view id) const;
 };
 

@@ -22,8 +22,8 @@ void VisitFields(Visitor& v, Cluster& cluster) {
   v.Name("name", cluster.name, Need::kRequired);
   v.Text("secret_file", cluster.secret_file, Need::kRequired);
   v.Choice("log_level", cluster.log_level,
-           Choices<std::string>{{"debug", "debug"}, {"info", "info"}, {"warn", "warn"},
-                                {"error", "error"}});
+           Choices<std::string>{
+               {"debug", "debug"}, {"info", "info"}, {"warn", "warn"}, {"error", "error"}});
 }
 
 template <typename Visitor>
@@ -79,8 +79,9 @@ void VisitFields(Visitor& v, Chain& chain) {
                                 {"tail", Consistency::kTail}});
   v.Time("write_timeout", chain.write_timeout, std::chrono::milliseconds(10));
   v.Time("max_staleness", chain.max_staleness, Duration(0));
-  v.Choice("recovery", chain.recovery,
-           Choices<Recovery>{{"operator", Recovery::kOperator}, {"automatic", Recovery::kAutomatic}});
+  v.Choice(
+      "recovery", chain.recovery,
+      Choices<Recovery>{{"operator", Recovery::kOperator}, {"automatic", Recovery::kAutomatic}});
   v.Table("limits");
   v.Tables("user", Need::kOptional);
   v.Tables("node", Need::kRequired);

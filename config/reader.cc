@@ -8,13 +8,20 @@ namespace {
 
 std::string_view TypeName(const toml::node& node) {
   switch (node.type()) {
-    case toml::node_type::table: return "a table";
-    case toml::node_type::array: return "an array";
-    case toml::node_type::string: return "a string";
-    case toml::node_type::integer: return "an integer";
-    case toml::node_type::floating_point: return "a number with a fraction";
-    case toml::node_type::boolean: return "a boolean";
-    default: return "a date or time";
+    case toml::node_type::table:
+      return "a table";
+    case toml::node_type::array:
+      return "an array";
+    case toml::node_type::string:
+      return "a string";
+    case toml::node_type::integer:
+      return "an integer";
+    case toml::node_type::floating_point:
+      return "a number with a fraction";
+    case toml::node_type::boolean:
+      return "a boolean";
+    default:
+      return "a date or time";
   }
 }
 
@@ -75,9 +82,8 @@ void Problems::Add(Place place, std::string text) { found_.push_back({place, std
 
 std::string Problems::Text() const {
   std::vector<Problem> sorted = found_;
-  std::ranges::stable_sort(sorted, [](const Problem& a, const Problem& b) {
-    return a.place < b.place;
-  });
+  std::ranges::stable_sort(sorted,
+                           [](const Problem& a, const Problem& b) { return a.place < b.place; });
   std::string text;
   for (const Problem& problem : sorted) {
     if (!text.empty()) text += '\n';
@@ -120,8 +126,8 @@ const std::string* TableReader::FindString(std::string_view key, Need need) {
 
 void TableReader::NoChoice(std::string_view key, std::string_view written,
                            std::string_view allowed) {
-  Wrong(key, "unknown " + std::string(key) + " " + Quoted(written) + "; allowed: " +
-                 std::string(allowed));
+  Wrong(key, "unknown " + std::string(key) + " " + Quoted(written) +
+                 "; allowed: " + std::string(allowed));
 }
 
 void TableReader::Name(std::string_view key, std::string& out, Need need) {
@@ -143,8 +149,9 @@ void TableReader::Password(std::string_view key, std::string& out) {
   const std::string* text = FindString(key, Need::kRequired);
   if (text == nullptr) return;
   if (!IsPassword(*text)) {
-    Wrong(key, std::string(key) + " begins with sha256: and no hash follows; allowed: the plain "
-                                  "text, or sha256: and 64 hexadecimal digits");
+    Wrong(key, std::string(key) +
+                   " begins with sha256: and no hash follows; allowed: the plain "
+                   "text, or sha256: and 64 hexadecimal digits");
     return;
   }
   out = *text;
@@ -156,8 +163,8 @@ void TableReader::Boolean(std::string_view key, bool& out) {
   if (const auto value = node->value_exact<bool>()) {
     out = *value;
   } else {
-    Wrong(key, std::string(key) + " is " + std::string(TypeName(*node)) +
-                   "; allowed: true or false");
+    Wrong(key,
+          std::string(key) + " is " + std::string(TypeName(*node)) + "; allowed: true or false");
   }
 }
 
@@ -167,11 +174,10 @@ void TableReader::Integer(std::string_view key, int& out, int min, int max) {
   const auto value = node->value_exact<int64_t>();
   if (!value || *value < min || *value > max) {
     const std::string is = value ? std::to_string(*value) : std::string(TypeName(*node));
-    const std::string upper = max == std::numeric_limits<int>::max()
-                                  ? " or more"
-                                  : " to " + std::to_string(max);
-    Wrong(key, std::string(key) + " is " + is + "; allowed: an integer, " + std::to_string(min) +
-                   upper);
+    const std::string upper =
+        max == std::numeric_limits<int>::max() ? " or more" : " to " + std::to_string(max);
+    Wrong(key,
+          std::string(key) + " is " + is + "; allowed: an integer, " + std::to_string(min) + upper);
     return;
   }
   out = static_cast<int>(*value);
@@ -217,8 +223,8 @@ void TableReader::Time(std::string_view key, Duration& out, Duration min) {
   if (!time) {
     Wrong(key, std::string(key) + ": " + time.error().message);
   } else if (*time < min) {
-    Wrong(key, std::string(key) + " is " + FormatDuration(*time) + "; allowed: " +
-                   FormatDuration(min) + " or more");
+    Wrong(key, std::string(key) + " is " + FormatDuration(*time) +
+                   "; allowed: " + FormatDuration(min) + " or more");
   } else {
     out = *time;
   }
@@ -232,8 +238,9 @@ void TableReader::Address(std::string_view key, std::string& out, Need need) {
   if (!address) {
     Wrong(key, std::string(key) + ": " + address.error().message);
   } else if (IsWildcard(address->host)) {
-    Wrong(key, std::string(key) + ": " + Quoted(*text) +
-                   " is nowhere to connect to; allowed: the address that others reach this node by");
+    Wrong(key,
+          std::string(key) + ": " + Quoted(*text) +
+              " is nowhere to connect to; allowed: the address that others reach this node by");
   } else {
     out = *text;
   }

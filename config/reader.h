@@ -37,8 +37,8 @@ class Problems {
   std::vector<Problem> found_;
 };
 
-// The visitor of fields.h that reads. Absent optional keys leave the field as it is. After the visit
-// call Finish() once, which reports unknown keys.
+// The visitor of fields.h that reads. Absent optional keys leave the field as it is. After the
+// visit call Finish() once, which reports unknown keys.
 class TableReader {
  public:
   // `name` is the table's for messages: "[cluster]", "[[chain.node]]".
@@ -67,7 +67,8 @@ class TableReader {
   // Where the value of `key` stands; where the table does, if the key is absent.
   Place At(std::string_view key) const;
   void Wrong(std::string_view key, std::string text) { problems_.Add(At(key), std::move(text)); }
-  // The table or the tables of that name; nullptr or empty if absent or of another type (then reported).
+  // The table or the tables of that name; nullptr or empty if absent or of another type (then
+  // reported).
   const toml::table* SubTable(std::string_view key);
   std::vector<const toml::table*> SubTables(std::string_view key);
 

@@ -19,8 +19,8 @@ constexpr std::array<Unit, 5> kTimeUnits{{{"us", 1'000},
                                           {"s", 1'000'000'000},
                                           {"m", 60'000'000'000},
                                           {"h", 3'600'000'000'000}}};
-constexpr std::array<Unit, 4> kByteUnits{{{"b", 1}, {"kb", 1u << 10}, {"mb", 1u << 20},
-                                          {"gb", 1u << 30}}};
+constexpr std::array<Unit, 4> kByteUnits{
+    {{"b", 1}, {"kb", 1u << 10}, {"mb", 1u << 20}, {"gb", 1u << 30}}};
 
 struct Quantity {
   uint64_t number;
@@ -58,7 +58,8 @@ Result<Duration> ParseDuration(std::string_view text) {
   Quantity quantity{};
   const Unit* unit = Split(text, quantity) ? FindUnit(kTimeUnits, quantity.unit) : nullptr;
   if (unit == nullptr) {
-    return Fail("not a duration; allowed: an integer and one of us, ms, s, m, h, such as \"200ms\"");
+    return Fail(
+        "not a duration; allowed: an integer and one of us, ms, s, m, h, such as \"200ms\"");
   }
   // A hundred years also keep every later sum of two durations far from overflow.
   constexpr uint64_t kMax = 100ull * 365 * 24 * 3'600'000'000'000ull;
@@ -71,10 +72,12 @@ Result<Duration> ParseDuration(std::string_view text) {
 Result<size_t> ParseBytes(std::string_view text) {
   Quantity quantity{};
   const Unit* unit = nullptr;
-  if (Split(text, quantity)) unit = FindUnit(kByteUnits, quantity.unit.empty() ? "b" : quantity.unit);
+  if (Split(text, quantity))
+    unit = FindUnit(kByteUnits, quantity.unit.empty() ? "b" : quantity.unit);
   if (unit == nullptr) {
-    return Fail("not a number of bytes; allowed: an integer, or an integer and one of b, kb, mb, gb "
-                "(kb = 1024), such as \"64mb\"");
+    return Fail(
+        "not a number of bytes; allowed: an integer, or an integer and one of b, kb, mb, gb "
+        "(kb = 1024), such as \"64mb\"");
   }
   constexpr uint64_t kMax = std::numeric_limits<int64_t>::max();
   if (quantity.number > kMax / unit->factor) return Fail("too many bytes; allowed: below 2^63");

@@ -273,7 +273,8 @@ class Cluster:
         report = node["report"]
         name = f"{report['node']} ({report['phase']}, {report['problem'] or node['notice']})"
         if report["node"] not in listed:
-            return f"spare {name} is not ready" if spares and report["phase"] != "candidate" else None
+            waits = spares and report["phase"] != "candidate"
+            return f"spare {name} is not ready" if waits else None
         if report["phase"] != "member" or report["incarnation"] != listed[report["node"]]:
             return f"{name} does not act as a member yet"
         if report["epoch"] != epoch:
@@ -285,7 +286,7 @@ class Cluster:
         return None
 
     def wait_whole(self, members=None, timeout=30, spares=False, without=()):
-        """Waits until the chain has `members` members (default: replicas), all in one epoch, synced.
+        """Waits until the chain has so many members (default: replicas), synced, in one epoch.
 
         without: ids that must not be among them.
         """
@@ -465,7 +466,8 @@ def _arguments():
                     "node.n2.overwrite=true; repeatable")
     up.add_argument("--own-networks", action="store_true",
                     help="each node in a network namespace of its own (root; see faults.py)")
-    up.add_argument("--bin", help="directory of Catena's programs (CATENA_BIN, or build/release/bin)")
+    up.add_argument("--bin",
+                    help="directory of Catena's programs (CATENA_BIN, or build/release/bin)")
     up.add_argument("--timeout", type=float, default=60, help="seconds to become whole (60)")
     return parser.parse_args()
 

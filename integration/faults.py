@@ -89,8 +89,8 @@ def _remove_orphans():
 class Network:
     """Namespaces for the nodes named; use create() and destroy(), or a `with` statement.
 
-    Addresses are 10.77.x.y: three networks of 256 addresses, node number i (from 1) has address i in
-    each, and the outside has .254 in each.
+    Addresses are 10.77.x.y: three networks of 256 addresses; node number i (from 1) has address
+    i in each, and the outside has .254 in each.
     """
 
     def __init__(self, nodes):
@@ -136,7 +136,7 @@ class Network:
         return ["ip", "netns", "exec", self._namespace(node)]
 
     def cut(self, node, relation):
-        """Cuts a node off: "peers", "coordinators", "clients", or "all" (peers and coordinators)."""
+        """Pulls a cable: "peers", "coordinators", "clients", or "all" (the first two)."""
         for one in self._relations(relation):
             _ip("link", "set", self._cable(node, one), "down")
             self._cut.add((node, one))
@@ -181,7 +181,8 @@ class Network:
             outer = self._cable(node, relation)
             _ip("link", "add", outer, "type", "veth", "peer", "name", relation, "netns", namespace)
             _ip("link", "set", outer, "master", self._bridge(relation), "up")
-            _ip("-n", namespace, "addr", "add", f"{self.address(node, relation)}/24", "dev", relation)
+            address = f"{self.address(node, relation)}/24"
+            _ip("-n", namespace, "addr", "add", address, "dev", relation)
             _ip("-n", namespace, "link", "set", relation, "up")
 
     def _subnet(self, relation):

@@ -1,4 +1,4 @@
-"""Existing clients, unmodified, through every proxy of a chain; and equal data behind all of them."""
+"""Existing clients, unmodified, through every proxy of a chain, and equal data behind them."""
 
 import subprocess
 

@@ -5,7 +5,7 @@
 #
 #   tests/run.sh [ctest arguments, such as -R config or -L integration]
 set -uo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 export CTEST_OUTPUT_ON_FAILURE=1
 
 stop() {

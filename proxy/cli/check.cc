@@ -146,9 +146,8 @@ std::string RenderFindings(const std::vector<Finding>& findings, bool colour) {
 }
 
 bool AllGood(const std::vector<Finding>& findings) {
-  return std::ranges::none_of(findings, [](const Finding& finding) {
-    return finding.verdict == Verdict::kBad;
-  });
+  return std::ranges::none_of(
+      findings, [](const Finding& finding) { return finding.verdict == Verdict::kBad; });
 }
 
 }  // namespace catena::cli

@@ -9,9 +9,10 @@
 namespace catena::cli {
 
 struct Finding {
-  std::string what;     // "coordinator 10.0.0.1:7400"
+  std::string what;  // "coordinator 10.0.0.1:7400"
   enum class Verdict { kGood, kBad, kUnknown } verdict = Verdict::kGood;
-  std::string detail;   // what was found, or what is wrong; kUnknown: why it cannot be told from here
+  std::string
+      detail;  // what was found, or what is wrong; kUnknown: why it cannot be told from here
 };
 
 // Tries every coordinator, etcd endpoint, proxy and database, one after the other; each takes a few

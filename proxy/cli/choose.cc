@@ -25,8 +25,8 @@ std::string Describe(const NodeStatus& node, bool chosen) {
 
 }  // namespace
 
-Result<std::string> ExplainChoice(const coordinator::ClusterStatus& status, const std::string& chain,
-                                  const std::string& node) {
+Result<std::string> ExplainChoice(const coordinator::ClusterStatus& status,
+                                  const std::string& chain, const std::string& node) {
   const auto found = std::ranges::find(status.chains, chain, &ChainStatus::chain);
   if (found == status.chains.end()) return Fail("the coordinators know no chain " + chain);
   std::string nodes;
@@ -40,12 +40,12 @@ Result<std::string> ExplainChoice(const coordinator::ClusterStatus& status, cons
     return Fail("node " + node + " of chain " + chain +
                 " has not been heard by the coordinators; start its proxy and database first");
   }
-  std::string text = "Chain " + chain + " will go on with the data of " + node +
-                     " alone, as a new history:\n" + nodes +
-                     "Every answered write that is missing in the database of " + node +
-                     " is lost. The data of all other nodes of the chain is replaced by it when they "
-                     "join again.\nPositions do not tell which node has more: a database that was "
-                     "restarted counts anew.\n";
+  std::string text =
+      "Chain " + chain + " will go on with the data of " + node + " alone, as a new history:\n" +
+      nodes + "Every answered write that is missing in the database of " + node +
+      " is lost. The data of all other nodes of the chain is replaced by it when they "
+      "join again.\nPositions do not tell which node has more: a database that was "
+      "restarted counts anew.\n";
   if (found->waiting_for.empty()) {
     text += "The chain is not waiting for such a decision; the coordinators will refuse it.\n";
   } else {

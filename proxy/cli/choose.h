@@ -11,15 +11,16 @@
 
 namespace catena::cli {
 
-// What choosing `node` means, what is known of each node, and what may be lost. Fails if the cluster
-// has no such chain or node, or the node is not there to be chosen. Pure.
-Result<std::string> ExplainChoice(const coordinator::ClusterStatus& status, const std::string& chain,
-                                  const std::string& node);
+// What choosing `node` means, what is known of each node, and what may be lost. Fails if the
+// cluster has no such chain or node, or the node is not there to be chosen. Pure.
+Result<std::string> ExplainChoice(const coordinator::ClusterStatus& status,
+                                  const std::string& chain, const std::string& node);
 
 // Asks twice; true only if both answers are what was asked for.
 bool Confirm(std::istream& in, std::ostream& out, const std::string& node);
 
 // Tells the leader.
-Result<void> Choose(const config::Config& config, const std::string& chain, const std::string& node);
+Result<void> Choose(const config::Config& config, const std::string& chain,
+                    const std::string& node);
 
 }  // namespace catena::cli

@@ -15,7 +15,8 @@ namespace catena::cli {
 
 inline constexpr Duration kPatience = std::chrono::seconds(3);
 
-// A connection to a coordinator or to a proxy's peers port on which both sides have proved the secret.
+// A connection to a coordinator or to a proxy's peers port on which both sides have proved the
+// secret.
 Result<Connection> Dial(const config::Config& config, const std::string& address);
 
 // Sends one command and waits for its answer. An error answer is a value, not a failure.

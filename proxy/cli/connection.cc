@@ -44,7 +44,8 @@ Result<int> StartUnix(std::string_view path) {
   address.sun_family = AF_UNIX;
   if (path.size() >= sizeof(address.sun_path)) return Fail("socket path too long");
   std::copy(path.begin(), path.end(), address.sun_path);
-  const int fd = StartConnect(AF_UNIX, reinterpret_cast<const sockaddr*>(&address), sizeof(address));
+  const int fd =
+      StartConnect(AF_UNIX, reinterpret_cast<const sockaddr*>(&address), sizeof(address));
   if (fd < 0) return Fail(std::strerror(-fd));
   return fd;
 }

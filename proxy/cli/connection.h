@@ -1,5 +1,5 @@
-// One blocking connection with a deadline for everything on it. A command line tool has one thing to
-// do at a time; an event loop would only hide the order of it.
+// One blocking connection with a deadline for everything on it. A command line tool has one thing
+// to do at a time; an event loop would only hide the order of it.
 #pragma once
 
 #include <string>
@@ -14,8 +14,8 @@ namespace catena::cli {
 // Closes its socket when destroyed. Movable. Not thread-safe.
 class Connection {
  public:
-  // `address`: "host:port" or "unix:///path". `patience` is the time for connecting and for all that
-  // follows on this connection.
+  // `address`: "host:port" or "unix:///path". `patience` is the time for connecting and for all
+  // that follows on this connection.
   static Result<Connection> Open(const std::string& address, Duration patience);
 
   Connection(Connection&& other) noexcept;

@@ -90,7 +90,8 @@ int RunChoose(const config::Config& config, const std::string& chain, const std:
   if (!explanation) return Complain(explanation.error().message);
   std::cout << *explanation << std::flush;
   if (!sure) {
-    if (isatty(STDIN_FILENO) != 1) return Complain("no terminal to ask for confirmation; see --yes");
+    if (isatty(STDIN_FILENO) != 1)
+      return Complain("no terminal to ask for confirmation; see --yes");
     if (!Confirm(std::cin, std::cout, node)) return Complain("not confirmed; nothing was done");
   }
   const Result<void> chosen = Choose(config, chain, node);
@@ -116,8 +117,9 @@ int Run(int argc, char** argv) {
   CLI::App* check = app.add_subcommand(
       "check", "validate the TOML and try every coordinator, etcd, proxy and database");
   CLI::App* choose = app.add_subcommand(
-      "choose", "when every member was lost: go on with the data of one node, and lose what only "
-                "others have");
+      "choose",
+      "when every member was lost: go on with the data of one node, and lose what only "
+      "others have");
   choose->add_option("CHAIN", chain, "the chain's name")->required();
   choose->add_option("NODE", node, "the id of the node whose data is to be kept")->required();
   choose->add_flag("--yes", sure, "do not ask");

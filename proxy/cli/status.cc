@@ -76,9 +76,9 @@ uint64_t Lag(Position newest, Position applied) { return newest > applied ? newe
 
 std::string Number(uint64_t value) { return std::to_string(value); }
 
-const Row kMemberHeader{{"role"},     {"id"},        {"incarnation"}, {"epoch"}, {"received"},
-                        {"committed"}, {"applied"},  {"lag"},         {"lease"}, {"keys"},
-                        {"clients"},  {"backend"}};
+const Row kMemberHeader{{"role"},     {"id"},        {"incarnation"}, {"epoch"},
+                        {"received"}, {"committed"}, {"applied"},     {"lag"},
+                        {"lease"},    {"keys"},      {"clients"},     {"backend"}};
 
 Row MemberRow(const NodeStatus& node, const ChainStatus& chain, size_t index) {
   const NodeReport& report = node.report;
@@ -174,20 +174,26 @@ std::string RenderChain(const ChainStatus& chain, const config::Config& config, 
 
 std::string_view PhaseName(ReportPhase phase) {
   switch (phase) {
-    case ReportPhase::kStarting: return "starting";
-    case ReportPhase::kCandidate: return "candidate";
-    case ReportPhase::kMember: return "member";
-    case ReportPhase::kJoining: return "joining";
-    case ReportPhase::kResigning: return "resigning";
-    case ReportPhase::kRefused: return "refused";
+    case ReportPhase::kStarting:
+      return "starting";
+    case ReportPhase::kCandidate:
+      return "candidate";
+    case ReportPhase::kMember:
+      return "member";
+    case ReportPhase::kJoining:
+      return "joining";
+    case ReportPhase::kResigning:
+      return "resigning";
+    case ReportPhase::kRefused:
+      return "refused";
   }
   return "unknown";
 }
 
 std::string RenderStatus(const coordinator::ClusterStatus& status, const config::Config& config,
                          const StatusOptions& options) {
-  std::string out = "cluster " + Paint(status.cluster, Colour::kBold, options.colour) + "   leader " +
-                    (status.leader.empty() ? "none" : status.leader) + "   etcd " +
+  std::string out = "cluster " + Paint(status.cluster, Colour::kBold, options.colour) +
+                    "   leader " + (status.leader.empty() ? "none" : status.leader) + "   etcd " +
                     (status.etcd_healthy ? Paint("healthy", Colour::kGreen, options.colour)
                                          : Paint("not reachable", Colour::kRed, options.colour)) +
                     "\n";

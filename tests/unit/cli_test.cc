@@ -15,7 +15,8 @@ using coordinator::ClusterStatus;
 using coordinator::NodeStatus;
 using coordinator::ReportPhase;
 
-NodeStatus Member(const std::string& id, uint64_t incarnation, uint64_t received, uint64_t applied) {
+NodeStatus Member(const std::string& id, uint64_t incarnation, uint64_t received,
+                  uint64_t applied) {
   NodeStatus node;
   node.member = true;
   node.lease_out = std::chrono::milliseconds(777);
@@ -79,7 +80,8 @@ TEST_CASE("the table shows the chain in order, then the others") {
   CHECK(LineWith(text, "cluster") == "cluster shop leader 10.0.0.1:7400 etcd healthy");
   CHECK(LineWith(text, "chain main") == "chain main epoch 7 (d lost) 3 of 4 members");
   CHECK(LineWith(text, "head") == "head a 11 7 1000 1000 1000 0 777ms 42 3 redis 7.0.15, healthy");
-  CHECK(LineWith(text, "middle") == "middle b 11 7 1000 900 900 100 777ms 42 3 redis 7.0.15, healthy");
+  CHECK(LineWith(text, "middle") ==
+        "middle b 11 7 1000 900 900 100 777ms 42 3 redis 7.0.15, healthy");
   CHECK(LineWith(text, "tail").starts_with("tail c 11 7"));
   CHECK(LineWith(text, "joining").find("41 % of the snapshot") != std::string::npos);
   CHECK(text.find("head") < text.find("tail"));

@@ -1,5 +1,5 @@
-// The shipped TOML files are documentation: they must load, name every key, and tell the truth about
-// defaults.
+// The shipped TOML files are documentation: they must load, name every key, and tell the truth
+// about defaults.
 #include <doctest/doctest.h>
 
 #include <filesystem>
@@ -56,7 +56,9 @@ class DefaultsLister {
   void Boolean(const char* key, bool& value) { out_[key] = value ? "true" : "false"; }
   void Integer(const char* key, int& value, int, int) { out_[key] = std::to_string(value); }
   void Count(const char* key, size_t& value, size_t) { out_[key] = std::to_string(value); }
-  void Bytes(const char* key, size_t& value, size_t) { out_[key] = "\"" + FormatBytes(value) + "\""; }
+  void Bytes(const char* key, size_t& value, size_t) {
+    out_[key] = "\"" + FormatBytes(value) + "\"";
+  }
   void Time(const char* key, Duration& value, Duration) {
     out_[key] = "\"" + FormatDuration(value) + "\"";
   }
@@ -85,9 +87,9 @@ std::map<std::string, std::string> Defaults() {
 std::map<std::string, std::map<std::string, std::string>> AllDefaults() {
   auto chain = Defaults<Chain>();
   chain["replicas"] = "3";  // the number of nodes in the example
-  return {{"[cluster]", Defaults<Cluster>()},       {"[coordinator]", Defaults<Coordinator>()},
-          {"[[chain]]", std::move(chain)},          {"[chain.limits]", Defaults<Limits>()},
-          {"[[chain.user]]", Defaults<User>()},     {"[[chain.node]]", Defaults<Node>()}};
+  return {{"[cluster]", Defaults<Cluster>()},   {"[coordinator]", Defaults<Coordinator>()},
+          {"[[chain]]", std::move(chain)},      {"[chain.limits]", Defaults<Limits>()},
+          {"[[chain.user]]", Defaults<User>()}, {"[[chain.node]]", Defaults<Node>()}};
 }
 
 struct Line {

@@ -1,12 +1,12 @@
-#include <doctest/doctest.h>
+#include "config/config.h"
 
+#include <doctest/doctest.h>
 #include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
 
 #include "config/address.h"
-#include "config/config.h"
 
 namespace catena::config {
 namespace {
@@ -154,18 +154,20 @@ TEST_CASE("backend URLs") {
   CHECK(rocksdb->kind == BackendKind::kRocksDb);
   CHECK(rocksdb->address == "/var/lib/db");
 
-  for (const char* bad : {"", "127.0.0.1:6379", "redis://", "redis://h", "redis://h:0",
-                          "redis://h:1/0", "redis://user@h:1", "redis://u:%zz@h:1", "redis://u:%4@h:1",
-                          "redis://u:@h:1", "redis://0.0.0.0:1", "unix://relative", "unix:///",
-                          "rocksdb://relative", "rocksdb:///", "http://h:1", "rediss://h:1"}) {
+  for (const char* bad :
+       {"", "127.0.0.1:6379", "redis://", "redis://h", "redis://h:0", "redis://h:1/0",
+        "redis://user@h:1", "redis://u:%zz@h:1", "redis://u:%4@h:1", "redis://u:@h:1",
+        "redis://0.0.0.0:1", "unix://relative", "unix:///", "rocksdb://relative", "rocksdb:///",
+        "http://h:1", "rediss://h:1"}) {
     INFO(bad);
     CHECK_FALSE(ParseBackendUrl(bad));
   }
 }
 
 TEST_CASE("no message repeats a password") {
-  for (const char* bad : {"redis://u:hunter22@h:0", "redis://u:hunter22%@h:1", "redus://u:hunter22@h:1",
-                          "unix://u:hunter22@x", "redis://u:hunter22@h:1/3"}) {
+  for (const char* bad :
+       {"redis://u:hunter22@h:0", "redis://u:hunter22%@h:1", "redus://u:hunter22@h:1",
+        "unix://u:hunter22@x", "redis://u:hunter22@h:1/3"}) {
     const auto url = ParseBackendUrl(bad);
     REQUIRE_FALSE(url);
     INFO(url.error().message);
@@ -241,21 +243,24 @@ TEST_CASE("every option is read") {
 }
 
 TEST_CASE("errors stand where the mistake is and say what is allowed") {
-  CHECK(Refusal(With("[cluster]", "secretfile = \"x\"")).starts_with(
-      "c.toml:2:1: unknown key secretfile in [cluster] (did you mean secret_file?); allowed: name, "
-      "secret_file, log_level"));
-  CHECK(Refusal(With("[coordinator]", "lease = 5")).starts_with("c.toml:5:9: lease: not a duration"));
+  CHECK(Refusal(With("[cluster]", "secretfile = \"x\""))
+            .starts_with("c.toml:2:1: unknown key secretfile in [cluster] (did you mean "
+                         "secret_file?); allowed: name, "
+                         "secret_file, log_level"));
+  CHECK(
+      Refusal(With("[coordinator]", "lease = 5")).starts_with("c.toml:5:9: lease: not a duration"));
   CHECK(Refusal("[cluster\n").starts_with("c.toml:1:"));
   CHECK(Refusal("x = = 1").starts_with("c.toml:1:"));
 }
 
 TEST_CASE("all problems are told at once, in the order of the file") {
-  const std::string text = Refusal(std::string("[cluster]\nname = 5\n") + kCoordinator +
-                                   "lease = \"150ms\"\n" + kChain + "replica = 2\n" +
-                                   NodeText("a", "10.0.0.1"));
+  const std::string text =
+      Refusal(std::string("[cluster]\nname = 5\n") + kCoordinator + "lease = \"150ms\"\n" + kChain +
+              "replica = 2\n" + NodeText("a", "10.0.0.1"));
   Contains(text, "c.toml:1:1: [cluster] lacks the required key secret_file\n");
   Contains(text, "c.toml:2:8: name is an integer; allowed: a string\n");
-  Contains(text, "c.toml:6:9: lease is 150ms and heartbeat 200ms; allowed: a lease of at least two");
+  Contains(text,
+           "c.toml:6:9: lease is 150ms and heartbeat 200ms; allowed: a lease of at least two");
   Contains(text, "c.toml:9:1: unknown key replica in [[chain]] (did you mean replicas?)");
   CHECK(text.find(":1:1:") < text.find(":2:8:"));
   CHECK(text.find(":6:9:") < text.find(":9:1:"));
@@ -266,7 +271,8 @@ TEST_CASE("missing parts") {
   Contains(nothing, "c.toml:1:1: the file lacks the required table [cluster]");
   Contains(nothing, "the file lacks the required table [coordinator]");
   Contains(nothing, "lacks the required key chain");
-  Contains(Refusal(std::string(kCluster) + kCoordinator + kChain), "[[chain]] lacks the required key node");
+  Contains(Refusal(std::string(kCluster) + kCoordinator + kChain),
+           "[[chain]] lacks the required key node");
   for (const char* key : {"id", "clients", "peers", "backend"}) {
     std::string text = Good();
     const size_t at = text.find(std::string("\n") + key + " = ") + 1;
@@ -280,9 +286,12 @@ TEST_CASE("wrong types") {
            "listen is a string; allowed: an array");
   Contains(Refusal(Replaced("[\"10.0.0.1:7400\"]", "[]")), "listen is empty");
   Contains(Refusal(Replaced("[\"10.0.0.1:7400\"]", "[7400]")), "listen holds an integer");
-  Contains(Refusal(With("id = \"a\"", "overwrite = \"yes\"")), "overwrite is a string; allowed: true");
-  Contains(Refusal(With("name = \"main\"", "replicas = 1.0")), "replicas is a number with a fraction");
-  Contains(Refusal(With("name = \"main\"", "limits = 1")), "limits is an integer; allowed: a table");
+  Contains(Refusal(With("id = \"a\"", "overwrite = \"yes\"")),
+           "overwrite is a string; allowed: true");
+  Contains(Refusal(With("name = \"main\"", "replicas = 1.0")),
+           "replicas is a number with a fraction");
+  Contains(Refusal(With("name = \"main\"", "limits = 1")),
+           "limits is an integer; allowed: a table");
   Contains(Refusal(With("name = \"main\"", "user = \"x\"")), "user is no list of tables");
   Contains(Refusal("cluster = 1\n" + Good().substr(std::string(kCluster).size())),
            "cluster is an integer; allowed: a table");
@@ -290,19 +299,24 @@ TEST_CASE("wrong types") {
 }
 
 TEST_CASE("values out of range") {
-  Contains(Refusal(With("[coordinator]", "lease = \"99ms\"")), "lease is 99ms; allowed: 100ms or more");
+  Contains(Refusal(With("[coordinator]", "lease = \"99ms\"")),
+           "lease is 99ms; allowed: 100ms or more");
   Contains(Refusal(With("[coordinator]", "heartbeat = \"501ms\"")), "at least two heartbeats");
   Contains(Refusal(With("[coordinator]", "leader_ttl = \"1s\"")), "leader_ttl is 1s; allowed: 2s");
   Contains(Refusal(With("[coordinator]", "leader_ttl = \"2500ms\"")), "allowed: whole seconds");
   Contains(Refusal(With("[coordinator]", "drift_per_mille = -1")), "allowed: an integer, 0 to 500");
-  Contains(Refusal(With("name = \"main\"", "replicas = 0")), "replicas is 0; allowed: an integer, 1");
+  Contains(Refusal(With("name = \"main\"", "replicas = 0")),
+           "replicas is 0; allowed: an integer, 1");
   Contains(Refusal(With("name = \"main\"", "replicas = 3")), "the chain has 2 nodes");
   Contains(Refusal(With("name = \"main\"", "consistency = \"strong\"")),
            "unknown consistency \"strong\"; allowed: linearizable, sequential, eventual, tail");
-  Contains(Refusal(With("name = \"main\"", "recovery = \"magic\"")), "allowed: operator, automatic");
+  Contains(Refusal(With("name = \"main\"", "recovery = \"magic\"")),
+           "allowed: operator, automatic");
   Contains(Refusal(With("[cluster]", "log_level = \"loud\"")), "allowed: debug, info, warn, error");
-  Contains(Refusal(With("name = \"main\"", "limits = {backlog_bytes = \"1b\"}")), "allowed: 16kb or more");
-  Contains(Refusal(With("name = \"main\"", "limits = {log_bytes_max = \"1x\"}")), "not a number of bytes");
+  Contains(Refusal(With("name = \"main\"", "limits = {backlog_bytes = \"1b\"}")),
+           "allowed: 16kb or more");
+  Contains(Refusal(With("name = \"main\"", "limits = {log_bytes_max = \"1x\"}")),
+           "not a number of bytes");
   Contains(Refusal(With("name = \"main\"", "limits = {clients_max = 0}")), "clients_max is 0");
   Contains(Refusal(Replaced("name = \"main\"", "name = \"a b\"")), "unusable name \"a b\"");
   Contains(Refusal(Replaced("id = \"a\"", "id = \"a/b\"")), "unusable id \"a/b\"");
@@ -310,8 +324,10 @@ TEST_CASE("values out of range") {
 
 TEST_CASE("unusable addresses") {
   Contains(Refusal(Replaced("10.0.0.1:6380", "10.0.0.1")), "clients: \"10.0.0.1\" is no address");
-  Contains(Refusal(Replaced("10.0.0.1:6390", "0.0.0.0:6390")), "peers: \"0.0.0.0:6390\" is nowhere");
-  Contains(Refusal(Replaced("10.0.0.1:7400", "10.0.0.1:0")), "listen: \"10.0.0.1:0\" is no address");
+  Contains(Refusal(Replaced("10.0.0.1:6390", "0.0.0.0:6390")),
+           "peers: \"0.0.0.0:6390\" is nowhere");
+  Contains(Refusal(Replaced("10.0.0.1:7400", "10.0.0.1:0")),
+           "listen: \"10.0.0.1:0\" is no address");
   Contains(Refusal(Replaced("http://10.0.0.1:2379", "10.0.0.1:2379")), "allowed: http://host:port");
   Contains(Refusal(Replaced("[\"http://10.0.0.1:2379\"]",
                             "[\"http://10.0.0.1:2379\", \"http://10.0.0.1:2379\"]")),
@@ -319,12 +335,17 @@ TEST_CASE("unusable addresses") {
 }
 
 TEST_CASE("everything is used once") {
-  Contains(Refusal(Replaced("id = \"b\"", "id = \"a\"")), "node id \"a\" is used twice (first in line 10)");
-  Contains(Refusal(Replaced("10.0.0.2:6380", "10.0.0.1:6380")), "address \"10.0.0.1:6380\" is used twice");
-  Contains(Refusal(Replaced("10.0.0.2:6380", "10.0.0.2:6390")), "address \"10.0.0.2:6390\" is used twice");
-  Contains(Refusal(Replaced("10.0.0.2:6380", "10.0.0.1:7400")), "address \"10.0.0.1:7400\" is used twice");
+  Contains(Refusal(Replaced("id = \"b\"", "id = \"a\"")),
+           "node id \"a\" is used twice (first in line 10)");
+  Contains(Refusal(Replaced("10.0.0.2:6380", "10.0.0.1:6380")),
+           "address \"10.0.0.1:6380\" is used twice");
+  Contains(Refusal(Replaced("10.0.0.2:6380", "10.0.0.2:6390")),
+           "address \"10.0.0.2:6390\" is used twice");
+  Contains(Refusal(Replaced("10.0.0.2:6380", "10.0.0.1:7400")),
+           "address \"10.0.0.1:7400\" is used twice");
   Contains(Refusal(Good() + "replication = \"10.0.0.2:6390\"\n"), "is used twice");
-  Contains(Refusal(Good() + kChain + NodeText("c", "10.0.0.3")), "chain name \"main\" is used twice");
+  Contains(Refusal(Good() + kChain + NodeText("c", "10.0.0.3")),
+           "chain name \"main\" is used twice");
   Contains(Refusal(Good() + "[[chain]]\nname = \"other\"\n" + NodeText("a", "10.0.0.3")),
            "node id \"a\" is used twice");
   const std::string user = "[[chain.user]]\nname = \"x\"\npassword = \"y\"\n";
@@ -351,8 +372,9 @@ TEST_CASE("a loopback backend belongs to its machine") {
 }
 
 TEST_CASE("one kind of backend in a chain") {
-  const std::string text = Refusal(std::string(kCluster) + kCoordinator + kChain +
-                                   NodeText("a", "10.0.0.1") + NodeText("b", "10.0.0.2", "rocksdb:///db"));
+  const std::string text =
+      Refusal(std::string(kCluster) + kCoordinator + kChain + NodeText("a", "10.0.0.1") +
+              NodeText("b", "10.0.0.2", "rocksdb:///db"));
   Contains(text, "c.toml:18:11: backend is of another kind");
 }
 
