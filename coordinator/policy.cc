@@ -284,7 +284,11 @@ class Deciding {
                               " goes on with what its database has; writes may be lost");
       return true;
     }
-    ExplainLoss(head, head_back);
+    if (!leases_over && !head_back) {
+      out_.waiting_for = "members of epoch " + std::to_string(current().epoch.value()) + " to report";
+    } else {
+      ExplainLoss(head, head_back);
+    }
     return true;
   }
 

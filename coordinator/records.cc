@@ -207,6 +207,8 @@ json ToJson(const NodeReport& report) {
               {"clients_connected", report.clients_connected},
               {"lease_left", report.lease_left.count()}};
   if (report.joiner_ready) out["joiner_ready"] = ToJson(*report.joiner_ready);
+  out["predecessor_linked"] = report.predecessor_linked;
+  out["successor_linked"] = report.successor_linked;
   return out;
 }
 void FromJson(Reader& in, NodeReport& out) {
@@ -231,6 +233,8 @@ void FromJson(Reader& in, NodeReport& out) {
   in.Get("replid", out.replid);
   in.Get("backend", out.backend);
   in.Get("joiner_ready", out.joiner_ready);
+  in.Get("predecessor_linked", out.predecessor_linked);
+  in.Get("successor_linked", out.successor_linked);
   in.Get("snapshot_done", out.snapshot_done);
   in.Get("snapshot_total", out.snapshot_total);
   in.Get("clients_connected", out.clients_connected);
@@ -242,6 +246,7 @@ json ToJson(const HeartbeatAnswer& answer) {
               {"lease", answer.lease.count()},
               {"incarnation_void", answer.incarnation_void},
               {"incarnation_above", answer.incarnation_above.value()},
+              {"resign", answer.resign},
               {"notice", answer.notice}};
   if (answer.configuration) out["configuration"] = ToJson(*answer.configuration);
   if (answer.join) out["join"] = ToJson(*answer.join);
@@ -254,6 +259,7 @@ void FromJson(Reader& in, HeartbeatAnswer& out) {
   in.Get("join", out.join);
   in.Get("incarnation_void", out.incarnation_void);
   in.Get("incarnation_above", out.incarnation_above);
+  in.Get("resign", out.resign);
   in.Get("notice", out.notice);
 }
 

@@ -68,6 +68,8 @@ struct NodeReport {
   std::string replid;           // the chain history that its data belongs to; "" unknown
   BackendReport backend;
   std::optional<JoinerReady> joiner_ready;
+  // Whether the links to the neighbours in `epoch` work (true where there is none).
+  bool predecessor_linked = true, successor_linked = true;
   // Progress of a join that this node receives: bytes of snapshot done / total (0 unknown).
   uint64_t snapshot_done = 0, snapshot_total = 0;
   uint64_t clients_connected = 0;
@@ -90,6 +92,8 @@ struct HeartbeatAnswer {
   // This incarnation is superseded or was removed: take one larger than `incarnation_above`.
   bool incarnation_void = false;
   Incarnation incarnation_above;
+  // The member is asked to resign: it cannot be reached by the other members. "": not.
+  std::string resign;
   std::string notice;           // why the node is not a member, for its log and status; "" nothing
 };
 

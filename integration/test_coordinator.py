@@ -507,7 +507,7 @@ def test_a_stranger_with_data_is_refused_and_told_why(directory):
         assert not trial.nodes["b"].listed()
 
 
-def test_an_operator_drains_by_choice_only_after_the_others_leases(directory):
+def test_a_choice_in_a_whole_chain_is_in_force_only_after_the_others_leases(directory):
     with Trial(directory) as trial:
         for name in "abc":
             trial.node(name)
@@ -515,6 +515,7 @@ def test_an_operator_drains_by_choice_only_after_the_others_leases(directory):
         trial.wait(lambda: all(n.leases for n in trial.nodes.values()), "leases for all")
         incarnations = {name: trial.nodes[name].incarnation for name in "abc"}
         assert trial.ask("CATENA.CHOOSE", "c", "b") == "OK"
+        trial.wait(lambda: 4 in trial.nodes["b"].pushed_at, "b hears of it")
         chosen = trial.nodes["b"].pushed_at[4]
         assert trial.nodes["b"].incarnation == incarnations["b"], "a living member keeps its life"
         for name in "ac":
