@@ -12,6 +12,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <stdexcept>
 #include <thread>
 
@@ -102,6 +103,13 @@ void RedisServer::Signal(int signal) {
 }
 
 void RedisServer::Restart() { Spawn(); }
+
+int RedisServer::LogLines(const std::string& text) const {
+  std::ifstream log(directory_ + "/redis.log");
+  int count = 0;
+  for (std::string line; std::getline(log, line);) count += line.find(text) != std::string::npos;
+  return count;
+}
 
 std::string RedisServer::Info(const std::string& field) const {
   const std::string text = Client().Text({"INFO"});

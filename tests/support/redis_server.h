@@ -56,6 +56,8 @@ class RedisServer {
   DirectClient Client() const { return DirectClient(port_); }
   // A field of INFO, "" when absent.
   std::string Info(const std::string& field) const;
+  // Lines of its log that contain `text`.
+  int LogLines(const std::string& text) const;
 
  private:
   void Spawn();
