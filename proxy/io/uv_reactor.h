@@ -1,4 +1,4 @@
-// Reactor on libuv. The only place of the proxy that includes uv.h is uv_reactor.cc.
+// Reactor on libuv. Nothing of the proxy but the uv_* files of this folder includes uv.h.
 //
 // Streams, listeners and timers may be destroyed in any callback, and outlive the reactor (they are
 // dead then). Destroying the reactor closes everything, waits for workers, and calls nobody.
