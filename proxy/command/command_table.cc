@@ -168,8 +168,8 @@ void Complete(CommandInfo& info) {
     AssignRoute(sub, &info);
     AssignKeyRule(sub);
   }
-  // Behind a container whose subcommands were all told, anything else is an error that the backend words
-  // best. (COMMAND itself is callable.)
+  // Behind a container whose subcommands were all told, anything else is an error that the backend
+  // words best. (COMMAND itself is callable.)
   if (told_subcommands && info.arity < -1) {
     info.route = Route::kUnknown;
     info.refusal.clear();
@@ -231,8 +231,8 @@ Result<CommandTable> CommandTable::FromReply(const resp::Value& reply) {
     if (!parsed) return Fail(parsed.error().message);
     commands.push_back(std::move(*parsed));
   }
-  // Ours, and the two words at which Redis takes the peer for a browser and closes the connection, which
-  // for us is one that many clients share.
+  // Ours, and the two words at which Redis takes the peer for a browser and closes the connection,
+  // which for us is one that many clients share.
   commands.push_back(Unlisted("catena", -2));
   commands.push_back(Unlisted("post", -1));
   commands.push_back(Unlisted("host:", -1));

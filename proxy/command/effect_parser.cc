@@ -66,9 +66,10 @@ std::string Excerpt(std::string_view bytes) {
 
 enum class Progress { kComplete, kNeedMore, kError };
 
-// Reads "<mark>digits\r\n" at `offset`, moves behind it. kNeedMore also for a beginning that is wrong further
-// on: the reader of cut commands says so when it gets there.
-Progress ReadHeader(std::string_view bytes, char mark, uint64_t max, size_t& offset, uint64_t& value) {
+// Reads "<mark>digits\r\n" at `offset`, moves behind it. kNeedMore also for a beginning that is
+// wrong further on: the reader of cut commands says so when it gets there.
+Progress ReadHeader(std::string_view bytes, char mark, uint64_t max, size_t& offset,
+                    uint64_t& value) {
   size_t at = offset;
   if (at == bytes.size()) return Progress::kNeedMore;
   if (bytes[at] != mark) return Progress::kError;
@@ -94,7 +95,8 @@ Progress ReadCount(std::string_view bytes, size_t& offset, uint64_t& count) {
 }
 
 // Reads one command at `offset` in place; on kComplete moves behind it.
-Progress ReadWhole(std::string_view bytes, size_t& offset, std::vector<std::string_view>& arguments) {
+Progress ReadWhole(std::string_view bytes, size_t& offset,
+                   std::vector<std::string_view>& arguments) {
   arguments.clear();
   size_t at = offset;
   uint64_t count = 0;
@@ -115,8 +117,8 @@ Progress ReadWhole(std::string_view bytes, size_t& offset, std::vector<std::stri
   return Progress::kComplete;
 }
 
-// One command that arrives in pieces. Keeps name and first argument, and of the others those that FindKeys
-// will look at; the rest is counted and let go.
+// One command that arrives in pieces. Keeps name and first argument, and of the others those that
+// FindKeys will look at; the rest is counted and let go.
 class CutCommand {
  public:
   explicit CutCommand(const CommandTable& table) : table_(&table) {}
@@ -143,14 +145,14 @@ class CutCommand {
 
   const CommandTable* table_;
   Expect expect_ = Expect::kCount;
-  std::string header_;           // of the line under way; the CR of a payload's end
-  uint64_t count_ = 0;           // arguments
-  uint64_t index_ = 0;           // of the argument under way
+  std::string header_;  // of the line under way; the CR of a payload's end
+  uint64_t count_ = 0;  // arguments
+  uint64_t index_ = 0;  // of the argument under way
   uint64_t payload_left_ = 0;
   bool keeping_ = false;
   const CommandInfo* info_ = nullptr;
   std::string storage_;
-  std::vector<Kept> kept_;       // up to the last argument that was kept
+  std::vector<Kept> kept_;  // up to the last argument that was kept
 };
 
 void CutCommand::Begin() {
@@ -265,8 +267,8 @@ bool CutCommand::Keeps(uint64_t index) const {
       return true;
   }
   const int64_t at = static_cast<int64_t>(index);
-  const int64_t last = info_->last_key < 0 ? static_cast<int64_t>(count_) + info_->last_key
-                                           : info_->last_key;
+  const int64_t last =
+      info_->last_key < 0 ? static_cast<int64_t>(count_) + info_->last_key : info_->last_key;
   return at >= info_->first_key && at <= last && info_->key_step > 0 &&
          (at - info_->first_key) % info_->key_step == 0;
 }
@@ -294,8 +296,8 @@ struct EffectParser::Impl {
 
   const CommandTable* table;
   Position border;
-  Position position;             // of the first byte not yet consumed
-  bool in_cut = false;           // `cut` holds the beginning of a command
+  Position position;    // of the first byte not yet consumed
+  bool in_cut = false;  // `cut` holds the beginning of a command
   bool in_transaction = false;
   CutCommand cut;
   EffectEntry entry;

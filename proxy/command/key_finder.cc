@@ -82,7 +82,8 @@ bool AppendRange(int64_t first, int64_t last, int64_t step, Arguments arguments,
 
 KeyKnowledge Exactly(bool found) { return found ? KeyKnowledge::kExact : KeyKnowledge::kUnknown; }
 
-KeyKnowledge FindByRange(const CommandInfo& info, Arguments arguments, std::vector<uint32_t>& keys) {
+KeyKnowledge FindByRange(const CommandInfo& info, Arguments arguments,
+                         std::vector<uint32_t>& keys) {
   const int64_t last = info.last_key < 0 ? std::ssize(arguments) + info.last_key : info.last_key;
   return Exactly(AppendRange(info.first_key, last, info.key_step, arguments, keys));
 }
@@ -144,8 +145,8 @@ KeyKnowledge FindBySpecs(const CommandInfo& info, bool zero_allowed, Arguments a
   return Exactly(all && keys.size() > before);
 }
 
-// SORT key [BY pattern] [LIMIT offset count] [GET pattern ...] [ASC|DESC] [ALPHA] [STORE destination]:
-// the patterns name keys by what is in the list, but only those with a '*'.
+// SORT key [BY pattern] [LIMIT offset count] [GET pattern ...] [ASC|DESC] [ALPHA] [STORE
+// destination]: the patterns name keys by what is in the list, but only those with a '*'.
 KeyKnowledge FindSortKeys(Arguments arguments, std::vector<uint32_t>& keys) {
   if (arguments.size() < 2) return KeyKnowledge::kUnknown;
   keys.push_back(1);
@@ -164,13 +165,14 @@ KeyKnowledge FindSortKeys(Arguments arguments, std::vector<uint32_t>& keys) {
   return Exactly(all);
 }
 
-// GEORADIUS key ... [STORE destination] [STOREDIST destination]: the last one named is written; every one
-// is counted, as a specification (which finds the first) would miss it.
+// GEORADIUS key ... [STORE destination] [STOREDIST destination]: the last one named is written;
+// every one is counted, as a specification (which finds the first) would miss it.
 KeyKnowledge FindGeoStoreKeys(Arguments arguments, std::vector<uint32_t>& keys) {
   if (arguments.size() < 2) return KeyKnowledge::kUnknown;
   keys.push_back(1);
   for (size_t i = 5; i + 1 < arguments.size(); ++i) {
-    if (EqualsIgnoringCase(arguments[i], "store") || EqualsIgnoringCase(arguments[i], "storedist")) {
+    if (EqualsIgnoringCase(arguments[i], "store") ||
+        EqualsIgnoringCase(arguments[i], "storedist")) {
       keys.push_back(static_cast<uint32_t>(++i));
     }
   }
@@ -211,8 +213,8 @@ void AssignKeyRule(CommandInfo& info) {
     info.key_rule = info.first_key != 0 ? KeyRule::kRange : KeyRule::kNone;
     return;
   }
-  // A module's command is movable when the module finds its keys by a function of its own, which only its
-  // server can call; the specification that Redis shows then is a guess.
+  // A module's command is movable when the module finds its keys by a function of its own, which
+  // only its server can call; the specification that Redis shows then is a guess.
   if (!info.module && info.specs.empty()) info.specs = SpecsOfOldCommand(info.name);
   info.key_rule = info.module || info.specs.empty() ? KeyRule::kUntold : KeyRule::kSpecs;
 }

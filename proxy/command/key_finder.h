@@ -5,8 +5,9 @@
 
 namespace catena::command {
 
-// Sets info.key_rule. For commands of Redis 6.2, whose COMMAND has no key specifications, also fills in
-// info.specs. Call when the flags, positions and specifications that the reply told are in `info`.
+// Sets info.key_rule. For commands of Redis 6.2, whose COMMAND has no key specifications, also
+// fills in info.specs. Call when the flags, positions and specifications that the reply told are in
+// `info`.
 void AssignKeyRule(CommandInfo& info);
 
 }  // namespace catena::command

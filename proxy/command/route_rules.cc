@@ -123,8 +123,8 @@ const RouteRule* RuleFor(const CommandInfo& info, const CommandInfo* container) 
   return container != nullptr ? FindRule(container->name) : nullptr;
 }
 
-// A command without rule that is flagged neither readonly nor write may still change data (7.x hides
-// may_replicate), so only administration stays here.
+// A command without rule that is flagged neither readonly nor write may still change data (7.x
+// hides may_replicate), so only administration stays here.
 Route RouteByFlags(const CommandInfo& info) {
   if (info.write || info.may_replicate) return Route::kWrite;
   if (info.readonly) return Route::kRead;

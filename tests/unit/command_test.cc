@@ -227,48 +227,149 @@ void CheckRoutes(const CommandTable& table, Route route, const std::vector<std::
 
 TEST_CASE("writes and what may write go to the head") {
   CheckRoutes(Table(), Route::kWrite,
-              {"SET k v", "DEL k", "GETEX k", "GETDEL k", "SORT k", "GEORADIUS k", "BITFIELD k",
-               "GEORADIUSBYMEMBER k", "XREADGROUP GROUP", "BLPOP k 0", "BLMPOP 0 1 k LEFT", "PFCOUNT k",
-               "PUBLISH c m", "SPUBLISH c m", "EVAL s 0", "EVALSHA s 0", "FCALL f 0", "XINFO STREAM k",
-               "XINFO GROUPS k", "SCRIPT LOAD x", "SCRIPT EXISTS x", "SCRIPT FLUSH", "SCRIPT KILL",
-               "FUNCTION LOAD x", "FUNCTION DELETE x", "FUNCTION FLUSH", "FUNCTION RESTORE x",
-               "FUNCTION KILL", "COPY a b", "RESTORE k 0 x", "MIGRATE h", "SWAPDB 0 1", "FLUSHALL",
-               "FLUSHDB", "XGROUP CREATE k g $", "EXPIRE k 1", "SPOP k"});
+              {"SET k v",
+               "DEL k",
+               "GETEX k",
+               "GETDEL k",
+               "SORT k",
+               "GEORADIUS k",
+               "BITFIELD k",
+               "GEORADIUSBYMEMBER k",
+               "XREADGROUP GROUP",
+               "BLPOP k 0",
+               "BLMPOP 0 1 k LEFT",
+               "PFCOUNT k",
+               "PUBLISH c m",
+               "SPUBLISH c m",
+               "EVAL s 0",
+               "EVALSHA s 0",
+               "FCALL f 0",
+               "XINFO STREAM k",
+               "XINFO GROUPS k",
+               "SCRIPT LOAD x",
+               "SCRIPT EXISTS x",
+               "SCRIPT FLUSH",
+               "SCRIPT KILL",
+               "FUNCTION LOAD x",
+               "FUNCTION DELETE x",
+               "FUNCTION FLUSH",
+               "FUNCTION RESTORE x",
+               "FUNCTION KILL",
+               "COPY a b",
+               "RESTORE k 0 x",
+               "MIGRATE h",
+               "SWAPDB 0 1",
+               "FLUSHALL",
+               "FLUSHDB",
+               "XGROUP CREATE k g $",
+               "EXPIRE k 1",
+               "SPOP k"});
 }
 
 TEST_CASE("reads stay at their node") {
   CheckRoutes(Table(), Route::kRead,
-              {"GET k", "MGET k", "SCAN 0", "KEYS *", "DBSIZE", "RANDOMKEY", "XREAD STREAMS k 0",
-               "OBJECT ENCODING k", "OBJECT FREQ k", "MEMORY USAGE k", "DUMP k", "TOUCH k", "LCS a b",
-               "SORT_RO k", "GEORADIUS_RO k", "GEORADIUSBYMEMBER_RO k", "BITFIELD_RO k", "EVAL_RO s 0",
-               "EVALSHA_RO s 0", "FCALL_RO f 0", "FUNCTION LIST", "FUNCTION DUMP", "TTL k", "EXISTS k"});
+              {"GET k",
+               "MGET k",
+               "SCAN 0",
+               "KEYS *",
+               "DBSIZE",
+               "RANDOMKEY",
+               "XREAD STREAMS k 0",
+               "OBJECT ENCODING k",
+               "OBJECT FREQ k",
+               "MEMORY USAGE k",
+               "DUMP k",
+               "TOUCH k",
+               "LCS a b",
+               "SORT_RO k",
+               "GEORADIUS_RO k",
+               "GEORADIUSBYMEMBER_RO k",
+               "BITFIELD_RO k",
+               "EVAL_RO s 0",
+               "EVALSHA_RO s 0",
+               "FCALL_RO f 0",
+               "FUNCTION LIST",
+               "FUNCTION DUMP",
+               "TTL k",
+               "EXISTS k"});
 }
 
 TEST_CASE("what is about the server stays local") {
   CheckRoutes(Table(), Route::kLocal,
-              {"CONFIG GET x", "CONFIG SET a b", "CONFIG RESETSTAT", "SLOWLOG GET", "LATENCY LATEST",
-               "MEMORY DOCTOR", "MEMORY STATS", "LASTSAVE", "TIME", "LOLWUT", "BGSAVE", "BGREWRITEAOF",
-               "SAVE", "MODULE LIST", "ACL CAT", "ACL GENPASS", "ACL HELP", "PUBSUB CHANNELS",
-               "FUNCTION STATS", "FUNCTION HELP", "CLUSTER INFO", "CLUSTER SLOTS", "COMMAND",
-               "COMMAND DOCS", "COMMAND GETKEYS get a", "PFSELFTEST", "OBJECT HELP", "XINFO HELP"});
+              {"CONFIG GET x",
+               "CONFIG SET a b",
+               "CONFIG RESETSTAT",
+               "SLOWLOG GET",
+               "LATENCY LATEST",
+               "MEMORY DOCTOR",
+               "MEMORY STATS",
+               "LASTSAVE",
+               "TIME",
+               "LOLWUT",
+               "BGSAVE",
+               "BGREWRITEAOF",
+               "SAVE",
+               "MODULE LIST",
+               "ACL CAT",
+               "ACL GENPASS",
+               "ACL HELP",
+               "PUBSUB CHANNELS",
+               "FUNCTION STATS",
+               "FUNCTION HELP",
+               "CLUSTER INFO",
+               "CLUSTER SLOTS",
+               "COMMAND",
+               "COMMAND DOCS",
+               "COMMAND GETKEYS get a",
+               "PFSELFTEST",
+               "OBJECT HELP",
+               "XINFO HELP"});
 }
 
 TEST_CASE("the session answers what is about the connection or the chain") {
-  CheckRoutes(Table(), Route::kProxy,
-              {"PING", "ECHO x", "SELECT 0", "HELLO", "AUTH x", "QUIT", "RESET", "CLIENT ID",
-               "CLIENT KILL x", "CLIENT TRACKING on", "INFO", "WAIT 0 0", "ROLE", "READONLY", "READWRITE",
-               "ASKING", "MULTI", "EXEC", "DISCARD", "WATCH k", "UNWATCH", "SUBSCRIBE c",
-               "PSUBSCRIBE c", "SSUBSCRIBE c", "UNSUBSCRIBE", "PUNSUBSCRIBE", "SUNSUBSCRIBE", "MONITOR",
-               "CATENA", "catena consistency eventual"});
+  CheckRoutes(Table(), Route::kProxy, {"PING",          "ECHO x",
+                                       "SELECT 0",      "HELLO",
+                                       "AUTH x",        "QUIT",
+                                       "RESET",         "CLIENT ID",
+                                       "CLIENT KILL x", "CLIENT TRACKING on",
+                                       "INFO",          "WAIT 0 0",
+                                       "ROLE",          "READONLY",
+                                       "READWRITE",     "ASKING",
+                                       "MULTI",         "EXEC",
+                                       "DISCARD",       "WATCH k",
+                                       "UNWATCH",       "SUBSCRIBE c",
+                                       "PSUBSCRIBE c",  "SSUBSCRIBE c",
+                                       "UNSUBSCRIBE",   "PUNSUBSCRIBE",
+                                       "SUNSUBSCRIBE",  "MONITOR",
+                                       "CATENA",        "catena consistency eventual"});
   CHECK(Find(Table(), "catena x")->arity == -2);
 }
 
 TEST_CASE("what would break the chain is refused with its reason") {
-  const std::vector<std::string> refused = {
-      "REPLICAOF h 1", "SLAVEOF h 1", "FAILOVER", "SHUTDOWN", "SYNC", "PSYNC ? -1", "REPLCONF ack 1",
-      "DEBUG RELOAD", "DEBUG", "MODULE LOAD x", "MODULE UNLOAD x", "MODULE LOADEX x", "CLUSTER MEET h 1",
-      "CLUSTER RESET", "CLUSTER ADDSLOTS 1", "CLUSTER FAILOVER", "SCRIPT DEBUG yes", "PFDEBUG x k",
-      "ACL SETUSER u", "ACL WHOAMI", "ACL LIST", "ACL LOAD", "POST / HTTP/1.1", "Host: localhost"};
+  const std::vector<std::string> refused = {"REPLICAOF h 1",
+                                            "SLAVEOF h 1",
+                                            "FAILOVER",
+                                            "SHUTDOWN",
+                                            "SYNC",
+                                            "PSYNC ? -1",
+                                            "REPLCONF ack 1",
+                                            "DEBUG RELOAD",
+                                            "DEBUG",
+                                            "MODULE LOAD x",
+                                            "MODULE UNLOAD x",
+                                            "MODULE LOADEX x",
+                                            "CLUSTER MEET h 1",
+                                            "CLUSTER RESET",
+                                            "CLUSTER ADDSLOTS 1",
+                                            "CLUSTER FAILOVER",
+                                            "SCRIPT DEBUG yes",
+                                            "PFDEBUG x k",
+                                            "ACL SETUSER u",
+                                            "ACL WHOAMI",
+                                            "ACL LIST",
+                                            "ACL LOAD",
+                                            "POST / HTTP/1.1",
+                                            "Host: localhost"};
   CheckRoutes(Table(), Route::kRefused, refused);
   for (const std::string& line : refused) CHECK(Find(Table(), line)->refusal.starts_with("ERR "));
   CHECK(Find(Table(), "replicaof no one")->refusal ==
@@ -279,8 +380,9 @@ TEST_CASE("what would break the chain is refused with its reason") {
 }
 
 TEST_CASE("a subcommand that the backend does not know gets the backend's own error") {
-  CheckRoutes(Table(), Route::kUnknown,
-              {"CONFIG NOSUCH", "CONFIG", "CLIENT NOSUCH", "ACL NOSUCH", "MODULE", "OBJECT", "XGROUP x"});
+  CheckRoutes(
+      Table(), Route::kUnknown,
+      {"CONFIG NOSUCH", "CONFIG", "CLIENT NOSUCH", "ACL NOSUCH", "MODULE", "OBJECT", "XGROUP x"});
   CHECK(Find(Table(), "ACL NOSUCH")->refusal.empty());
 }
 
@@ -334,15 +436,17 @@ TEST_CASE("keys are those that COMMAND GETKEYS told") {
     for (uint32_t position : positions) keys.push_back(words.at(position));
     CHECK(keys == expected);
     // Scripts may use keys that they do not declare.
-    CHECK((knowledge == KeyKnowledge::kUnknown) == (info->key_rule == CommandInfo::KeyRule::kScript));
+    CHECK((knowledge == KeyKnowledge::kUnknown) ==
+          (info->key_rule == CommandInfo::KeyRule::kScript));
     ++compared;
   }
   CHECK(compared > 70);
 }
 
 TEST_CASE("commands without keys have none, exactly") {
-  for (const char* line : {"PING", "SCAN 0", "DBSIZE", "FLUSHALL", "SELECT 1", "PUBLISH c m", "CATENA x",
-                           "SPUBLISH c m", "CONFIG GET x", "SUBSCRIBE c", "SSUBSCRIBE c"}) {
+  for (const char* line :
+       {"PING", "SCAN 0", "DBSIZE", "FLUSHALL", "SELECT 1", "PUBLISH c m", "CATENA x",
+        "SPUBLISH c m", "CONFIG GET x", "SUBSCRIBE c", "SSUBSCRIBE c"}) {
     INFO(std::string(line));
     CHECK(KeysOf(Table(), line) == Keys{});
   }
@@ -359,18 +463,46 @@ TEST_CASE("patterns of SORT name keys by content") {
 
 TEST_CASE("every destination counts when one is named again") {
   CHECK(KeysOf(Table(), "SORT l STORE a LIMIT 0 1 STORE b") == Keys{"l", "a", "b"});
-  CHECK(KeysOf(Table(), "GEORADIUS g 1 1 1 m STORE a STORE b STOREDIST c") == Keys{"g", "a", "b", "c"});
+  CHECK(KeysOf(Table(), "GEORADIUS g 1 1 1 m STORE a STORE b STOREDIST c") ==
+        Keys{"g", "a", "b", "c"});
 }
 
 TEST_CASE("arguments that make no sense have unknown keys") {
-  for (const char* line :
-       {"GET", "DEL", "OBJECT ENCODING", "BLPOP", "BLPOP k", "RENAME a", "ZUNIONSTORE", "ZUNIONSTORE d",
-        "ZUNIONSTORE d x a", "ZUNIONSTORE d 3 a b", "ZUNIONSTORE d 0", "ZUNIONSTORE d -1 a",
-        "ZUNIONSTORE d 9223372036854775807 a", "ZUNIONSTORE d 99999999999999999999 a",
-        "ZUNIONSTORE d 2147483647 a", "ZUNIONSTORE d 1x a", "ZUNIONSTORE d %00EMPTY a", "ZUNION 2 a",
-        "LMPOP", "LMPOP 1", "XREAD", "XREAD STREAMS", "XREAD STREAMS a", "XREAD COUNT 1", "SORT",
-        "GEORADIUS", "MIGRATE", "MIGRATE h 1 %00EMPTY 0 10", "MIGRATE h 1 %00EMPTY 0 10 KEYS",
-        "SINTERCARD 2 a", "BZMPOP 0", "EVAL", "EVAL s", "EVAL s x", "EVAL s 5 a"}) {
+  for (const char* line : {"GET",
+                           "DEL",
+                           "OBJECT ENCODING",
+                           "BLPOP",
+                           "BLPOP k",
+                           "RENAME a",
+                           "ZUNIONSTORE",
+                           "ZUNIONSTORE d",
+                           "ZUNIONSTORE d x a",
+                           "ZUNIONSTORE d 3 a b",
+                           "ZUNIONSTORE d 0",
+                           "ZUNIONSTORE d -1 a",
+                           "ZUNIONSTORE d 9223372036854775807 a",
+                           "ZUNIONSTORE d 99999999999999999999 a",
+                           "ZUNIONSTORE d 2147483647 a",
+                           "ZUNIONSTORE d 1x a",
+                           "ZUNIONSTORE d %00EMPTY a",
+                           "ZUNION 2 a",
+                           "LMPOP",
+                           "LMPOP 1",
+                           "XREAD",
+                           "XREAD STREAMS",
+                           "XREAD STREAMS a",
+                           "XREAD COUNT 1",
+                           "SORT",
+                           "GEORADIUS",
+                           "MIGRATE",
+                           "MIGRATE h 1 %00EMPTY 0 10",
+                           "MIGRATE h 1 %00EMPTY 0 10 KEYS",
+                           "SINTERCARD 2 a",
+                           "BZMPOP 0",
+                           "EVAL",
+                           "EVAL s",
+                           "EVAL s x",
+                           "EVAL s 5 a"}) {
     INFO(std::string(line));
     CHECK_FALSE(KeysOf(Table(), line).has_value());
   }
@@ -378,9 +510,10 @@ TEST_CASE("arguments that make no sense have unknown keys") {
 
 // Whatever the arguments are, no position lies outside of them.
 TEST_CASE("random arguments are safe") {
-  const std::vector<std::string> pool = {"0", "1", "2", "7", "-1", "2147483647", "-9223372036854775808",
-                                         "STREAMS", "STORE", "KEYS", "BY", "GET", "AUTH", "AUTH2",
-                                         "BLOCK", "GROUP", "a", "", "*", "LIMIT"};
+  const std::vector<std::string> pool = {
+      "0",       "1",     "2",    "7",  "-1",  "2147483647", "-9223372036854775808",
+      "STREAMS", "STORE", "KEYS", "BY", "GET", "AUTH",       "AUTH2",
+      "BLOCK",   "GROUP", "a",    "",   "*",   "LIMIT"};
   const Value reply = test::CommandReply();
   uint64_t random = 1;
   const auto next = [&random](size_t below) {
@@ -451,12 +584,15 @@ TEST_CASE("keys of 6.2, which has no specifications") {
 
 TEST_CASE("routes of 6.2, which lists no subcommands") {
   const CommandTable old = OldTable();
-  CheckRoutes(old, Route::kWrite,
-              {"EVAL s 0", "PFCOUNT k", "SORT l", "XINFO STREAM k", "SCRIPT LOAD x", "SCRIPT KILL"});
-  CheckRoutes(old, Route::kRead, {"GET k", "MEMORY USAGE k", "OBJECT ENCODING k", "XREAD STREAMS k 0"});
+  CheckRoutes(
+      old, Route::kWrite,
+      {"EVAL s 0", "PFCOUNT k", "SORT l", "XINFO STREAM k", "SCRIPT LOAD x", "SCRIPT KILL"});
+  CheckRoutes(old, Route::kRead,
+              {"GET k", "MEMORY USAGE k", "OBJECT ENCODING k", "XREAD STREAMS k 0"});
   CheckRoutes(old, Route::kLocal,
               {"MEMORY DOCTOR", "ACL CAT", "ACL GENPASS", "CLUSTER NODES", "MODULE LIST"});
-  CheckRoutes(old, Route::kRefused, {"ACL SETUSER x", "CLUSTER MEET h 1", "MODULE LOAD x", "SCRIPT DEBUG"});
+  CheckRoutes(old, Route::kRefused,
+              {"ACL SETUSER x", "CLUSTER MEET h 1", "MODULE LOAD x", "SCRIPT DEBUG"});
   CheckRoutes(old, Route::kProxy, {"CLIENT ID", "CLIENT NOSUCH", "CATENA x"});
 }
 

@@ -166,7 +166,7 @@ TEST_CASE("the stream may come in pieces of any size") {
 TEST_CASE("entries tell their keys") {
   Stream stream(1000);
   REQUIRE(stream.FeedCommands({"SET a 1", "MSET a 1 b 2", "DEL x y z", "ZUNIONSTORE d 2 a b",
-                       "XGROUP CREATE s g $", "pfcount h1 h2", "RESTORE r 0 payload"}));
+                               "XGROUP CREATE s g $", "pfcount h1 h2", "RESTORE r 0 payload"}));
   REQUIRE(stream.entries.size() == 7);
   CHECK(stream.entries[0].key_hashes == Hashes({"a"}));
   CHECK(stream.entries[0].end == Position(1000 + Stream::Encoded("SET a 1").size()));
@@ -184,8 +184,8 @@ TEST_CASE("entries tell their keys") {
 
 TEST_CASE("entries without keys touch nothing") {
   Stream stream;
-  REQUIRE(stream.FeedCommands({"ping", "PING", "SELECT 3", "PUBLISH c m", "SPUBLISH c m", "REPLCONF GETACK *",
-                       "replconf ack 3"}));
+  REQUIRE(stream.FeedCommands({"ping", "PING", "SELECT 3", "PUBLISH c m", "SPUBLISH c m",
+                               "REPLCONF GETACK *", "replconf ack 3"}));
   REQUIRE(stream.entries.size() == 7);
   for (size_t i = 0; i < stream.entries.size(); ++i) {
     CHECK(stream.entries[i].key_hashes.empty());
@@ -196,9 +196,18 @@ TEST_CASE("entries without keys touch nothing") {
 
 TEST_CASE("what is not clear touches every key") {
   Stream stream;
-  const std::vector<std::string> lines = {
-      "FLUSHALL", "FLUSHDB ASYNC", "SWAPDB 0 1", "FUNCTION LOAD x", "FUNCTION FLUSH", "SCRIPT LOAD x",
-      "NOSUCH.COMMAND a b", "EVAL s 1 a", "SORT l BY w_* STORE d", "ZUNIONSTORE d x a", "DEL", "DBSIZE"};
+  const std::vector<std::string> lines = {"FLUSHALL",
+                                          "FLUSHDB ASYNC",
+                                          "SWAPDB 0 1",
+                                          "FUNCTION LOAD x",
+                                          "FUNCTION FLUSH",
+                                          "SCRIPT LOAD x",
+                                          "NOSUCH.COMMAND a b",
+                                          "EVAL s 1 a",
+                                          "SORT l BY w_* STORE d",
+                                          "ZUNIONSTORE d x a",
+                                          "DEL",
+                                          "DBSIZE"};
   REQUIRE(stream.FeedCommands(lines));
   REQUIRE(stream.entries.size() == lines.size());
   for (size_t i = 0; i < lines.size(); ++i) {
@@ -226,7 +235,8 @@ TEST_CASE("a transaction is one entry") {
 
 TEST_CASE("one unclear command makes its transaction touch every key, and only it") {
   Stream stream;
-  REQUIRE(stream.FeedCommands({"MULTI", "SET a 1", "FLUSHALL", "SET b 1", "REPLCONF GETACK *", "EXEC", "SET c 1"}));
+  REQUIRE(stream.FeedCommands(
+      {"MULTI", "SET a 1", "FLUSHALL", "SET b 1", "REPLCONF GETACK *", "EXEC", "SET c 1"}));
   REQUIRE(stream.entries.size() == 2);
   CHECK(stream.entries[0].touches_every_key);
   CHECK(stream.entries[0].asks_for_ack);
@@ -237,7 +247,8 @@ TEST_CASE("one unclear command makes its transaction touch every key, and only i
 
 TEST_CASE("entries are cut where a replica executes") {
   Stream stream;
-  REQUIRE(stream.FeedCommands({"EXEC", "MULTI", "MULTI", "SET a 1", "EXEC", "MULTI", "EXEC", "multi", "exec"}));
+  REQUIRE(stream.FeedCommands(
+      {"EXEC", "MULTI", "MULTI", "SET a 1", "EXEC", "MULTI", "EXEC", "multi", "exec"}));
   REQUIRE(stream.entries.size() == 4);
   CHECK(stream.entries[1].key_hashes == Hashes({"a"}));
   CHECK(stream.entries[2].key_hashes.empty());
@@ -266,12 +277,28 @@ TEST_CASE("reset forgets a cut entry") {
 // ---- Broken streams ----
 
 TEST_CASE("what is no replication stream is an error, however it is cut") {
-  const std::vector<std::string> broken = {
-      "+OK\r\n", "\n", "PING\r\n", "$3\r\nabc\r\n", "*0\r\n", "*-1\r\n", "*\r\n", "*x\r\n",
-      "*1x\r\n$4\r\nPING\r\n", "*1\r$4\r\nPING\r\n", "*1\n$4\nPING\n", "*99999999999999999999\r\n",
-      "*2147483648\r\n", "*1\r\n:4\r\n", "*1\r\n$-1\r\n", "*1\r\n$99999999999999\r\n",
-      "*1\r\n$4\r\nPINGxx", "*1\r\n$4\r\nPING\rx", "*1\r\n$4\r\nPING\n\n", "*1\r\n*1\r\n$4\r\nPING\r\n",
-      "*2\r\n$4\r\nPING\r\n\r\n", "* 1\r\n"};
+  const std::vector<std::string> broken = {"+OK\r\n",
+                                           "\n",
+                                           "PING\r\n",
+                                           "$3\r\nabc\r\n",
+                                           "*0\r\n",
+                                           "*-1\r\n",
+                                           "*\r\n",
+                                           "*x\r\n",
+                                           "*1x\r\n$4\r\nPING\r\n",
+                                           "*1\r$4\r\nPING\r\n",
+                                           "*1\n$4\nPING\n",
+                                           "*99999999999999999999\r\n",
+                                           "*2147483648\r\n",
+                                           "*1\r\n:4\r\n",
+                                           "*1\r\n$-1\r\n",
+                                           "*1\r\n$99999999999999\r\n",
+                                           "*1\r\n$4\r\nPINGxx",
+                                           "*1\r\n$4\r\nPING\rx",
+                                           "*1\r\n$4\r\nPING\n\n",
+                                           "*1\r\n*1\r\n$4\r\nPING\r\n",
+                                           "*2\r\n$4\r\nPING\r\n\r\n",
+                                           "* 1\r\n"};
   for (const std::string& bad : broken) {
     const std::string good = Stream::Encoded("SET a 1");
     for (size_t piece : {size_t{1}, size_t{2}, size_t{3}, bad.size() + good.size()}) {
@@ -294,7 +321,8 @@ TEST_CASE("an error says where and what") {
   Stream stream(1000);
   CHECK_FALSE(stream.Feed("-LOADING\x01 wait\r\n"));
   CHECK(stream.error ==
-        "not a replication stream: the entry that begins at position 1000 is broken at position 1000, "
+        "not a replication stream: the entry that begins at position 1000 is broken at position "
+        "1000, "
         "before \"-LOADING\\x01 wait\\x0d\\x0a\"");
 }
 
@@ -363,7 +391,9 @@ TEST_CASE("a large key that is cut is found all the same, and its memory given b
 TEST_CASE("a warm parser does not allocate") {
   EffectParser parser(Table(), Position(0));
   size_t entries = 0;
-  const std::function<void(const EffectEntry&)> count = [&entries](const EffectEntry&) { ++entries; };
+  const std::function<void(const EffectEntry&)> count = [&entries](const EffectEntry&) {
+    ++entries;
+  };
   const auto feed_all = [&] {
     for (size_t at = 0; at < Recording().size(); at += 100) {
       if (!parser.Feed(std::string_view(Recording()).substr(at, 100), count)) return false;

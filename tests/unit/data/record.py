@@ -8,8 +8,8 @@ The server must be empty and nobody else may use it. Writes, with the server's v
   command-redis-V.resp   the reply to COMMAND, RESP2
   getkeys-redis-V.txt    one line a sample command: "command => keys", as COMMAND GETKEYS tells them
   effects-redis-V.resp   a replication stream
-  effects-redis-V.txt    its entries, cut by the reader below: "end offset", then "every" or the keys that
-                         COMMAND GETKEYS tells for the commands of the entry, then the commands' names
+  effects-redis-V.txt    its entries, cut by the reader below: "end offset", then "every" or the
+                         keys that COMMAND GETKEYS tells for the entry's commands, then their names
 Arguments and keys are written percent-encoded.
 """
 import socket
@@ -109,6 +109,91 @@ FCALL_RO f 0
 WATCH a b
 """.strip().splitlines()
 
+# What is written while the stream is recorded, before the cases that need more than one line.
+WRITES = """
+SET k v
+SET session v EX 1000
+SET session v PX 1000000 GET
+INCR n
+INCRBYFLOAT f 0.5
+MSET a 1 b 2 c 3
+DEL a nosuchkey
+UNLINK b c
+EXPIRE k 1000
+GETEX k PERSIST
+GETEX k EX 50
+APPEND k tail
+SETRANGE k 1 x
+SADD s 1 2 3 4 5 6
+SPOP s
+SPOP s 2
+SPOP s 10
+HSET h f v g w
+HDEL h f g
+RPUSH l c a b
+SORT l ALPHA STORE sorted
+SORT l BY w_* GET # STORE sorted
+LMPOP 2 nosuch l LEFT COUNT 2
+LMOVE l l2 LEFT RIGHT
+ZADD z 1 a 2 b
+ZADD y 3 c
+ZUNIONSTORE zy 2 z y
+ZDIFFSTORE zd 2 z y
+ZMPOP 2 nosuch z MIN
+ZPOPMAX zy
+GEOADD g 13.3 38.1 palermo 15.0 37.5 catania
+GEORADIUS g 15 37 200 km STORE near
+GEOSEARCHSTORE near2 g FROMMEMBER catania BYRADIUS 300 km
+PFADD p a b
+PFADD q c
+PFCOUNT p q
+PFMERGE pq p q
+SETBIT bits 7 1
+BITOP NOT notbits bits
+BITFIELD bits SET u8 0 255
+XADD x * f v
+XADD x * f w
+XGROUP CREATE x grp 0
+XREADGROUP GROUP grp me COUNT 1 STREAMS x >
+XACK x grp 0-1
+XTRIM x MAXLEN 1
+PUBLISH news hello
+SPUBLISH shard hello
+RENAME k renamed
+COPY renamed copied DB 3
+MOVE renamed 5
+SELECT 3
+SET other db
+EVAL return%20redis.call('set',KEYS[1],'v') 1 k1
+EVAL redis.call('set','u1','v');return%20redis.call('incr','u2') 0
+SELECT 0
+SCRIPT LOAD return%201
+SWAPDB 0 3
+CONFIG SET maxmemory-policy noeviction
+""".strip().splitlines()
+
+TRANSACTIONS = """
+MULTI
+SET t1 v
+INCR t2
+GET t1
+SPOP nosuch
+SET t3 v EX 100
+EXEC
+MULTI
+SET alone v
+EXEC
+MULTI
+PUBLISH news inside
+SELECT 7
+SET seven v
+EXEC
+MULTI
+GET t1
+EXEC
+SET brief v PX 1
+""".strip().splitlines()
+
 
 def Decode(word):
     return b"" if word == "%00EMPTY" else urllib.parse.unquote_to_bytes(word)
@@ -126,7 +211,8 @@ class Client:
 
     def Send(self, *words):
         words = [w if isinstance(w, bytes) else str(w).encode() for w in words]
-        self.socket.sendall(b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(w), w) for w in words))
+        bulks = [b"$%d\r\n%s\r\n" % (len(w), w) for w in words]
+        self.socket.sendall(b"*%d\r\n" % len(words) + b"".join(bulks))
 
     def Take(self, count=None):
         taken = self.file.readline() if count is None else self.file.read(count)
@@ -183,31 +269,14 @@ def RecordGetkeys(port, path):
 def Provoke(port):
     """Makes a server write every kind of entry."""
     a, b = Client(port), Client(port)
-    for line in ("SET k v", "SET session v EX 1000", "SET session v PX 1000000 GET",
-                 "INCR n", "INCRBYFLOAT f 0.5", "MSET a 1 b 2 c 3", "DEL a nosuchkey", "UNLINK b c",
-                 "EXPIRE k 1000", "GETEX k PERSIST", "GETEX k EX 50", "APPEND k tail", "SETRANGE k 1 x",
-                 "SADD s 1 2 3 4 5 6", "SPOP s", "SPOP s 2", "SPOP s 10", "HSET h f v g w", "HDEL h f g",
-                 "RPUSH l c a b", "SORT l ALPHA STORE sorted", "SORT l BY w_* GET # STORE sorted",
-                 "LMPOP 2 nosuch l LEFT COUNT 2", "LMOVE l l2 LEFT RIGHT", "ZADD z 1 a 2 b", "ZADD y 3 c",
-                 "ZUNIONSTORE zy 2 z y", "ZDIFFSTORE zd 2 z y", "ZMPOP 2 nosuch z MIN", "ZPOPMAX zy",
-                 "GEOADD g 13.3 38.1 palermo 15.0 37.5 catania", "GEORADIUS g 15 37 200 km STORE near",
-                 "GEOSEARCHSTORE near2 g FROMMEMBER catania BYRADIUS 300 km", "PFADD p a b", "PFADD q c",
-                 "PFCOUNT p q", "PFMERGE pq p q", "SETBIT bits 7 1", "BITOP NOT notbits bits",
-                 "BITFIELD bits SET u8 0 255", "XADD x * f v", "XADD x * f w", "XGROUP CREATE x grp 0",
-                 "XREADGROUP GROUP grp me COUNT 1 STREAMS x >", "XACK x grp 0-1", "XTRIM x MAXLEN 1",
-                 "PUBLISH news hello", "SPUBLISH shard hello", "RENAME k renamed", "COPY renamed copied DB 3",
-                 "MOVE renamed 5", "SELECT 3", "SET other db", "EVAL return%20redis.call('set',KEYS[1],'v') 1 k1",
-                 "EVAL redis.call('set','u1','v');return%20redis.call('incr','u2') 0", "SELECT 0",
-                 "SCRIPT LOAD return%201", "SWAPDB 0 3", "CONFIG SET maxmemory-policy noeviction"):
+    for line in WRITES:
         a.Do(line)
     a.Ask("FUNCTION", "LOAD", "#!lua name=lib\nredis.register_function('fn', function(keys) "
           "redis.call('set', keys[1], 'x') return redis.call('spop', 'fs') end)")
     a.Do("SADD fs one")
     a.Do("FCALL fn 1 fk")
     a.Do("FUNCTION DELETE lib")
-    for line in ("MULTI", "SET t1 v", "INCR t2", "GET t1", "SPOP nosuch", "SET t3 v EX 100", "EXEC",
-                 "MULTI", "SET alone v", "EXEC", "MULTI", "PUBLISH news inside", "SELECT 7", "SET seven v", "EXEC",
-                 "MULTI", "GET t1", "EXEC", "SET brief v PX 1"):
+    for line in TRANSACTIONS:
         a.Do(line)
     while a.Do("EXISTS brief"):
         time.sleep(0.001)
@@ -269,6 +338,9 @@ def Entries(stream):
             commands = []
 
 
+WITHOUT_KEYS = (b"MULTI", b"EXEC", b"PING", b"SELECT", b"PUBLISH", b"SPUBLISH", b"REPLCONF")
+
+
 def Touched(client, commands):
     keys = []
     for words in commands:
@@ -277,7 +349,7 @@ def Touched(client, commands):
             return None
         if name == b"SORT" and any(b"*" in word for word in words[2:]):
             return None
-        if name not in (b"MULTI", b"EXEC", b"PING", b"SELECT", b"PUBLISH", b"SPUBLISH", b"REPLCONF"):
+        if name not in WITHOUT_KEYS:
             keys += Keys(client, words)
     return keys
 
