@@ -1,2 +1,4 @@
 catena_unit_test(records_test SOURCES unit/records_test.cc LIBS catena_records)
 catena_unit_test(policy_test SOURCES unit/policy_test.cc LIBS catena_coordinator_policy)
+catena_unit_test(registry_test SOURCES unit/registry_test.cc LIBS catena_coordinator_policy)
+catena_unit_test(etcd_codec_test SOURCES unit/etcd_codec_test.cc LIBS catena_coordinator_policy)
