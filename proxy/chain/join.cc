@@ -36,7 +36,7 @@ bool JoinSource::OnOffer(const Offer& offer, const Replica& replica, Start& star
   sent_ = offer.position;
   phase_ = continues ? Phase::kStreaming : Phase::kSnapshot;
   start = Start{offer.position};
-  if (!continues) sent_ = replica.committed();  // pinned until the snapshot tells where it stands
+  if (!continues) sent_ = replica.settled();  // pinned until the snapshot tells where it stands
   return !continues;
 }
 

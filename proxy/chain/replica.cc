@@ -71,6 +71,7 @@ void Replica::TakeRole(size_t index) {
     output_.resign = "left alone in epoch " + std::to_string(epoch().value()) + " before it was synced";
   }
   if (!synced_) target_.reset();
+  if (!attached_) log_.DropStaged();
   if (is_tail()) pin_.reset();
   CommitLocally();
   AskIfWanted(query_, false);
@@ -342,11 +343,16 @@ std::optional<Replica::AppendSlice> Replica::NextAppend(size_t max) {
 }
 
 void Replica::TrimLog() {
-  Position settled = attached_ ? committed_ : std::min(committed_, applied_);
-  log_.Forget(settled);
-  uint64_t floor = settled.value() > options_.backlog_bytes ? settled.value() - options_.backlog_bytes : 0;
+  log_.Forget(settled());
+  uint64_t floor = settled().value() > options_.backlog_bytes ? settled().value() - options_.backlog_bytes : 0;
   if (pin_) floor = std::min(floor, pin_->value());
   log_.Trim(Position(floor));
+}
+
+void Replica::KeepAlive() {
+  if (resigned_) return;
+  ack_owed_ = true;
+  SendDown(Append{successor_.sent, {}});
 }
 
 // --- authority -----------------------------------------------------------------------------------

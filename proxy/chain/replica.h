@@ -5,6 +5,7 @@
 // Thread: the owner's loop thread. Lifetime: one per node; a new *life* (BeginLife) after each removal.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -92,8 +93,12 @@ class Replica {
   // Next bytes of the stream: captured at the head, received elsewhere; then its complete entries.
   void AppendBytes(std::string_view bytes) { log_.Append(bytes); }
   void AppendEntry(const Entry& entry) { log_.Seal(entry); }
+  // The link that brought a cut entry is gone.
+  void DropStaged() { log_.DropStaged(); }
   // After a batch of AppendEntry: commits what this node may commit, learns that it is synced.
   void OnReceived();
+  // Says something on each link, so that the other side knows a silent one to be broken.
+  void KeepAlive();
   // The local database has executed everything up to `applied` (never at an attached head: see OnHeadAttached).
   void OnApplied(Position applied);
   // The database executes commands and its stream is captured from `position` on.
@@ -140,6 +145,8 @@ class Replica {
   Position received() const { return log_.end(); }
   Position committed() const { return committed_; }
   Position applied() const { return applied_; }
+  // Committed and in the database: what a snapshot of it contains at least.
+  Position settled() const { return attached_ ? committed_ : std::min(committed_, applied_); }
   const Lease& lease() const { return lease_; }
   bool successor_linked() const { return successor_.started; }
   bool predecessor_linked() const { return predecessor_link_ != kNoLink; }

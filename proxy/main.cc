@@ -1,0 +1,110 @@
+// catena-proxy: one node of a chain. Reads the cluster's TOML, wires the parts together and runs until it is told to stop.
+#include <CLI/CLI.hpp>
+#include <cstdio>
+
+#include "backends/redis/redis_backend.h"
+#include "config/config.h"
+#include "proxy/base/log.h"
+#include "proxy/io/uv_reactor.h"
+#include "proxy/server/node.h"
+
+namespace {
+
+using namespace catena;
+
+server::Consistency ToConsistency(config::Consistency consistency) {
+  switch (consistency) {
+    case config::Consistency::kLinearizable: return server::Consistency::kLinearizable;
+    case config::Consistency::kSequential: return server::Consistency::kSequential;
+    case config::Consistency::kEventual: return server::Consistency::kEventual;
+    case config::Consistency::kTail: return server::Consistency::kTail;
+  }
+  return server::Consistency::kLinearizable;
+}
+
+server::Options NodeOptions(const config::Config& config, const config::Chain& chain, const config::Node& node) {
+  server::Options options;
+  options.chain = chain.name;
+  options.node = node.id;
+  options.clients_address = node.clients;
+  options.peers_address = node.peers;
+  options.overwrite = node.overwrite;
+  options.consistency = ToConsistency(chain.consistency);
+  options.write_timeout = chain.write_timeout;
+  options.max_staleness = chain.max_staleness;
+  for (const config::User& user : chain.users) options.users.push_back({user.name, user.password});
+  options.credentials = {config.cluster.name, config.cluster.secret};
+  options.coordinators = config.coordinator.listen;
+  options.heartbeat = config.coordinator.heartbeat;
+  options.lease = config.coordinator.lease;
+  options.drift_per_mille = config.coordinator.drift_per_mille;
+  options.backlog_bytes = chain.limits.backlog_bytes;
+  options.log_bytes_max = chain.limits.log_bytes_max;
+  options.client_output_bytes_max = chain.limits.client_output_bytes_max;
+  options.client_pipeline_max = chain.limits.client_pipeline_max;
+  options.pending_bytes_max = chain.limits.pending_bytes_max;
+  options.bulk_bytes_max = chain.limits.bulk_bytes_max;
+  options.clients_max = chain.limits.clients_max;
+  options.join_bytes_max = chain.limits.join_bytes_max;
+  return options;
+}
+
+server::Node::MakeBackend BackendMaker(io::Reactor& reactor, const config::Node& node) {
+  return [&reactor, &node](Incarnation incarnation) {
+    redis::RedisOptions options;
+    options.address = node.backend.address;
+    options.user = node.backend.user;
+    options.password = node.backend.password;
+    options.replication_address = node.replication;
+    options.node = node.id;
+    options.incarnation = incarnation;
+    return redis::MakeRedisBackend(reactor, options);
+  };
+}
+
+int ExitWith(const std::string& text) {
+  std::fprintf(stderr, "catena-proxy: %s\n", text.c_str());
+  return 1;
+}
+
+int Run(const config::Config& config, const config::Chain& chain, const config::Node& node) {
+  std::unique_ptr<io::Reactor> reactor = io::MakeUvReactor();
+  server::Node driver(*reactor, NodeOptions(config, chain, node), BackendMaker(*reactor, node),
+                      [&reactor] { reactor->Stop(); });
+  if (auto started = driver.Start(); !started) return ExitWith(started.error().message);
+  io::OnTermination(*reactor, [&driver](int) { driver.Stop(); });
+  reactor->Run();
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app{"Catena proxy: puts chain replication in front of one unmodified database server."};
+  std::string path, id, log_level;
+  bool check = false;
+  app.add_option("--config", path, "the cluster's TOML file")->required();
+  app.add_option("--node", id, "id of the node in the file that this process is");
+  app.add_option("--log-level", log_level, "debug, info, warn or error; default: cluster.log_level");
+  app.add_flag("--check", check, "validate the file and exit");
+  CLI11_PARSE(app, argc, argv);
+
+  auto config = config::Load(path);
+  if (!config) return ExitWith("\n" + config.error().message);
+  if (check && id.empty()) {
+    std::printf("%s: ok\n", path.c_str());
+    return 0;
+  }
+  if (id.empty()) return ExitWith("--node is required: which node of " + path + " is this?");
+  auto ref = config->FindNode(id);
+  if (!ref) return ExitWith(ref.error().message);
+  if (ref->node->backend.kind != config::BackendKind::kRedis) {
+    return ExitWith("node " + id + ": backend " + ref->node->backend.text + ": this build supports redis:// and unix:// backends");
+  }
+  if (check) {
+    std::printf("%s: ok\n", path.c_str());
+    return 0;
+  }
+  InitLogging(id, log_level.empty() ? config->cluster.log_level : log_level);
+  return Run(*config, *ref->chain, *ref->node);
+}

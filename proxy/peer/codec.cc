@@ -1,0 +1,175 @@
+#include "proxy/peer/codec.h"
+
+#include <charconv>
+#include <optional>
+
+#include "coordinator/records.h"
+#include "proxy/resp/encoder.h"
+
+namespace catena::peer {
+namespace {
+
+using namespace catena::chain;  // the message types
+using Arguments = std::span<const std::string_view>;
+
+std::string Text(Position position) { return resp::Decimal(position.value()); }
+std::string Text(Incarnation incarnation) { return resp::Decimal(incarnation.value()); }
+
+struct Encoder {
+  std::string& out;
+
+  void operator()(const Hello& m) const {
+    resp::AppendCommand(out, {"CATENA.HELLO", coordinator::EncodeConfiguration(m.configuration), m.from,
+                              Text(m.from_incarnation), m.to, Text(m.to_incarnation), m.join ? "join" : "chain",
+                              m.replid});
+  }
+  void operator()(const Start& m) const { resp::AppendCommand(out, {"CATENA.START", Text(m.from)}); }
+  void operator()(const Target& m) const { resp::AppendCommand(out, {"CATENA.TARGET", Text(m.position)}); }
+  void operator()(const Append& m) const {
+    EncodeAppendHeader(m.from, m.bytes.size(), out);
+    out.append(m.bytes).append("\r\n");
+  }
+  void operator()(const Ask& m) const {
+    resp::AppendCommand(out, {"CATENA.ASK", m.verify ? "verify" : "query", m.asker, resp::Decimal(m.number)});
+  }
+  void operator()(const CannotCatchUp& m) const { resp::AppendCommand(out, {"CATENA.CANNOT", m.reason}); }
+  void operator()(const SnapshotBegin& m) const {
+    resp::AppendCommand(out, {"CATENA.SNAPSHOT", Text(m.position), resp::Decimal(m.length)});
+  }
+  void operator()(const SnapshotChunk& m) const { resp::AppendCommand(out, {"CATENA.CHUNK", m.bytes}); }
+  void operator()(const SnapshotEnd&) const { resp::AppendCommand(out, {"CATENA.SNAPSHOTEND"}); }
+  void operator()(const Welcome& m) const {
+    resp::AppendCommand(out, {"CATENA.WELCOME", Text(m.received), m.replid});
+  }
+  void operator()(const Offer& m) const { resp::AppendCommand(out, {"CATENA.OFFER", m.replid, Text(m.position)}); }
+  void operator()(const Refuse& m) const {
+    std::string newer = m.newer ? coordinator::EncodeConfiguration(*m.newer) : "";
+    resp::AppendCommand(out, {"CATENA.REFUSE", m.reason, newer});
+  }
+  void operator()(const Ack& m) const { resp::AppendCommand(out, {"CATENA.ACK", Text(m.committed)}); }
+  void operator()(const VerifyRequest& m) const {
+    resp::AppendCommand(out, {"CATENA.VERIFY", m.asker, resp::Decimal(m.number)});
+  }
+  void operator()(const Answer& m) const {
+    resp::AppendCommand(out, {"CATENA.ANSWER", m.verify ? "verify" : "query", m.asker, resp::Decimal(m.number),
+                              Text(m.committed)});
+  }
+  void operator()(const JoinProgress& m) const {
+    resp::AppendCommand(out, {"CATENA.JOINED", Text(m.received), m.loaded ? "1" : "0"});
+  }
+};
+
+// Reads arguments in order; remembers the first that is malformed.
+class Reader {
+ public:
+  explicit Reader(Arguments arguments) : arguments_(arguments) {}
+
+  std::string_view Text() {
+    if (next_ >= arguments_.size()) {
+      ok_ = false;
+      return {};
+    }
+    return arguments_[next_++];
+  }
+  std::string String() { return std::string(Text()); }
+  uint64_t Number() {
+    std::string_view text = Text();
+    uint64_t value = 0;
+    auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (error != std::errc() || end != text.data() + text.size()) ok_ = false;
+    return value;
+  }
+  // One of two words; true for `yes`.
+  bool Choice(std::string_view yes, std::string_view no) {
+    std::string_view text = Text();
+    if (text != yes && text != no) ok_ = false;
+    return text == yes;
+  }
+  Configuration ReadConfiguration() {
+    auto configuration = coordinator::DecodeConfiguration(Text());
+    if (!configuration) {
+      ok_ = false;
+      return {};
+    }
+    return std::move(*configuration);
+  }
+  // All arguments were there, well-formed, and none is left.
+  bool Done() const { return ok_ && next_ == arguments_.size(); }
+
+ private:
+  Arguments arguments_;
+  size_t next_ = 1;
+  bool ok_ = true;
+};
+
+Hello ReadHello(Reader& in) {
+  Hello hello;
+  hello.configuration = in.ReadConfiguration();
+  hello.from = in.String();
+  hello.from_incarnation = Incarnation(in.Number());
+  hello.to = in.String();
+  hello.to_incarnation = Incarnation(in.Number());
+  hello.join = in.Choice("join", "chain");
+  hello.replid = in.String();
+  return hello;
+}
+
+Refuse ReadRefuse(Reader& in) {
+  Refuse refuse{in.String(), std::nullopt};
+  std::string_view newer = in.Text();
+  if (newer.empty()) return refuse;
+  if (auto configuration = coordinator::DecodeConfiguration(newer)) refuse.newer = std::move(*configuration);
+  return refuse;
+}
+
+Answer ReadAnswer(Reader& in) {
+  Answer answer;
+  answer.verify = in.Choice("verify", "query");
+  answer.asker = in.String();
+  answer.number = in.Number();
+  answer.committed = Position(in.Number());
+  return answer;
+}
+
+std::optional<Message> Read(std::string_view name, Reader& in) {
+  // In order of frequency; braces evaluate left to right.
+  if (name == "CATENA.APPEND") return Append{Position(in.Number()), in.Text()};
+  if (name == "CATENA.ACK") return Ack{Position(in.Number())};
+  if (name == "CATENA.ASK") return Ask{in.Choice("verify", "query"), in.String(), in.Number()};
+  if (name == "CATENA.ANSWER") return ReadAnswer(in);
+  if (name == "CATENA.CHUNK") return SnapshotChunk{in.Text()};
+  if (name == "CATENA.VERIFY") return VerifyRequest{in.String(), in.Number()};
+  if (name == "CATENA.JOINED") return JoinProgress{Position(in.Number()), in.Choice("1", "0")};
+  if (name == "CATENA.HELLO") return ReadHello(in);
+  if (name == "CATENA.WELCOME") return Welcome{Position(in.Number()), in.String()};
+  if (name == "CATENA.START") return Start{Position(in.Number())};
+  if (name == "CATENA.TARGET") return Target{Position(in.Number())};
+  if (name == "CATENA.OFFER") return Offer{in.String(), Position(in.Number())};
+  if (name == "CATENA.REFUSE") return ReadRefuse(in);
+  if (name == "CATENA.CANNOT") return CannotCatchUp{in.String()};
+  if (name == "CATENA.SNAPSHOT") return SnapshotBegin{Position(in.Number()), in.Number()};
+  if (name == "CATENA.SNAPSHOTEND") return SnapshotEnd{};
+  return std::nullopt;
+}
+
+}  // namespace
+
+void Encode(const Message& message, std::string& out) { std::visit(Encoder{out}, message); }
+
+void EncodeAppendHeader(Position from, size_t length, std::string& out) {
+  resp::AppendArrayHeader(out, 3);
+  resp::AppendBulk(out, "CATENA.APPEND");
+  resp::AppendBulk(out, Text(from));
+  resp::AppendBulkHeader(out, length);
+}
+
+Result<Message> Decode(Arguments arguments) {
+  if (arguments.empty()) return Fail("empty message");
+  Reader in(arguments);
+  std::optional<Message> message = Read(arguments[0], in);
+  if (!message) return Fail("unknown message '" + std::string(arguments[0].substr(0, 64)) + "'");
+  if (!in.Done()) return Fail("malformed " + std::string(arguments[0]));
+  return std::move(*message);
+}
+
+}  // namespace catena::peer

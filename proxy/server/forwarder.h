@@ -1,0 +1,63 @@
+// Sends clients' commands on to the head's proxy (writes, and what follows them), or to the tail's (consistency `tail`), over
+// pipelined connections that all clients share: one for each target, database and protocol version.
+//
+//   CATENA.FORWARD <chain> <head|tail> <node> <incarnation> <number> <database> <protocol>   -> +OK or an error
+//
+// Then plain RESP in both directions. Connections of one lane are numbered: a later one makes the target drop what is
+// unread on the earlier (schedule S18). A command that was sent and whose answer is lost has an unknown outcome and is
+// never sent again. Loop thread.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <vector>
+
+#include "proxy/chain/configuration.h"
+#include "proxy/chain/replica.h"
+#include "proxy/io/reactor.h"
+#include "proxy/server/options.h"
+#include "proxy/server/session.h"
+
+namespace catena::server {
+
+class Forwarder {
+ public:
+  Forwarder(io::Reactor& reactor, chain::Replica& replica, const Options& options);
+  ~Forwarder();
+
+  // Where head and tail are now (nullopt: nowhere but here, or unknown). A channel to another one is closed; what it owes has an
+  // unknown outcome.
+  void SetTargets(const std::optional<chain::Member>& head, const std::optional<chain::Member>& tail);
+
+  // kWait: no channel is ready (it is being opened) or it is full.
+  Dispatch Submit(Session& session, uint64_t number, const Request& request, Target target, bool may_have_effect);
+  void EndTurn();
+  // Breaks channels whose oldest command waits longer than the write timeout.
+  void Expire(TimePoint now);
+  size_t owed() const { return owed_; }
+  void FailAll(std::string_view why);
+
+ private:
+  class Channel;
+  using Key = std::tuple<Target, int, int>;  // target, database, protocol
+
+  Channel* ReadyChannel(const Key& key);
+  const std::optional<chain::Member>& TargetOf(Target target) const { return target == Target::kHead ? head_ : tail_; }
+
+  io::Reactor& reactor_;
+  chain::Replica& replica_;
+  const Options& options_;
+  std::optional<chain::Member> head_, tail_;
+  std::map<Key, std::unique_ptr<Channel>> channels_;
+  std::vector<std::unique_ptr<Channel>> closed_;  // destroyed at the end of the turn
+  uint64_t last_number_ = 0;
+  size_t owed_ = 0;
+};
+
+}  // namespace catena::server

@@ -1,0 +1,227 @@
+#include "proxy/server/head_executor.h"
+
+#include <algorithm>
+
+#include "proxy/base/check.h"
+#include "proxy/server/replies.h"
+
+namespace catena::server {
+namespace {
+
+constexpr size_t kRecycledBatchesMax = 64;
+constexpr size_t kRecycledReplyBytesMax = 1u << 20;
+
+}  // namespace
+
+// One pipelined connection to the database with its batches.
+class HeadExecutor::HeadLane final : public backend::LaneHandler {
+ public:
+  HeadLane(HeadExecutor& executor, backend::LaneOptions options)
+      : executor_(executor), lane_(executor.backend_.OpenLane(options, this)) {}
+
+  backend::Lane& lane() { return *lane_; }
+  BatchPtr open;        // this turn's commands
+  Ring<BatchPtr> sent;  // oldest first
+  bool closed = false;
+
+  void OnReply(std::string_view reply) override {
+    CATENA_CHECK(!sent.empty(), "a reply answers a command");
+    Batch& batch = *sent.front();
+    Held& held = batch.held[batch.answered++];
+    held.reply_begin = batch.replies.size();
+    held.reply_size = reply.size();
+    batch.replies.append(reply);
+  }
+
+  void OnPosition(Position bound) override {
+    CATENA_CHECK(!sent.empty() && sent.front()->answered == sent.front()->held.size(),
+                 "the position closes a batch");
+    sent.front()->bound = bound;
+    executor_.waiting_.push_back(std::move(sent.front()));
+    sent.pop_front();
+  }
+
+  void OnLaneClosed(const std::string& reason) override {
+    closed = true;
+    std::string why = "the connection to the head's database broke: " + reason;
+    Fail(why);
+  }
+
+  void Fail(std::string_view why) {
+    if (open) executor_.FailBatch(*open, why);
+    open.reset();
+    for (; !sent.empty(); sent.pop_front()) executor_.FailBatch(*sent.front(), why);
+  }
+
+ private:
+  HeadExecutor& executor_;
+  std::unique_ptr<backend::Lane> lane_;
+};
+
+HeadExecutor::HeadExecutor(chain::Replica& replica, backend::Backend& backend, const Options& options,
+                           std::function<TimePoint()> now, std::function<std::string(std::string_view)> add_info)
+    : replica_(replica),
+      backend_(backend),
+      options_(options),
+      now_(std::move(now)),
+      add_info_(std::move(add_info)) {}
+
+HeadExecutor::~HeadExecutor() = default;
+
+HeadExecutor::HeadLane& HeadExecutor::LaneFor(int database, int protocol) {
+  auto& lane = lanes_[{database, protocol}];
+  if (lane && lane->closed) closed_lanes_.push_back(std::move(lane));
+  if (!lane) lane = std::make_unique<HeadLane>(*this, backend::LaneOptions{database, protocol});
+  return *lane;
+}
+
+bool HeadExecutor::Full(HeadLane& lane) const {
+  return lane.lane().UnsentBytes() > options_.pending_bytes_max ||
+         replica_.received() - replica_.committed() > options_.log_bytes_max;
+}
+
+Dispatch HeadExecutor::Submit(Session& session, uint64_t number, const Request& request, ReplyKind kind) {
+  HeadLane& lane = LaneFor(session.database, session.protocol);
+  if (Full(lane)) return Dispatch::kWait;
+  if (!lane.open) lane.open = NewBatch();
+  Batch& batch = *lane.open;
+  Held held;
+  held.session = &session;
+  held.number = number;
+  held.kind = kind;
+  held.needs_authority = session.consistency == Consistency::kLinearizable || session.consistency == Consistency::kTail;
+  if (kind == ReplyKind::kKeys) {
+    held.hash_begin = static_cast<uint32_t>(batch.hashes.size());
+    held.hash_count = static_cast<uint32_t>(request.key_hashes->size());
+    batch.hashes.insert(batch.hashes.end(), request.key_hashes->begin(), request.key_hashes->end());
+  }
+  batch.held.push_back(held);
+  ++owed_;
+  session.CountOutstanding(Path::kHead);
+  lane.lane().Submit(request.command->raw);
+  return Dispatch::kTaken;
+}
+
+void HeadExecutor::EndBatches() {
+  closed_lanes_.clear();
+  for (auto& [key, lane] : lanes_) {
+    if (!lane->open || lane->closed) continue;
+    lane->open->captured_at_send = replica_.received();
+    lane->open->epoch = replica_.epoch();
+    lane->open->sent_at = now_();
+    lane->lane().SubmitPosition();
+    lane->sent.push_back(std::move(lane->open));
+  }
+}
+
+void HeadExecutor::Release() {
+  if (waiting_.empty()) return;
+  TimePoint now = now_();
+  // Batches of several lanes stand in the order of their answers; an older one may wait longer than a newer.
+  for (size_t i = 0; i < waiting_.size(); ++i) ReleaseBatch(*waiting_[i], now);
+  while (!waiting_.empty() && waiting_.front()->released == waiting_.front()->held.size()) {
+    Recycle(std::move(waiting_.front()));
+    waiting_.pop_front();
+  }
+}
+
+void HeadExecutor::ReleaseBatch(Batch& batch, TimePoint now) {
+  if (batch.released == batch.held.size() || replica_.received() < batch.bound || !replica_.head_ready()) return;
+  bool bound_committed = replica_.committed() >= batch.bound;
+  std::optional<bool> authority;
+  for (size_t i = 0; i < batch.held.size(); ++i) {
+    Held& held = batch.held[i];
+    if (held.released || !DataSettled(batch, held, bound_committed)) continue;
+    if (held.needs_authority && held.kind != ReplyKind::kNoData && held.kind != ReplyKind::kInfo) {
+      if (!authority) authority = AuthorityProved(batch, bound_committed, now);
+      if (!*authority) continue;
+    }
+    Answer(batch, held);
+  }
+}
+
+bool HeadExecutor::DataSettled(Batch& batch, Held& held, bool bound_committed) {
+  switch (held.kind) {
+    case ReplyKind::kNoData:
+    case ReplyKind::kInfo:
+      return true;
+    case ReplyKind::kEffect:
+      return bound_committed;
+    case ReplyKind::kKeys:
+      if (bound_committed) return true;
+      if (!held.version_known) {
+        // "Looked up now": the capture holds everything that the reply may show.
+        held.version = replica_.log().VersionOf(
+            std::span(batch.hashes).subspan(held.hash_begin, held.hash_count));
+        held.version_known = true;
+      }
+      return replica_.committed() >= held.version;
+  }
+  return false;
+}
+
+bool HeadExecutor::AuthorityProved(Batch& batch, bool bound_committed, TimePoint now) {
+  // S8: only an entry that went down the whole chain after the commands arrived proves anything.
+  if (bound_committed && batch.bound > batch.captured_at_send && batch.epoch == replica_.epoch()) return true;
+  if (replica_.HasAuthority(now)) return true;
+  if (!batch.verify_ticket) batch.verify_ticket = replica_.RequestVerify();
+  return replica_.settled_verify() >= *batch.verify_ticket;
+}
+
+void HeadExecutor::Answer(Batch& batch, Held& held) {
+  held.released = true;
+  ++batch.released;
+  --owed_;
+  std::string_view reply = std::string_view(batch.replies).substr(held.reply_begin, held.reply_size);
+  held.session->seen = std::max(held.session->seen, replica_.committed());
+  if (held.kind == ReplyKind::kInfo) {
+    held.session->Complete(held.number, add_info_(reply));
+  } else {
+    held.session->Complete(held.number, reply);
+  }
+}
+
+void HeadExecutor::FailBatch(Batch& batch, std::string_view why) {
+  std::string unknown = UnknownOutcome(why);
+  std::string down = ChainDown(why);
+  for (Held& held : batch.held) {
+    if (held.released) continue;
+    held.released = true;
+    ++batch.released;
+    --owed_;
+    held.session->Complete(held.number, held.kind == ReplyKind::kEffect ? unknown : down);
+  }
+}
+
+void HeadExecutor::Expire(TimePoint now) {
+  for (size_t i = 0; i < waiting_.size(); ++i) {
+    if (now - waiting_[i]->sent_at < options_.write_timeout) continue;
+    FailBatch(*waiting_[i], "not confirmed by the whole chain within the write timeout");
+  }
+}
+
+void HeadExecutor::FailAll(std::string_view why) {
+  for (auto& [key, lane] : lanes_) lane->Fail(why);
+  for (auto& [key, lane] : lanes_) closed_lanes_.push_back(std::move(lane));
+  lanes_.clear();
+  for (; !waiting_.empty(); waiting_.pop_front()) FailBatch(*waiting_.front(), why);
+}
+
+HeadExecutor::BatchPtr HeadExecutor::NewBatch() {
+  if (recycled_.empty()) return std::make_unique<Batch>();
+  BatchPtr batch = std::move(recycled_.back());
+  recycled_.pop_back();
+  return batch;
+}
+
+void HeadExecutor::Recycle(BatchPtr batch) {
+  if (recycled_.size() >= kRecycledBatchesMax || batch->replies.capacity() > kRecycledReplyBytesMax) return;
+  batch->held.clear();
+  batch->hashes.clear();
+  batch->replies.clear();
+  batch->answered = batch->released = 0;
+  batch->verify_ticket.reset();
+  recycled_.push_back(std::move(batch));
+}
+
+}  // namespace catena::server

@@ -1,0 +1,105 @@
+// Executes commands at the head's database and holds each reply back until it may be seen (design.md 3).
+//
+// What a loop turn brings for one lane (database, protocol) is a batch; it ends with a position question, whose answer is
+// an upper bound of everything executed so far by anybody. A reply is released when
+//   data:      the capture has reached the bound, and the bound (a read: the versions of its keys, looked up then)
+//              is committed (I4);
+//   authority: an entry went down the whole chain after the command arrived, or the lease is valid now, or a
+//              verify that began later was answered (I6).
+// Loop thread.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "backends/backend.h"
+#include "proxy/base/ring.h"
+#include "proxy/chain/replica.h"
+#include "proxy/server/options.h"
+#include "proxy/server/session.h"
+
+namespace catena::server {
+
+// What a reply may reveal, and so how long it waits.
+enum class ReplyKind : uint8_t {
+  kEffect,    // writes, scripts, everything whose keys are unknown: the whole bound
+  kKeys,      // reads of known keys: their versions
+  kNoData,    // nothing of the data: CONFIG, SLOWLOG ...
+  kInfo,      // INFO: as kNoData, with the chain's section added
+};
+
+class HeadExecutor {
+ public:
+  HeadExecutor(chain::Replica& replica, backend::Backend& backend, const Options& options,
+               std::function<TimePoint()> now, std::function<std::string(std::string_view)> add_info);
+  ~HeadExecutor();
+
+  Dispatch Submit(Session& session, uint64_t number, const Request& request, ReplyKind kind);
+  // Ends the turn's batches.
+  void EndBatches();
+  // Releases what may be released; after everything that this turn committed or captured.
+  void Release();
+  // Unknown outcome for what waited longer than the write timeout.
+  void Expire(TimePoint now);
+  // Answers everything that is owed with an error and closes the lanes.
+  void FailAll(std::string_view why);
+  bool idle() const { return owed_ == 0; }
+  size_t owed() const { return owed_; }
+
+ private:
+  struct Held {
+    Session* session = nullptr;
+    uint64_t number = 0;
+    ReplyKind kind = ReplyKind::kEffect;
+    bool needs_authority = true;
+    bool released = false;
+    bool version_known = false;
+    uint32_t hash_begin = 0, hash_count = 0;
+    size_t reply_begin = 0, reply_size = 0;
+    Position version;
+  };
+  // One turn's commands on one lane. Recycled, so that a warm executor allocates nothing.
+  struct Batch {
+    std::vector<Held> held;
+    std::vector<uint64_t> hashes;
+    std::string replies;
+    size_t answered = 0;
+    size_t released = 0;
+    Position captured_at_send;
+    Position bound;
+    Epoch epoch;
+    TimePoint sent_at;
+    std::optional<uint64_t> verify_ticket;
+  };
+  using BatchPtr = std::unique_ptr<Batch>;
+  class HeadLane;
+
+  HeadLane& LaneFor(int database, int protocol);
+  BatchPtr NewBatch();
+  void Recycle(BatchPtr batch);
+  void ReleaseBatch(Batch& batch, TimePoint now);
+  bool DataSettled(Batch& batch, Held& held, bool bound_committed);
+  bool AuthorityProved(Batch& batch, bool bound_committed, TimePoint now);
+  void Answer(Batch& batch, Held& held);
+  void FailBatch(Batch& batch, std::string_view why);
+  bool Full(HeadLane& lane) const;
+
+  chain::Replica& replica_;
+  backend::Backend& backend_;
+  const Options& options_;
+  std::function<TimePoint()> now_;
+  std::function<std::string(std::string_view)> add_info_;
+  std::map<std::pair<int, int>, std::unique_ptr<HeadLane>> lanes_;
+  std::vector<std::unique_ptr<HeadLane>> closed_lanes_;  // destroyed at the end of the turn
+  Ring<BatchPtr> waiting_;        // their bounds are known
+  std::vector<BatchPtr> recycled_;
+  size_t owed_ = 0;
+};
+
+}  // namespace catena::server

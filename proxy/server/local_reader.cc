@@ -1,0 +1,153 @@
+#include "proxy/server/local_reader.h"
+
+#include <algorithm>
+
+#include "proxy/base/check.h"
+#include "proxy/base/ring.h"
+#include "proxy/server/replies.h"
+
+namespace catena::server {
+
+// One pipelined connection to the local database.
+class LocalReader::ReadLane final : public backend::LaneHandler {
+ public:
+  struct Owed {
+    Session* session = nullptr;
+    uint64_t number = 0;
+    ReplyKind kind = ReplyKind::kKeys;
+  };
+
+  ReadLane(LocalReader& reader, backend::LaneOptions options)
+      : reader_(reader), lane_(reader.backend_.OpenLane(options, this)) {}
+
+  backend::Lane& lane() { return *lane_; }
+  Ring<Owed> owed;
+  bool closed = false;
+
+  void OnReply(std::string_view reply) override {
+    CATENA_CHECK(!owed.empty(), "a reply answers a command");
+    Owed to = owed.front();
+    owed.pop_front();
+    --reader_.in_flight_;
+    if (to.kind == ReplyKind::kInfo) {
+      to.session->Complete(to.number, reader_.add_info_(reply));
+    } else {
+      to.session->Complete(to.number, reply);
+    }
+  }
+
+  void OnPosition(Position) override {}
+
+  void OnLaneClosed(const std::string& reason) override {
+    closed = true;
+    Fail("the connection to the local database broke: " + reason);
+  }
+
+  void Fail(std::string_view why) {
+    std::string down = ChainDown(why);
+    while (!owed.empty()) {
+      Owed to = owed.front();
+      owed.pop_front();
+      --reader_.in_flight_;
+      to.session->Complete(to.number, down);
+    }
+  }
+
+ private:
+  LocalReader& reader_;
+  std::unique_ptr<backend::Lane> lane_;
+};
+
+LocalReader::LocalReader(chain::Replica& replica, backend::Backend& backend, const Options& options,
+                         std::function<TimePoint()> now, std::function<std::string(std::string_view)> add_info)
+    : replica_(replica),
+      backend_(backend),
+      options_(options),
+      now_(std::move(now)),
+      add_info_(std::move(add_info)) {}
+
+LocalReader::~LocalReader() = default;
+
+Dispatch LocalReader::Read(Session& session, uint64_t number, const Request& request) {
+  switch (session.consistency) {
+    case Consistency::kEventual:
+      if (options_.max_staleness > Duration(0) && now_() - heard_ > options_.max_staleness) {
+        session.Complete(number, ChainDown("this node has not heard from the chain for max_staleness"));
+        return Dispatch::kTaken;
+      }
+      break;
+    case Consistency::kSequential:
+      // Never backwards, and the connection's own writes are seen: wait until what it saw is applied here.
+      if (replica_.applied() < session.seen) return Dispatch::kWait;
+      session.seen = replica_.applied();
+      break;
+    case Consistency::kLinearizable:
+    case Consistency::kTail:
+      if (!Linearizable(session, request)) return Dispatch::kWait;
+      break;
+  }
+  return Submit(session, number, request, ReplyKind::kKeys);
+}
+
+bool LocalReader::Linearizable(Session& session, const Request& request) {
+  ReadWait& wait = session.read_wait;
+  TimePoint now = now_();
+  if (!wait.started) StartWait(wait, request, now);
+  if (!wait.authority) {
+    wait.authority = replica_.HasAuthority(now) ||
+                     (wait.verify_ticket && replica_.settled_verify() >= *wait.verify_ticket);
+    if (!wait.authority) return false;
+  }
+  if (wait.needs > replica_.committed()) {
+    if (!wait.query_ticket || replica_.settled_query() < *wait.query_ticket) return false;
+    // The tail said, after this read arrived, that nothing behind its answer is committed.
+    wait.needs = replica_.committed();
+  }
+  return wait.needs <= replica_.applied();
+}
+
+void LocalReader::StartWait(ReadWait& wait, const Request& request, TimePoint now) {
+  wait.started = true;
+  wait.needs = request.keys_known ? replica_.log().VersionOf(*request.key_hashes) : replica_.received();
+  wait.authority = replica_.HasAuthority(now);
+  if (!wait.authority) {
+    if (!verify_ticket_) verify_ticket_ = replica_.RequestVerify();
+    wait.verify_ticket = verify_ticket_;
+  }
+  bool dirty = wait.needs > replica_.committed();
+  ++(dirty ? stats_.dirty : stats_.clean);
+  if (dirty) {
+    if (!query_ticket_) query_ticket_ = replica_.RequestQuery();
+    wait.query_ticket = query_ticket_;
+  }
+}
+
+Dispatch LocalReader::Pass(Session& session, uint64_t number, const Request& request, ReplyKind kind) {
+  return Submit(session, number, request, kind);
+}
+
+Dispatch LocalReader::Submit(Session& session, uint64_t number, const Request& request, ReplyKind kind) {
+  auto& lane = lanes_[{session.database, session.protocol}];
+  if (lane && lane->closed) closed_lanes_.push_back(std::move(lane));
+  if (!lane) lane = std::make_unique<ReadLane>(*this, backend::LaneOptions{session.database, session.protocol});
+  if (lane->lane().UnsentBytes() > options_.pending_bytes_max) return Dispatch::kWait;
+  lane->owed.push_back(ReadLane::Owed{&session, number, kind});
+  ++in_flight_;
+  session.CountOutstanding(Path::kLocalRead);
+  lane->lane().Submit(request.command->raw);
+  return Dispatch::kTaken;
+}
+
+void LocalReader::EndTurn() {
+  closed_lanes_.clear();
+  query_ticket_.reset();
+  verify_ticket_.reset();
+}
+
+void LocalReader::FailAll(std::string_view why) {
+  for (auto& [key, lane] : lanes_) lane->Fail(why);
+  for (auto& [key, lane] : lanes_) closed_lanes_.push_back(std::move(lane));
+  lanes_.clear();
+}
+
+}  // namespace catena::server

@@ -1,0 +1,68 @@
+// Answers reads from the local database of a follower or tail, by the consistency mode of the connection (design.md 4).
+//
+// Linearizable: the version of the keys is looked up when the command arrives, with the lease checked then or a verify begun then
+// (I6); a dirty key asks the tail, one query in flight for all; the read goes to the database once what is
+// needed is applied. The database holds committed entries only (I3), so whatever it answers is committed. Loop thread.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "backends/backend.h"
+#include "proxy/chain/replica.h"
+#include "proxy/server/head_executor.h"
+#include "proxy/server/options.h"
+#include "proxy/server/session.h"
+
+namespace catena::server {
+
+class LocalReader {
+ public:
+  LocalReader(chain::Replica& replica, backend::Backend& backend, const Options& options,
+              std::function<TimePoint()> now, std::function<std::string(std::string_view)> add_info);
+  ~LocalReader();
+
+  // A read by the session's consistency mode. kWait: session.read_wait says what for.
+  Dispatch Read(Session& session, uint64_t number, const Request& request);
+  // A command of the local server that shows no data: no rule applies.
+  Dispatch Pass(Session& session, uint64_t number, const Request& request, ReplyKind kind);
+  void EndTurn();
+  void FailAll(std::string_view why);
+  size_t in_flight() const { return in_flight_; }
+  // When the chain was last heard of, for max_staleness.
+  void HeardFromChain(TimePoint when) { heard_ = std::max(heard_, when); }
+
+  struct Stats {
+    uint64_t clean = 0, dirty = 0;
+  };
+  const Stats& stats() const { return stats_; }
+
+ private:
+  class ReadLane;
+  // True when the read may be sent to the database now.
+  bool Linearizable(Session& session, const Request& request);
+  void StartWait(ReadWait& wait, const Request& request, TimePoint now);
+  Dispatch Submit(Session& session, uint64_t number, const Request& request, ReplyKind kind);
+
+  chain::Replica& replica_;
+  backend::Backend& backend_;
+  const Options& options_;
+  std::function<TimePoint()> now_;
+  std::function<std::string(std::string_view)> add_info_;
+  std::map<std::pair<int, int>, std::unique_ptr<ReadLane>> lanes_;
+  std::vector<std::unique_ptr<ReadLane>> closed_lanes_;
+  size_t in_flight_ = 0;
+  // Tickets of this turn: everything that arrived in it shares them, for their messages leave at its end.
+  std::optional<uint64_t> query_ticket_, verify_ticket_;
+  TimePoint heard_{};
+  Stats stats_;
+};
+
+}  // namespace catena::server

@@ -1,0 +1,793 @@
+#include "proxy/server/node.h"
+
+#include <algorithm>
+#include <charconv>
+
+#include "proxy/base/check.h"
+#include "proxy/base/log.h"
+#include "proxy/resp/encoder.h"
+#include "proxy/server/replies.h"
+
+namespace catena::server {
+namespace {
+
+constexpr Duration kTick = std::chrono::milliseconds(20);
+constexpr Duration kRedialAfter = std::chrono::milliseconds(20);
+constexpr Duration kStopWithin = std::chrono::seconds(8);
+// One write to a neighbour: large enough to amortize its header, small enough to be overtaken by messages.
+constexpr size_t kAppendBytesMax = 256u << 10;
+
+const char* RoleName(chain::Role role) {
+  constexpr const char* kNames[] = {"outside", "sole", "head", "middle", "tail"};
+  return kNames[static_cast<int>(role)];
+}
+
+const char* PhaseName(coordinator::ReportPhase phase) {
+  constexpr const char* kNames[] = {"starting", "candidate", "member", "joining", "resigning", "refused"};
+  return kNames[static_cast<int>(phase)];
+}
+
+std::string NewReplid(io::Reactor& reactor) {
+  static constexpr char kHex[] = "0123456789abcdef";
+  std::string replid(backend::kChainReplidPrefix);
+  for (unsigned char byte : reactor.RandomBytes(20)) {
+    replid += kHex[byte >> 4];
+    replid += kHex[byte & 15];
+  }
+  replid.resize(40);
+  return replid;
+}
+
+Incarnation NewIncarnation(io::Reactor& reactor, Incarnation above) {
+  // Wall time in microseconds: later processes get later ones without anything on disk.
+  return std::max(above.Next(), Incarnation(static_cast<uint64_t>(reactor.WallMilliseconds()) * 1000));
+}
+
+std::optional<uint64_t> ParseNumber(std::string_view text) {
+  uint64_t value = 0;
+  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return value;
+}
+
+}  // namespace
+
+const char* ConsistencyName(Consistency consistency) {
+  constexpr const char* kNames[] = {"linearizable", "sequential", "eventual", "tail"};
+  return kNames[static_cast<int>(consistency)];
+}
+
+Node::Node(io::Reactor& reactor, Options options, const MakeBackend& make_backend, std::function<void()> on_stopped)
+    : reactor_(reactor),
+      options_(std::move(options)),
+      on_stopped_(std::move(on_stopped)),
+      replica_({options_.chain, options_.node, options_.drift_per_mille, options_.backlog_bytes}),
+      backend_(make_backend(NewIncarnation(reactor, Incarnation()))),
+      acceptor_(reactor, options_.credentials,
+                [this](auto stream, const auto& arguments, std::string rest) {
+                  OnPeerOpened(std::move(stream), arguments, std::move(rest));
+                }),
+      join_source_(options_.join_bytes_max),
+      heartbeat_(reactor, options_,
+                 {[this] { return Report(); },
+                  [this](const auto& answer, auto sent_at) { OnCoordinatorAnswer(answer, sent_at); }}),
+      head_executor_(replica_, *backend_, options_,
+                     [this] { return reactor_.Now(); },
+                     [this](std::string_view reply) { return AddInfoSection(reply); }),
+      local_reader_(replica_, *backend_, options_, [this] { return reactor_.Now(); },
+                    [this](std::string_view reply) { return AddInfoSection(reply); }),
+      forwarder_(reactor, replica_, options_),
+      tick_(reactor.MakeTimer([this] {
+        tick_armed_ = false;
+        OnTick();
+      })) {}
+
+Result<void> Node::Start() {
+  started_at_ = reactor_.Now();
+  replica_.BeginLife(NewIncarnation(reactor_, Incarnation()));
+  if (auto listening = acceptor_.Listen(options_.peers_address); !listening) return listening;
+  auto listener = reactor_.Listen(options_.clients_address,
+                                  [this](std::unique_ptr<io::Stream> stream) { OnAcceptClient(std::move(stream)); });
+  if (!listener) return tl::unexpected(listener.error());
+  client_listener_ = std::move(*listener);
+  reactor_.AddTurnEndHook([this] { EndTurn(); });
+  backend_->Start(this);
+  heartbeat_.Start();
+  beat_ = reactor_.MakeTimer([this] { OnBeat(); });
+  beat_->Start(options_.heartbeat);
+  spdlog::info("event=started node={} chain={} clients={} peers={}", options_.node, options_.chain,
+               options_.clients_address, options_.peers_address);
+  return {};
+}
+
+// --- turn ----------------------------------------------------------------------------------------
+
+void Node::EndTurn() {
+  if (stopped_) return;
+  if (!broken_.empty()) Resign(std::exchange(broken_, {}));
+  PerformOutput();
+  SendLog();
+  SendJoinLog();
+  FeedBackend();
+  head_executor_.Release();
+  RetryBlocked();
+  head_executor_.EndBatches();
+  // Reads of this turn may have asked questions; commits of this turn are acknowledged.
+  PerformOutput();
+  ReportJoinProgress();
+  CheckJoinSource();
+  MaybePromote();
+  local_reader_.EndTurn();
+  forwarder_.EndTurn();
+  if (stopping_) ContinueStop();
+  DestroyDead();
+  ArmTick();
+}
+
+void Node::PerformOutput() {
+  chain::Output output = replica_.TakeOutput();
+  for (chain::LinkId id : output.close) DropLink(id);
+  for (auto& [id, message] : output.messages) {
+    auto found = links_.find(id);
+    if (found != links_.end()) found->second->Send(message);
+  }
+  if (output.ask_target_bound) {
+    backend_->AskPosition([this, epoch = replica_.epoch()](std::optional<Position> bound) {
+      if (bound && epoch == replica_.epoch()) replica_.OnTargetBound(*bound);
+    });
+  }
+  if (output.promote_at) promote_at_ = *output.promote_at;
+  promote_wanted_ = promote_wanted_ || output.promote_at.has_value();
+  if (output.resign) Resign(*output.resign);
+  Dial();
+}
+
+void Node::SendLog() {
+  auto found = links_.find(successor_link_);
+  if (found == links_.end()) return;
+  for (size_t budget = found->second->SendBudget(); budget > 0; budget = found->second->SendBudget()) {
+    auto append = replica_.NextAppend(std::min(budget, kAppendBytesMax));
+    if (!append) return;
+    found->second->SendAppend(append->from, append->slice);
+  }
+}
+
+void Node::FeedBackend() {
+  Position committed = replica_.committed();
+  if (committed == fed_) return;
+  fed_ = committed;
+  if (replica_.head_ready()) {
+    backend_->SetCommitted(committed);
+  } else if (following_) {
+    backend_->FeedAvailable(committed);
+  }
+  // A database that cannot keep up slows the chain down rather than filling the log (I9).
+  if (auto link = links_.find(predecessor_link_); link != links_.end() && !predecessor_paused_ && !replica_.is_head() &&
+      committed - std::min(committed, replica_.applied()) > options_.log_bytes_max) {
+    predecessor_paused_ = true;
+    link->second->PauseReading();
+  }
+}
+
+void Node::MaybePromote() {
+  if (!promote_wanted_ || !replica_.is_head() || replica_.resigned()) return;
+  // S6: a read that was judged by the follower's rule must not see what the head executes.
+  if (local_reader_.in_flight() > 0) return;
+  promote_wanted_ = false;
+  following_ = false;
+  spdlog::info("event=promoting position={}", promote_at_.value());
+  backend_->Promote(replica_.replid(), promote_at_);
+}
+
+void Node::RetryBlocked() {
+  if (blocked_.empty()) return;
+  std::vector<Session*> sessions = std::move(blocked_);
+  blocked_.clear();
+  for (Session* session : sessions) session->in_blocked_list = false;
+  for (Session* session : sessions) {
+    if (!session->closed()) session->Retry();
+  }
+}
+
+void Node::OnTick() {
+  TimePoint now = reactor_.Now();
+  head_executor_.Expire(now);
+  forwarder_.Expire(now);
+  std::vector<Session*> expired;
+  for (Session* session : blocked_) {
+    if (session->blocked_since && now - *session->blocked_since >= options_.write_timeout) expired.push_back(session);
+  }
+  for (Session* session : expired) session->FailWaiting(ChainDown(WhyWaiting(*session)));
+}
+
+void Node::ArmTick() {
+  bool needed = !blocked_.empty() || !head_executor_.idle() || forwarder_.owed() > 0 || stopping_ ||
+                (replica_.Successor() != nullptr && successor_link_ == chain::kNoLink) || join_order_.has_value();
+  if (!needed || tick_armed_) return;
+  tick_armed_ = true;
+  tick_->Start(kTick);
+}
+
+void Node::DestroyDead() {
+  dead_links_.clear();
+  for (auto& session : dead_sessions_) {
+    std::erase(blocked_, session.get());
+    std::erase_if(forwarded_, [&](const auto& item) { return item.second.session == session.get(); });
+  }
+  dead_sessions_.clear();
+}
+
+// --- configuration and life ----------------------------------------------------------------------
+
+void Node::OnCoordinatorAnswer(const coordinator::HeartbeatAnswer& answer, std::optional<TimePoint> sent_at) {
+  if (answer.notice != notice_) {
+    notice_ = answer.notice;
+    if (!notice_.empty()) spdlog::warn("event=notice text=\"{}\"", notice_);
+  }
+  if (answer.configuration) InstallConfiguration(*answer.configuration);
+  if (answer.incarnation_void && answer.incarnation_above >= replica_.incarnation()) {
+    FailOwed("this node was removed from the chain");
+    return BeginNewLife(answer.incarnation_above);
+  }
+  if (sent_at && answer.lease > Duration(0) && phase_ == Phase::kMember) {
+    replica_.GrantLease(*sent_at, answer.lease);
+    local_reader_.HeardFromChain(*sent_at);
+    replica_.AnswerAsks(reactor_.Now());
+  }
+  if (!answer.resign.empty()) Resign(answer.resign);
+  if (phase_ == Phase::kResigning && resign_number_ && answer.number >= *resign_number_) {
+    resign_known_ = true;
+    if (examined_ && !stopping_) return BeginNewLife(Incarnation());
+  }
+  FollowJoinOrder(answer.join);
+}
+
+void Node::InstallConfiguration(const chain::Configuration& configuration) {
+  Epoch before = replica_.epoch();
+  switch (replica_.Install(configuration)) {
+    case chain::Replica::Installed::kIgnored:
+      break;
+    case chain::Replica::Installed::kMember:
+      return AfterRoleChange();
+    case chain::Replica::Installed::kRemoved:
+      spdlog::warn("event=removed epoch={}", configuration.epoch.value());
+      FailOwed("this node was removed from the chain");
+      if (stopping_) {
+        resign_known_ = true;
+        return;
+      }
+      return BeginNewLife(Incarnation());
+  }
+  if (before != replica_.epoch()) SetForwardTargets();
+}
+
+void Node::AfterRoleChange() {
+  spdlog::info("event=installed epoch={} role={} members={} received={} committed={} applied={}",
+               replica_.epoch().value(), RoleName(replica_.role()), replica_.configuration().members.size(),
+               replica_.received().value(), replica_.committed().value(), replica_.applied().value());
+  if (phase_ != Phase::kResigning) Enter(Phase::kMember, "");
+  // The join link has done its work; the chain link takes over.
+  if (joining_.link != chain::kNoLink) DropLink(joining_.link);
+  if (!replica_.is_tail()) AbandonJoinSource("no longer the tail");
+  if (!replica_.is_head()) promote_wanted_ = false;
+  if (replica_.role() == chain::Role::kSole && replica_.replid().empty() && !attaching_) {
+    attaching_ = true;
+    backend_->AttachCapture();
+  }
+  if (!replica_.head_ready()) parser_->Reset(replica_.received());
+  SetForwardTargets();
+  if (!replica_.is_head()) CloseForwarded(Target::kHead);
+  if (!replica_.is_tail()) CloseForwarded(Target::kTail);
+  heartbeat_.SendNow();
+}
+
+void Node::SetForwardTargets() {
+  std::optional<chain::Member> head, tail;
+  const chain::Configuration& newest = replica_.configuration();
+  if (newest.epoch > Epoch()) {
+    if (newest.members.front().id != options_.node) head = newest.members.front();
+    if (newest.members.back().id != options_.node) tail = newest.members.back();
+  }
+  forwarder_.SetTargets(head, tail);
+}
+
+void Node::FailOwed(std::string_view why) {
+  head_executor_.FailAll(why);
+  local_reader_.FailAll(why);
+  CloseForwarded(Target::kHead);
+  CloseForwarded(Target::kTail);
+}
+
+void Node::Resign(const std::string& reason) {
+  if (phase_ == Phase::kResigning) return;
+  if (!replica_.is_member()) return AbandonJoining(reason);
+  replica_.Resign();
+  AbandonJoinSource("resigning");
+  FailOwed("this node left the chain: " + reason);
+  Enter(Phase::kResigning, reason);
+  heartbeat_.SendNow();
+  resign_number_ = heartbeat_.connected() ? heartbeat_.last_number() : heartbeat_.last_number() + 1;
+}
+
+void Node::BeginNewLife(Incarnation above) {
+  AbandonJoinSource("a new life");
+  Incarnation incarnation = NewIncarnation(reactor_, std::max(above, replica_.incarnation()));
+  for (chain::LinkId id : {predecessor_link_, successor_link_, joining_.link}) DropLink(id);
+  replica_.BeginLife(incarnation);
+  joining_ = Joining{};
+  promote_wanted_ = attaching_ = following_ = false;
+  fed_ = Position();
+  resign_number_.reset();
+  resign_known_ = false;
+  examined_ = false;
+  // What connections saw or waited for was told in positions of the former history.
+  for (auto& [id, session] : sessions_) {
+    session->seen = Position();
+    session->read_wait = ReadWait{};
+  }
+  Enter(Phase::kStarting, "");
+  SetForwardTargets();
+  backend_->Release();
+}
+
+void Node::Enter(Phase phase, std::string why) {
+  if (phase == phase_ && why == phase_why_) return;
+  phase_ = phase;
+  phase_why_ = std::move(why);
+  spdlog::info("event=phase phase={} incarnation={} why=\"{}\"", PhaseName(phase_), replica_.incarnation().value(),
+               phase_why_);
+}
+
+coordinator::NodeReport Node::Report() {
+  coordinator::NodeReport report;
+  report.cluster = options_.credentials.cluster;
+  report.chain = options_.chain;
+  report.node = options_.node;
+  report.incarnation = replica_.incarnation();
+  report.clients = options_.clients_address;
+  report.peers = options_.peers_address;
+  report.phase = phase_;
+  report.problem = phase_why_;
+  report.epoch = replica_.epoch();
+  report.synced = replica_.serves();
+  report.keeps_log = replica_.serves();
+  report.head_ready = replica_.head_ready();
+  report.overwrite = options_.overwrite;
+  report.received = replica_.received();
+  report.committed = replica_.committed();
+  report.applied = replica_.head_ready() ? replica_.received() : replica_.applied();
+  report.log_start = replica_.log().start();
+  report.replid = replica_.replid();
+  report.backend.kind = info_.kind;
+  report.backend.healthy = examined_;
+  report.backend.problem = examined_ ? "" : backend_->Problem();
+  report.backend.run_id = info_.run_id;
+  report.backend.version = info_.version;
+  report.backend.keys = examined_ ? backend_->LastKeyCount() : info_.keys;
+  report.backend.from_chain = info_.from_chain;
+  if (join_source_.Ready(replica_.log()) && replica_.is_tail()) {
+    report.joiner_ready = coordinator::JoinerReady{join_source_.joiner(), join_source_.incarnation(), replica_.epoch()};
+  }
+  report.predecessor_linked = replica_.is_head() || replica_.predecessor_linked();
+  report.successor_linked = replica_.is_tail() || replica_.successor_linked();
+  report.snapshot_done = joining_.done;
+  report.snapshot_total = joining_.total;
+  report.clients_connected = sessions_.size();
+  TimePoint now = reactor_.Now();
+  if (replica_.lease().ValidAt(now)) report.lease_left = replica_.lease().expires() - now;
+  return report;
+}
+
+// --- graceful stop -------------------------------------------------------------------------------
+
+void Node::Stop() {
+  if (stopping_) return;
+  stopping_ = true;
+  stop_deadline_ = reactor_.Now() + kStopWithin;
+  spdlog::info("event=stopping");
+  client_listener_.reset();
+  for (auto& [id, session] : sessions_) session->StopTaking();
+  ArmTick();
+}
+
+void Node::ContinueStop() {
+  TimePoint now = reactor_.Now();
+  bool member = replica_.is_member() && !replica_.resigned();
+  if (member && now < stop_deadline_) {
+    bool owes = std::any_of(sessions_.begin(), sessions_.end(), [](const auto& item) { return item.second->outstanding() > 0; });
+    bool settled = replica_.committed() == replica_.received() &&
+                   (replica_.is_head() || replica_.applied() == replica_.committed());
+    if (!owes && settled) Resign("the proxy was told to stop");
+    return;
+  }
+  bool told = phase_ != Phase::kResigning || resign_known_;
+  if (told || now >= stop_deadline_) FinishStop();
+}
+
+void Node::FinishStop() {
+  stopped_ = true;
+  spdlog::info("event=stopped");
+  std::vector<Session*> closing;
+  for (auto& [id, session] : sessions_) closing.push_back(session.get());
+  for (Session* session : closing) session->CloseAfterReplies();
+  on_stopped_();
+}
+
+// --- backend events ------------------------------------------------------------------------------
+
+void Node::OnExamined(const backend::Info& info) {
+  auto table = command::CommandTable::FromReply(info.commands);
+  if (!table) {
+    spdlog::error("event=backend_unusable why=\"{}\"", table.error().message);
+    return;
+  }
+  spdlog::info("event=examined kind={} version={} run_id={} keys={} resume={}", info.kind, info.version, info.run_id,
+               info.keys, info.resume ? info.resume->position.value() : 0);
+  info_ = info;
+  examined_ = true;
+  parser_.reset();
+  commands_ = std::move(*table);
+  parser_ = std::make_unique<command::EffectParser>(*commands_, replica_.received());
+  if (phase_ == Phase::kResigning && resign_known_ && !stopping_) return BeginNewLife(Incarnation());
+  if (phase_ == Phase::kStarting) Enter(Phase::kCandidate, "");
+  LearnDatabases();
+  heartbeat_.SendNow();
+}
+
+void Node::OnLost(const std::string& reason) {
+  spdlog::warn("event=backend_lost why=\"{}\"", reason);
+  examined_ = false;
+  if (replica_.is_member()) return Resign("its database was lost: " + reason);
+  AbandonJoining(reason);
+  local_reader_.FailAll(reason);
+  Enter(Phase::kStarting, reason);
+}
+
+void Node::OnAttached(Position position) {
+  attaching_ = false;
+  if (!replica_.is_head() || replica_.resigned()) return;
+  if (replica_.replid().empty()) {
+    replica_.SetHistory(NewReplid(reactor_), position);
+  } else if (position != replica_.received()) {
+    return Resign("the capture begins at " + std::to_string(position.value()) + ", the log ends at " +
+                  std::to_string(replica_.received().value()));
+  }
+  parser_->Reset(position);
+  replica_.OnHeadAttached(position);
+  fed_ = Position();
+  spdlog::info("event=attached position={} replid={}", position.value(), replica_.replid());
+  heartbeat_.SendNow();
+}
+
+void Node::OnCaptureLost(const std::string& reason) {
+  attaching_ = false;
+  Resign("the capture of the database's effects was lost: " + reason);
+}
+
+bool Node::TakeStream(std::string_view bytes) {
+  replica_.AppendBytes(bytes);
+  auto taken = parser_->Feed(bytes, [this](const command::EffectEntry& entry) {
+    replica_.AppendEntry({entry.end, entry.touches_every_key, entry.key_hashes});
+    if (entry.asks_for_ack && replica_.is_head()) backend_->AckWanted();
+  });
+  if (taken) return true;
+  if (broken_.empty()) broken_ = taken.error().message;
+  return false;
+}
+
+void Node::OnEffects(std::string_view bytes) {
+  if (!replica_.head_ready() || !broken_.empty()) return;
+  if (TakeStream(bytes)) replica_.OnReceived();
+}
+
+void Node::OnApplied(Position position) {
+  replica_.OnApplied(position);
+  if (!predecessor_paused_ || replica_.committed() - replica_.applied() > options_.log_bytes_max / 2) return;
+  predecessor_paused_ = false;
+  if (auto link = links_.find(predecessor_link_); link != links_.end()) link->second->ResumeReading();
+}
+
+void Node::OnFeedGap(const std::string& reason) {
+  following_ = false;
+  info_.resume.reset();
+  if (replica_.is_member()) return Resign("its database cannot follow: " + reason);
+  AbandonJoining(reason);
+}
+
+std::optional<std::string_view> Node::CommittedBytes(Position from, size_t max) {
+  auto slice = replica_.log().Read(from, replica_.committed(), max);
+  if (!slice) return std::nullopt;
+  return slice->bytes;
+}
+
+// --- links ---------------------------------------------------------------------------------------
+
+void Node::Dial() {
+  const chain::Member* successor = replica_.Successor();
+  std::string key = successor == nullptr ? "" : resp::Decimal(replica_.epoch().value()) + successor->id;
+  if (successor_link_ != chain::kNoLink && key != successor_key_) DropLink(successor_link_);
+  if (successor == nullptr || successor_link_ != chain::kNoLink || reactor_.Now() < redial_at_) return;
+  successor_key_ = std::move(key);
+  successor_link_ = ++last_link_;
+  redial_at_ = reactor_.Now() + kRedialAfter;
+  heard_[successor_link_] = reactor_.Now();
+  links_[successor_link_] = std::make_unique<peer::PeerLink>(successor_link_, reactor_, successor->peers,
+                                                             options_.credentials, this);
+}
+
+void Node::DropLink(chain::LinkId id) {
+  auto found = links_.find(id);
+  if (found == links_.end()) return;
+  found->second->CloseAfterFlush();
+  dead_links_.push_back(std::move(found->second));
+  links_.erase(found);
+  heard_.erase(id);
+  replica_.OnLinkClosed(id);
+  if (id == successor_link_) successor_link_ = chain::kNoLink;
+  if (id == predecessor_link_) {
+    predecessor_link_ = chain::kNoLink;
+    predecessor_paused_ = false;
+    if (parser_) parser_->Reset(replica_.received());
+  }
+  if (id == join_link_) AbandonJoinSource("the link closed");
+  if (id == joining_.link) joining_.link = chain::kNoLink;
+}
+
+void Node::OnLinkReady(peer::PeerLink& link) {
+  if (link.id() == successor_link_) {
+    replica_.OnSuccessorConnected(link.id());
+  } else if (link.id() == join_link_) {
+    link.Send(join_source_.OnConnected(link.id(), replica_));
+  }
+}
+
+void Node::OnLinkMessage(peer::PeerLink& link, const chain::Message& message) {
+  TimePoint now = reactor_.Now();
+  heard_[link.id()] = now;
+  if (const auto* append = std::get_if<chain::Append>(&message)) {
+    if (link.id() == joining_.link) return OnJoinMessage(link, message);
+    local_reader_.HeardFromChain(now);
+    if (!replica_.AcceptsAppend(link.id(), append->from) || !broken_.empty()) return;
+    if (TakeStream(append->bytes)) replica_.OnReceived();
+    return;
+  }
+  if (const auto* hello = std::get_if<chain::Hello>(&message)) return OnHello(link, *hello);
+  if (const auto* refuse = std::get_if<chain::Refuse>(&message)) {
+    std::string reason = refuse->reason;
+    auto newer = refuse->newer;
+    spdlog::info("event=link_refused peer={} why=\"{}\"", link.peer_name(), reason);
+    DropLink(link.id());
+    if (newer) InstallConfiguration(*newer);
+    return;
+  }
+  if (link.id() == joining_.link || link.id() == join_link_) return OnJoinMessage(link, message);
+  replica_.Step(link.id(), message, now);
+}
+
+void Node::OnLinkClosed(peer::PeerLink& link, const std::string& reason) {
+  if (links_.contains(link.id())) {
+    spdlog::debug("event=link_closed link={} peer={} why=\"{}\"", link.id(), link.peer_name(), reason);
+  }
+  DropLink(link.id());
+}
+
+void Node::OnLinkDrained(peer::PeerLink& link) {
+  if (link.id() != join_link_ || !snapshot_paused_ || !snapshot_reader_) return;
+  snapshot_paused_ = false;
+  snapshot_reader_->Resume();
+}
+
+void Node::OnHello(peer::PeerLink& link, const chain::Hello& hello) {
+  if (hello.join) return OnJoinHello(link, hello);
+  chain::Hello copy = hello;
+  chain::LinkId id = link.id();
+  InstallConfiguration(copy.configuration);
+  if (!links_.contains(id)) return;
+  if (!replica_.OnHello(id, copy)) {
+    PerformOutput();  // the refusal leaves before the link is dropped
+    return DropLink(id);
+  }
+  predecessor_link_ = id;
+  parser_->Reset(replica_.received());
+}
+
+void Node::OnPeerOpened(std::unique_ptr<io::Stream> stream, const std::vector<std::string>& arguments,
+                        std::string rest) {
+  const std::string& what = arguments[0];
+  if (what == "CATENA.HELLO") return OpenLink(std::move(stream), arguments, std::move(rest));
+  if (what == "CATENA.FORWARD") return OpenForwarded(std::move(stream), arguments, std::move(rest));
+  std::string out;
+  if (what == "PING" || what == "ping") {
+    resp::AppendSimple(out, "PONG");
+  } else {
+    resp::AppendError(out, "ERR a peer connection begins with CATENA.HELLO or CATENA.FORWARD");
+  }
+  stream->Write(out);
+  stream->CloseAfterFlush();
+}
+
+void Node::OpenLink(std::unique_ptr<io::Stream> stream, const std::vector<std::string>& arguments, std::string rest) {
+  chain::LinkId id = ++last_link_;
+  auto& link = links_[id] = std::make_unique<peer::PeerLink>(id, std::move(stream), this);
+  heard_[id] = reactor_.Now();
+  std::string bytes;
+  std::vector<std::string_view> views(arguments.begin(), arguments.end());
+  resp::AppendCommand(bytes, views);
+  link->Received(bytes + rest);
+}
+
+void Node::OpenForwarded(std::unique_ptr<io::Stream> stream, const std::vector<std::string>& arguments,
+                         std::string rest) {
+  auto refuse = [&](std::string_view why) {
+    std::string out;
+    resp::AppendError(out, why);
+    stream->Write(out);
+    stream->CloseAfterFlush();
+  };
+  if (arguments.size() != 8 || (arguments[2] != "head" && arguments[2] != "tail")) return refuse("ERR malformed CATENA.FORWARD");
+  auto incarnation = ParseNumber(arguments[4]), number = ParseNumber(arguments[5]);
+  auto database = ParseNumber(arguments[6]), protocol = ParseNumber(arguments[7]);
+  if (!incarnation || !number || !database || !protocol) return refuse("ERR malformed CATENA.FORWARD");
+  if (arguments[1] != options_.chain) return refuse("ERR this node belongs to chain " + options_.chain);
+  Target target = arguments[2] == "head" ? Target::kHead : Target::kTail;
+  bool ready = target == Target::kHead ? replica_.head_ready() : replica_.serves() && replica_.is_tail();
+  if (!ready || stopping_) return refuse("CHAINDOWN " + options_.node + " is not (yet) the chain's " + arguments[2]);
+
+  ForwardedLane& lane = forwarded_[arguments[2] + ' ' + arguments[3] + ' ' + arguments[6] + ' ' + arguments[7]];
+  if (std::pair(lane.incarnation, lane.number) >= std::pair(*incarnation, *number)) return refuse("ERR superseded");
+  // S18: what is unread on the earlier connection is dropped before anything of this one is read.
+  if (lane.session != nullptr) lane.session->CloseNow("superseded");
+  stream->Write("+OK\r\n");
+  Session& session = AddSession(std::move(stream));
+  session.forwarded = true;
+  session.authenticated = true;
+  session.database = static_cast<int>(*database);
+  session.protocol = static_cast<int>(*protocol);
+  session.consistency = Consistency::kLinearizable;
+  session.name = arguments[3];
+  lane = ForwardedLane{*incarnation, *number, &session};
+  session.forward_target = target;
+  if (!rest.empty()) session.Received(rest);
+}
+
+void Node::CloseForwarded(Target target) {
+  std::vector<Session*> closing;
+  for (auto& [id, session] : sessions_) {
+    if (session->forwarded && session->forward_target == target && !session->closed()) closing.push_back(session.get());
+  }
+  for (Session* session : closing) session->CloseAfterReplies();
+}
+
+void Node::OnBeat() {
+  beat_->Start(options_.heartbeat);
+  TimePoint now = reactor_.Now();
+  // Both ends of a link speak once a beat, so that a silent one is known to be broken within a lease.
+  std::vector<chain::LinkId> silent;
+  for (auto& [id, link] : links_) {
+    bool paused = id == predecessor_link_ && predecessor_paused_;
+    bool chain_link = id == predecessor_link_ || id == successor_link_;
+    if (chain_link && !paused && now - heard_[id] > options_.lease) silent.push_back(id);
+  }
+  for (chain::LinkId id : silent) {
+    spdlog::warn("event=link_silent link={} peer={}", id, links_[id]->peer_name());
+    DropLink(id);
+  }
+  replica_.KeepAlive();
+  if (auto link = links_.find(joining_.link); link != links_.end()) link->second->Send(JoinProgressNow());
+}
+
+// --- sessions ------------------------------------------------------------------------------------
+
+void Node::OnAcceptClient(std::unique_ptr<io::Stream> stream) {
+  if (sessions_.size() >= options_.clients_max) {
+    stream->Write("-ERR max number of clients reached\r\n");
+    stream->CloseAfterFlush();
+    return;
+  }
+  Session& session = AddSession(std::move(stream));
+  session.consistency = options_.consistency;
+  session.authenticated = options_.users.empty();
+  session.user = "default";
+}
+
+Session& Node::AddSession(std::unique_ptr<io::Stream> stream) {
+  uint64_t id = ++last_session_;
+  Session::Settings settings;
+  settings.limits.bulk_bytes_max = options_.bulk_bytes_max;
+  settings.output_bytes_max = options_.client_output_bytes_max;
+  settings.pipeline_max = options_.client_pipeline_max;
+  auto& session = sessions_[id] = std::make_unique<Session>(id, std::move(stream), this, settings);
+  session->connected_at_ms = reactor_.WallMilliseconds();
+  return *session;
+}
+
+void Node::OnBlocked(Session& session) {
+  if (!session.over_limits() && !session.blocked_since) session.blocked_since = reactor_.Now();
+  if (session.in_blocked_list) return;
+  session.in_blocked_list = true;
+  blocked_.push_back(&session);
+}
+
+void Node::OnFinished(Session& session) {
+  auto found = sessions_.find(session.id());
+  if (found == sessions_.end()) return;
+  dead_sessions_.push_back(std::move(found->second));
+  sessions_.erase(found);
+}
+
+Dispatch Node::OnCommand(Session& session, uint64_t number, Request& request) {
+  ++commands_processed_;
+  // Which commands there are is told by the database; until it was reached once, everybody waits.
+  if (!commands_) return Dispatch::kWait;
+  if (!session.forwarded && !CheckAuthenticated(*this, session, number, request)) return Dispatch::kTaken;
+  const command::CommandInfo* info = request.info;
+  if (info == nullptr) return RouteLocal(session, number, request, ReplyKind::kEffect);
+  if (info->route == command::Route::kRefused) {
+    session.Complete(number, "-" + info->refusal + "\r\n");
+    return Dispatch::kTaken;
+  }
+  if (info->name == "info") return RouteLocal(session, number, request, ReplyKind::kInfo);
+  if (info->route == command::Route::kProxy) return AnswerProxyCommand(*this, session, number, request);
+  if (command::MayBlock(*info, request.command->arguments)) {
+    session.Complete(number, "-ERR blocking commands are not supported through Catena: '" + info->name + "'\r\n");
+    return Dispatch::kTaken;
+  }
+  if (info->route == command::Route::kLocal || info->route == command::Route::kUnknown) {
+    return RouteLocal(session, number, request, ReplyKind::kNoData);
+  }
+  return RouteData(session, number, request);
+}
+
+Dispatch Node::RouteData(Session& session, uint64_t number, const Request& request) {
+  bool reads = request.route == command::Route::kRead;
+  bool scans = reads && request.info->name.ends_with("scan");
+  if (replica_.is_head() && !replica_.resigned()) {
+    if (!replica_.head_ready()) return Dispatch::kWait;
+    if (session.outstanding() > 0 && session.path != Path::kHead) return Dispatch::kWait;
+    ReplyKind kind = reads && request.keys_known ? ReplyKind::kKeys : ReplyKind::kEffect;
+    return head_executor_.Submit(session, number, request, kind);
+  }
+  if (!reads) return RouteForwarded(session, number, request, false);
+  // I8: what follows a write goes where the write went, until that is answered. A scan's cursor belongs to one server.
+  bool follows = session.outstanding() > 0 && session.path == Path::kForwardHead && !scans;
+  if (follows || !replica_.serves()) return RouteForwarded(session, number, request, true);
+  if (session.consistency == Consistency::kTail && !replica_.is_tail() && !scans) {
+    if (session.outstanding() > 0 && session.path != Path::kForwardTail) return Dispatch::kWait;
+    return forwarder_.Submit(session, number, request, Target::kTail, false);
+  }
+  if (session.outstanding() > 0 && session.path != Path::kLocalRead) return Dispatch::kWait;
+  return local_reader_.Read(session, number, request);
+}
+
+Dispatch Node::RouteForwarded(Session& session, uint64_t number, const Request& request, bool reads) {
+  if (session.forwarded) {
+    session.Complete(number, ChainDown(options_.node + " is no longer the chain's head"));
+    return Dispatch::kTaken;
+  }
+  if (session.outstanding() > 0 && session.path != Path::kForwardHead) return Dispatch::kWait;
+  return forwarder_.Submit(session, number, request, Target::kHead, !reads);
+}
+
+Dispatch Node::RouteLocal(Session& session, uint64_t number, const Request& request, ReplyKind kind) {
+  if (!examined_) return Dispatch::kWait;
+  if (replica_.head_ready()) {
+    if (session.outstanding() > 0 && session.path != Path::kHead) return Dispatch::kWait;
+    return head_executor_.Submit(session, number, request, kind);
+  }
+  if (promote_wanted_ || (replica_.is_head() && !replica_.resigned())) return Dispatch::kWait;
+  if (session.outstanding() > 0 && session.path != Path::kLocalRead) return Dispatch::kWait;
+  return local_reader_.Pass(session, number, request, kind);
+}
+
+std::string Node::WhyWaiting(const Session& session) const {
+  if (!commands_) return "the database behind this node has not been reached yet: " + backend_->Problem();
+  if (replica_.epoch() == Epoch()) return "no configuration of the chain is known yet";
+  if (session.read_wait.started && !session.read_wait.authority) {
+    return "this node has no lease, and the chain does not confirm that it is current";
+  }
+  if (session.read_wait.started) return "the chain did not tell in time whether the newest value is committed";
+  if (replica_.is_head()) return "this node is not ready to be the head, or the chain does not commit";
+  return "the chain's head " + replica_.configuration().members.front().id + " cannot be reached";
+}
+
+}  // namespace catena::server

@@ -1,0 +1,250 @@
+// The driver of one node: the only place where chain, backend, peers, sessions and coordinator meet. It feeds events to the pure
+// core and, at the end of every loop turn, performs what the core says (EndTurn has the order). Loop thread.
+//
+// A node's life: the backend is examined (kStarting), it offers itself (kCandidate), the tail brings it up to date
+// (kJoining), a configuration lists it (kMember), it resigns or is removed (kResigning) and begins a new life.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "backends/backend.h"
+#include "coordinator/records.h"
+#include "proxy/chain/join.h"
+#include "proxy/chain/replica.h"
+#include "proxy/command/command_table.h"
+#include "proxy/command/effect_parser.h"
+#include "proxy/io/reactor.h"
+#include "proxy/peer/peer_link.h"
+#include "proxy/server/forwarder.h"
+#include "proxy/server/head_executor.h"
+#include "proxy/server/heartbeat.h"
+#include "proxy/server/local_reader.h"
+#include "proxy/server/options.h"
+#include "proxy/server/peer_acceptor.h"
+#include "proxy/server/session.h"
+
+namespace catena::server {
+
+class Node final : public SessionOwner,
+                   public peer::PeerLinkHandler,
+                   public backend::BackendEvents,
+                   public backend::FeedSource,
+                   public backend::SnapshotSink {
+ public:
+  using MakeBackend = std::function<std::unique_ptr<backend::Backend>(Incarnation)>;
+
+  // `on_stopped` is called once, after Stop() has finished.
+  Node(io::Reactor& reactor, Options options, const MakeBackend& make_backend, std::function<void()> on_stopped);
+  ~Node() override;
+
+  // Listens and begins; an Error names the address that cannot be bound.
+  Result<void> Start();
+  // Graceful: takes no further command, answers what it owes, applies what is committed, resigns.
+  void Stop();
+
+  // --- SessionOwner ---
+  Dispatch OnCommand(Session& session, uint64_t number, Request& request) override;
+  void OnBlocked(Session& session) override;
+  void OnFinished(Session& session) override;
+  const command::CommandTable* Commands() const override { return commands_ ? &*commands_ : nullptr; }
+  TimePoint Now() override { return reactor_.Now(); }
+
+  // --- for session_commands.cc ---
+  const Options& options() const { return options_; }
+  const chain::Replica& replica() const { return replica_; }
+  const std::map<uint64_t, std::unique_ptr<Session>>& sessions() const { return sessions_; }
+  int databases() const { return databases_; }
+  const std::string& server_version() const { return info_.version; }
+  // The local server's reply to INFO with the `# Catena` section behind it.
+  std::string AddInfoSection(std::string_view reply) const;
+  int64_t WallMilliseconds() { return reactor_.WallMilliseconds(); }
+
+  // --- PeerLinkHandler ---
+  void OnLinkReady(peer::PeerLink& link) override;
+  void OnLinkMessage(peer::PeerLink& link, const chain::Message& message) override;
+  void OnLinkClosed(peer::PeerLink& link, const std::string& reason) override;
+  void OnLinkDrained(peer::PeerLink& link) override;
+
+  // --- BackendEvents ---
+  void OnExamined(const backend::Info& info) override;
+  void OnLost(const std::string& reason) override;
+  void OnAttached(Position position) override;
+  void OnCaptureLost(const std::string& reason) override;
+  void OnEffects(std::string_view bytes) override;
+  void OnApplied(Position position) override;
+  void OnFeedGap(const std::string& reason) override;
+  void OnSnapshotRoom() override;
+  void OnSnapshotLoaded(Position position) override;
+  void OnSnapshotRefused(const std::string& reason) override;
+
+  // --- FeedSource ---
+  std::optional<std::string_view> CommittedBytes(Position from, size_t max) override;
+
+  // --- SnapshotSink (this node is the tail and brings a joiner up to date) ---
+  void OnSnapshotStart(Position position, uint64_t length) override;
+  void OnSnapshotBytes(std::string_view bytes) override;
+  void OnSnapshotEnd() override;
+  void OnSnapshotFailed(const std::string& reason) override;
+
+ private:
+  using Phase = coordinator::ReportPhase;
+
+  // What this node receives while it joins (node_join.cc).
+  struct Joining {
+    chain::LinkId link = chain::kNoLink;
+    std::string replid;           // of the chain, from Hello
+    bool started = false;         // Start came: log bytes may follow
+    bool loading = false;         // a snapshot is under way
+    bool loaded = false;          // the database follows
+    uint64_t done = 0, total = 0;
+    Position told;                // last JoinProgress
+    bool told_loaded = false;
+    bool paused = false;
+  };
+
+  // --- turn (node.cc) ---
+  void EndTurn();
+  void PerformOutput();
+  void SendLog();
+  void SendJoinLog();
+  void FeedBackend();
+  void MaybePromote();
+  void RetryBlocked();
+  void OnTick();
+  void ArmTick();
+  void OnBeat();
+  void DestroyDead();
+
+  // --- configuration and life ---
+  void OnCoordinatorAnswer(const coordinator::HeartbeatAnswer& answer, std::optional<TimePoint> sent_at);
+  void InstallConfiguration(const chain::Configuration& configuration);
+  void AfterRoleChange();
+  void Resign(const std::string& reason);
+  void BeginNewLife(Incarnation above);
+  void Enter(Phase phase, std::string why);
+  coordinator::NodeReport Report();
+  void SetForwardTargets();
+  void FailOwed(std::string_view why);
+  void FinishStop();
+  void ContinueStop();
+
+  // --- stream ---
+  // Bytes of the effect stream into the log, with their entries. False: it is no such stream.
+  bool TakeStream(std::string_view bytes);
+
+  // --- links ---
+  void Dial();
+  void DropLink(chain::LinkId id);
+  void OnPeerOpened(std::unique_ptr<io::Stream> stream, const std::vector<std::string>& arguments, std::string rest);
+  void OpenForwarded(std::unique_ptr<io::Stream> stream, const std::vector<std::string>& arguments, std::string rest);
+  void OpenLink(std::unique_ptr<io::Stream> stream, const std::vector<std::string>& arguments, std::string rest);
+  void OnHello(peer::PeerLink& link, const chain::Hello& hello);
+  void CloseForwarded(Target target);
+
+  // --- join, receiving side (node_join.cc) ---
+  void OnJoinHello(peer::PeerLink& link, const chain::Hello& hello);
+  void OnJoinMessage(peer::PeerLink& link, const chain::Message& message);
+  void StartFollowing(Position from);
+  void AbandonJoining(const std::string& why);
+  void ReportJoinProgress();
+  chain::JoinProgress JoinProgressNow() const;
+  // --- join, sending side ---
+  void FollowJoinOrder(const std::optional<coordinator::JoinOrder>& order);
+  void AbandonJoinSource(const std::string& why);
+  void OnOffer(const chain::Offer& offer);
+  void CheckJoinSource();
+
+  // --- sessions ---
+  void OnAcceptClient(std::unique_ptr<io::Stream> stream);
+  Session& AddSession(std::unique_ptr<io::Stream> stream);
+  Dispatch RouteData(Session& session, uint64_t number, const Request& request);
+  Dispatch RouteLocal(Session& session, uint64_t number, const Request& request, ReplyKind kind);
+  Dispatch RouteForwarded(Session& session, uint64_t number, const Request& request, bool reads);
+  std::string WhyWaiting(const Session& session) const;
+  void LearnDatabases();
+
+  io::Reactor& reactor_;
+  Options options_;
+  std::function<void()> on_stopped_;
+  chain::Replica replica_;
+  std::unique_ptr<backend::Backend> backend_;
+  Phase phase_ = Phase::kStarting;
+  std::string phase_why_;
+  backend::Info info_;
+  bool examined_ = false;           // info_ is of the database as it is now
+  bool attaching_ = false;          // AttachCapture was asked for
+  bool following_ = false;          // the database is fed from the log
+  Position fed_;                    // committed position that the backend was told last
+  bool promote_wanted_ = false;     // ... at promote_at_, as soon as no local read is in flight
+  Position promote_at_;
+  class DatabaseProbe;
+  std::unique_ptr<backend::LaneHandler> database_probe_;
+  int databases_ = 16;              // CONFIG GET databases of the local server
+  std::optional<command::CommandTable> commands_;
+  std::unique_ptr<command::EffectParser> parser_;
+  std::string broken_;              // set inside a stream callback; handled at the end of the turn
+
+  std::map<chain::LinkId, std::unique_ptr<peer::PeerLink>> links_;
+  std::vector<std::unique_ptr<peer::PeerLink>> dead_links_;
+  chain::LinkId last_link_ = chain::kNoLink;
+  std::map<chain::LinkId, TimePoint> heard_;        // last sign of life of each link
+  chain::LinkId predecessor_link_ = chain::kNoLink;
+  bool predecessor_paused_ = false;                 // the local database is too far behind
+  chain::LinkId successor_link_ = chain::kNoLink;   // dialled or dialling
+  std::string successor_key_;                       // whom it was dialled for
+  TimePoint redial_at_{};
+  PeerAcceptor acceptor_;
+
+  chain::JoinSource join_source_;
+  chain::LinkId join_link_ = chain::kNoLink;
+  std::unique_ptr<backend::SnapshotReader> snapshot_reader_;
+  bool snapshot_paused_ = false;
+  bool join_ready_told_ = false;
+  std::optional<coordinator::JoinOrder> join_order_;
+  TimePoint join_retry_at_{};       // a failed attempt is repeated then
+  Joining joining_;
+
+  Heartbeat heartbeat_;
+  std::optional<uint64_t> resign_number_;   // heartbeat that told it; answered: the coordinator knows
+  bool resign_known_ = false;
+  std::string notice_;
+
+  std::unique_ptr<io::Listener> client_listener_;
+  std::map<uint64_t, std::unique_ptr<Session>> sessions_;
+  std::vector<std::unique_ptr<Session>> dead_sessions_;
+  uint64_t last_session_ = 0;
+  std::vector<Session*> blocked_;
+  // The newest forwarding connection of each (node, target, database, protocol): S18.
+  struct ForwardedLane {
+    uint64_t incarnation = 0, number = 0;
+    Session* session = nullptr;
+  };
+  std::map<std::string, ForwardedLane> forwarded_;
+
+  HeadExecutor head_executor_;
+  LocalReader local_reader_;
+  Forwarder forwarder_;
+  std::unique_ptr<io::Timer> tick_;   // runs only while something can expire
+  std::unique_ptr<io::Timer> beat_;
+  bool tick_armed_ = false;
+  bool stopping_ = false;
+  bool stopped_ = false;
+  TimePoint stop_deadline_{};
+  TimePoint started_at_{};
+  uint64_t commands_processed_ = 0;
+};
+
+// Answers a command of Route::kProxy (session_commands.cc). kWait only for those that must not overtake others.
+Dispatch AnswerProxyCommand(Node& node, Session& session, uint64_t number, const Request& request);
+// True when the session may run this command without AUTH; otherwise NOAUTH was answered.
+bool CheckAuthenticated(Node& node, Session& session, uint64_t number, const Request& request);
+
+}  // namespace catena::server

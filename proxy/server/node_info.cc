@@ -1,0 +1,93 @@
+// What a node tells of itself: INFO's `# Catena` section, and what it asks its database once.
+#include <charconv>
+
+#include "proxy/resp/decoder.h"
+#include "proxy/resp/encoder.h"
+#include "proxy/server/node.h"
+
+namespace catena::server {
+namespace {
+
+const char* RoleName(chain::Role role) {
+  constexpr const char* kNames[] = {"outside", "sole", "head", "middle", "tail"};
+  return kNames[static_cast<int>(role)];
+}
+
+}  // namespace
+
+// Asks CONFIG GET databases on a connection of its own; a server that refuses keeps Redis' default.
+class Node::DatabaseProbe final : public backend::LaneHandler {
+ public:
+  explicit DatabaseProbe(Node& node) : node_(node), lane_(node.backend_->OpenLane({}, this)) {
+    lane_->Submit("*3\r\n$6\r\nCONFIG\r\n$3\r\nGET\r\n$9\r\ndatabases\r\n");
+  }
+
+  void OnReply(std::string_view reply) override {
+    resp::Value value;
+    size_t consumed = 0;
+    std::string error;
+    if (resp::DecodeValue(reply, value, consumed, error) != resp::Progress::kComplete) return;
+    if (value.elements.size() != 2) return;
+    const std::string& text = value.elements[1].text;
+    int databases = 0;
+    auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), databases);
+    if (problem == std::errc() && databases > 0) node_.databases_ = databases;
+  }
+  void OnPosition(Position) override {}
+  void OnLaneClosed(const std::string&) override {}
+
+ private:
+  Node& node_;
+  std::unique_ptr<backend::Lane> lane_;
+};
+
+void Node::LearnDatabases() { database_probe_ = std::make_unique<DatabaseProbe>(*this); }
+
+Node::~Node() = default;
+
+std::string Node::AddInfoSection(std::string_view reply) const {
+  resp::Value value;
+  size_t consumed = 0;
+  std::string error;
+  if (resp::DecodeValue(reply, value, consumed, error) != resp::Progress::kComplete || !value.IsString()) {
+    return std::string(reply);
+  }
+  auto number = [](uint64_t n) { return resp::Decimal(n); };
+  TimePoint now = reactor_.Now();
+  Duration lease = replica_.lease().ValidAt(now) ? replica_.lease().expires() - now : Duration(0);
+  std::string text = std::move(value.text);
+  text += "\r\n# Catena\r\n";
+  text += "catena_chain:" + options_.chain + "\r\n";
+  text += "catena_node:" + options_.node + "\r\n";
+  text += "catena_role:" + std::string(RoleName(replica_.role())) + "\r\n";
+  text += "catena_epoch:" + number(replica_.epoch().value()) + "\r\n";
+  text += "catena_incarnation:" + number(replica_.incarnation().value()) + "\r\n";
+  text += "catena_members:" + number(replica_.configuration().members.size()) + "\r\n";
+  text += "catena_serving:" + number(replica_.serves() ? 1 : 0) + "\r\n";
+  text += "catena_consistency:" + std::string(ConsistencyName(options_.consistency)) + "\r\n";
+  text += "catena_replid:" + replica_.replid() + "\r\n";
+  text += "catena_received:" + number(replica_.received().value()) + "\r\n";
+  text += "catena_committed:" + number(replica_.committed().value()) + "\r\n";
+  text += "catena_applied:" +
+          number(replica_.head_ready() ? replica_.received().value() : replica_.applied().value()) + "\r\n";
+  text += "catena_log_bytes:" + number(replica_.log().bytes()) + "\r\n";
+  text += "catena_lease_left_ms:" + number(static_cast<uint64_t>(lease / std::chrono::milliseconds(1))) + "\r\n";
+  text += "catena_clients:" + number(sessions_.size()) + "\r\n";
+  text += "catena_commands_processed:" + number(commands_processed_) + "\r\n";
+  text += "catena_reads_clean:" + number(local_reader_.stats().clean) + "\r\n";
+  text += "catena_reads_dirty:" + number(local_reader_.stats().dirty) + "\r\n";
+  text += "catena_version_queries:" + number(replica_.stats().queries_sent) + "\r\n";
+  text += "catena_version_queries_answered:" + number(replica_.stats().queries_answered) + "\r\n";
+  text += "catena_verifies:" + number(replica_.stats().verifies_sent) + "\r\n";
+  text += "catena_uptime_in_seconds:" + number(static_cast<uint64_t>((now - started_at_) / std::chrono::seconds(1))) +
+          "\r\n";
+  std::string out;
+  if (value.type == resp::Type::kVerbatim) {
+    out = "=" + number(text.size() + 4) + "\r\ntxt:" + text + "\r\n";
+  } else {
+    resp::AppendBulk(out, text);
+  }
+  return out;
+}
+
+}  // namespace catena::server

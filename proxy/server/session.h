@@ -1,0 +1,174 @@
+// One client connection (or one connection on which another proxy forwards its clients' commands): decodes commands,
+// keeps their replies in order, and hands each to the executor that its route asks for. Owns the stream. Loop thread.
+//
+// Order (I8): every command takes a numbered slot; replies leave in slot order whoever completes them. Commands are dispatched
+// strictly one after the other: one that must wait (for a head, for an old route to drain, for a dirty key) stays in the
+// input and everything behind it waits too.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "proxy/base/clock.h"
+#include "proxy/base/ids.h"
+#include "proxy/base/ring.h"
+#include "proxy/command/command_table.h"
+#include "proxy/io/reactor.h"
+#include "proxy/resp/decoder.h"
+#include "proxy/server/options.h"
+
+namespace catena::server {
+
+class Session;
+
+// Which end of the chain a forwarding connection was opened for.
+enum class Target : uint8_t { kHead, kTail };
+
+// Where the outstanding commands of a session are; a change waits until the old route is drained.
+enum class Path : uint8_t { kNone, kHead, kLocalRead, kForwardHead, kForwardTail };
+
+// One decoded command on its way to an executor. Views are valid during the dispatch.
+struct Request {
+  const command::CommandInfo* info = nullptr;  // nullptr: unknown to the backend
+  command::Route route = command::Route::kUnknown;
+  const resp::Command* command = nullptr;
+  bool keys_known = true;             // else as if every key were read
+  std::vector<uint64_t>* key_hashes = nullptr;
+};
+
+// What a read that has to wait already knows; lives from its first dispatch until it is submitted.
+struct ReadWait {
+  bool started = false;
+  bool authority = false;              // proved at or after arrival
+  std::optional<uint64_t> verify_ticket;
+  std::optional<uint64_t> query_ticket;
+  Position needs;                      // version that the local database must have applied
+};
+
+enum class Dispatch : uint8_t {
+  kTaken,  // submitted or answered
+  kWait,   // keep it in the input and try again when something changed
+};
+
+class SessionOwner {
+ public:
+  virtual ~SessionOwner() = default;
+  // Routes one command; answers go to session.Complete(number, ...) in any order.
+  virtual Dispatch OnCommand(Session& session, uint64_t number, Request& request) = 0;
+  // The session has a command that waits; it is retried by Session::Retry.
+  virtual void OnBlocked(Session& session) = 0;
+  // Stream gone and nothing outstanding any more: destroy it (not from inside the call).
+  virtual void OnFinished(Session& session) = 0;
+  virtual const command::CommandTable* Commands() const = 0;
+  virtual TimePoint Now() = 0;
+};
+
+class Session final : public io::StreamHandler {
+ public:
+  struct Settings {
+    resp::Limits limits;
+    size_t output_bytes_max = 64u << 20;
+    size_t pipeline_max = 100'000;
+  };
+
+  Session(uint64_t id, std::unique_ptr<io::Stream> stream, SessionOwner* owner, const Settings& settings);
+  ~Session() override = default;
+
+  uint64_t id() const { return id_; }
+
+  // --- connection state, read and changed by the command handlers (session_commands.cc) ---
+  int database = 0;
+  int protocol = 2;
+  std::string name;
+  std::string library_name, library_version;
+  std::string user;
+  bool authenticated = false;
+  bool forwarded = false;                 // the peer is a proxy, which asked for ...
+  Target forward_target = Target::kHead;
+  Consistency consistency = Consistency::kLinearizable;
+  Position seen;                          // highest position whose effects this connection may have seen
+  int64_t connected_at_ms = 0;
+  enum class ReplyMode : uint8_t { kOn, kOff } reply_mode = ReplyMode::kOn;
+
+  // --- for the owner ---
+  Path path = Path::kNone;                // of the outstanding commands
+  ReadWait read_wait;
+  std::optional<TimePoint> blocked_since; // first moment at which the waiting command could not be routed
+  bool in_blocked_list = false;
+  size_t outstanding() const { return outstanding_; }
+  bool closed() const { return stream_ == nullptr; }
+  // It waits for its own client to read, not for the chain: nothing to give up.
+  bool over_limits() const { return over_limits_; }
+  const io::Stream* stream() const { return stream_.get(); }
+  const std::string& last_command() const { return last_command_; }
+
+  // The reply of command `number`. Copies only when an older one is still missing.
+  void Complete(uint64_t number, std::string_view reply);
+  // Marks the command being dispatched as being with an executor (Complete ends it).
+  void CountOutstanding(Path on);
+  // Tries the waiting command again.
+  void Retry();
+  // Answers the waiting command with an error instead.
+  void FailWaiting(std::string_view error_reply);
+  // CLIENT REPLY: whether the command being dispatched, or the one after it, is answered.
+  void SilenceNewest() { slots_.back().silent = true; }
+  void UnsilenceNewest() { slots_.back().silent = false; }
+  void SkipNext() { skip_next_ = true; }
+  // Stops decoding: no further command is taken (graceful stop); replies still leave.
+  void StopTaking() { taking_ = false; }
+  // For bytes that were read before the connection became a session.
+  void Received(std::string_view bytes) { OnRead(bytes); }
+  void CloseAfterReplies();
+  void CloseNow(std::string_view why);
+
+  void OnRead(std::string_view bytes) override;
+  void OnClosed(std::string_view reason) override;
+  void OnDrained() override;
+
+ private:
+  struct Slot {
+    bool done = false;
+    bool counted = false;
+    bool silent = false;    // CLIENT REPLY OFF / SKIP
+    std::string reply;      // only when it came before its turn
+  };
+
+  // Decodes and dispatches what it can of `bytes`; returns how much was used.
+  size_t Process(std::string_view bytes);
+  // Dispatches the decoded command_ in a new slot; false: it must wait.
+  bool Take();
+  Dispatch DispatchCommand(uint64_t number);
+  bool OverLimits();
+  void ProtocolError(const std::string& error);
+  void FlushReady();
+  void Emit(std::string_view reply);
+  void MaybeFinish();
+
+  uint64_t id_;
+  SessionOwner* owner_;
+  Settings settings_;
+  std::unique_ptr<io::Stream> stream_;
+  resp::CommandDecoder decoder_;
+  resp::Command command_;
+  std::string input_;           // received and not taken yet; begins with the waiting command when there is one
+  bool waiting_ = false;
+  bool skip_next_ = false;
+  bool over_limits_ = false;
+  Ring<Slot> slots_;
+  uint64_t next_number_ = 0;    // of the next command; slots_[i] is number next_number_ - slots_.size() + i
+  size_t outstanding_ = 0;
+  bool taking_ = true;
+  bool close_after_replies_ = false;
+  bool reading_paused_ = false;
+  bool processing_ = false;     // inside Process: completions must not dispatch again
+  bool finished_ = false;
+  std::vector<uint64_t> key_hashes_;
+  std::vector<uint32_t> key_positions_;
+  std::string last_command_;
+};
+
+}  // namespace catena::server
