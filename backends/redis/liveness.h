@@ -1,4 +1,5 @@
-// Callbacks may destroy the object that makes them. A function that goes on after one first asks its Watch.
+// Callbacks may destroy the object that makes them. A function that goes on after one first asks
+// its Watch.
 //
 //   const Liveness::Watch watch(liveness_);
 //   handler_->OnReply(reply);

@@ -113,7 +113,8 @@ PsyncMaster::Event PsyncMaster::Psync(const resp::Command& command) {
   Event event;
   event.kind = Kind::kAsk;
   event.replid = arguments[1];
-  if (event.replid != "?" && *first >= 1) event.position = Position(static_cast<uint64_t>(*first - 1));
+  if (event.replid != "?" && *first >= 1)
+    event.position = Position(static_cast<uint64_t>(*first - 1));
   return event;
 }
 

@@ -1,9 +1,9 @@
-// The master's side of Redis replication, sans I/O: a follower's Redis is a replica of its proxy. Bytes
-// from the Redis in; questions and acknowledgements out. Pure.
+// The master's side of Redis replication, sans I/O: a follower's Redis is a replica of its proxy.
+// Bytes from the Redis in; questions and acknowledgements out. Pure.
 //
-// PING, AUTH and REPLCONF are answered here; PSYNC is a question (kAsk) to which the owner sends Continue,
-// FullResync or Later. After Continue the owner sends the stream from the asked position on, and not one byte
-// else: a keep-alive would shift the offset.
+// PING, AUTH and REPLCONF are answered here; PSYNC is a question (kAsk) to which the owner sends
+// Continue, FullResync or Later. After Continue the owner sends the stream from the asked position
+// on, and not one byte else: a keep-alive would shift the offset.
 #pragma once
 
 #include <cstdint>
@@ -20,9 +20,9 @@ class PsyncMaster {
  public:
   enum class Kind {
     kNeedMore,
-    kAsk,     // replid, position
-    kAck,     // position: all up to there is executed
-    kClose    // text: close the connection
+    kAsk,   // replid, position
+    kAck,   // position: all up to there is executed
+    kClose  // text: close the connection
   };
   struct Event {
     Kind kind = Kind::kNeedMore;
@@ -34,7 +34,8 @@ class PsyncMaster {
 
   PsyncMaster();
 
-  // Takes all of `input` at the first call; call again with an empty one until kNeedMore. Appends answers to `out`.
+  // Takes all of `input` at the first call; call again with an empty one until kNeedMore. Appends
+  // answers to `out`.
   Event Next(std::string_view input, std::string& out);
 
   // Answers to kAsk; the owner sends them.

@@ -51,11 +51,13 @@ std::string PsyncReplica::Hello() {
     }
   }
   Send(out, Step::kPing, {"PING"});
-  if (!hello_.client_name.empty()) Send(out, Step::kName, {"CLIENT", "SETNAME", hello_.client_name});
+  if (!hello_.client_name.empty())
+    Send(out, Step::kName, {"CLIENT", "SETNAME", hello_.client_name});
   if (!hello_.run_id.empty()) Send(out, Step::kInfo, {"INFO", "server"});
   if (hello_.listening_port != 0) {
     Send(out, Step::kConf,
-         {"REPLCONF", "listening-port", resp::Decimal(static_cast<uint64_t>(hello_.listening_port))});
+         {"REPLCONF", "listening-port",
+          resp::Decimal(static_cast<uint64_t>(hello_.listening_port))});
   }
   if (hello_.capa_eof) Send(out, Step::kConf, {"REPLCONF", "capa", "eof"});
   Send(out, Step::kConf, {"REPLCONF", "capa", "psync2"});
@@ -128,7 +130,9 @@ PsyncReplica::Event PsyncReplica::Next(std::string_view& input) {
       return event;
     }
     const Phase phase = phase_;
-    event = phase == Phase::kHello ? HelloReply() : phase == Phase::kAsked ? PsyncReply() : LengthLine();
+    event = phase == Phase::kHello   ? HelloReply()
+            : phase == Phase::kAsked ? PsyncReply()
+                                     : LengthLine();
     reply_.clear();
     if (event.kind != Kind::kNeedMore) return event;
   }
@@ -210,7 +214,8 @@ PsyncReplica::Event PsyncReplica::PsyncReply() {
   const size_t space = rest.find(' ');
   const auto position =
       space == std::string_view::npos ? std::nullopt : Number(rest.substr(space + 1));
-  if (reply_[0] != '+' || !position) return Refuse("unexpected answer to PSYNC: " + std::string(text));
+  if (reply_[0] != '+' || !position)
+    return Refuse("unexpected answer to PSYNC: " + std::string(text));
   phase_ = Phase::kLength;
   event.kind = Kind::kFullResync;
   event.replid = rest.substr(0, space);
@@ -221,7 +226,8 @@ PsyncReplica::Event PsyncReplica::PsyncReply() {
 PsyncReplica::Event PsyncReplica::LengthLine() {
   const std::string_view text = LineText(reply_);
   const auto length = Number(text);
-  if (reply_[0] != '$' || !length) return Refuse("no snapshot of a known length: " + std::string(text));
+  if (reply_[0] != '$' || !length)
+    return Refuse("no snapshot of a known length: " + std::string(text));
   phase_ = Phase::kSnapshot;
   snapshot_left_ = *length;
   Event event;

@@ -19,7 +19,8 @@ constexpr uint64_t kReflectedPolynomial = 0x95AC9329AC4BC9B5;  // 0xAD93D23594C9
 
 using Tables = std::array<std::array<uint64_t, 256>, 8>;
 
-// tables[k][b]: the effect of byte b followed by k zero bytes, so that eight bytes cost eight look-ups.
+// tables[k][b]: the effect of byte b followed by k zero bytes, so that eight bytes cost eight
+// look-ups.
 constexpr Tables MakeTables() {
   Tables tables{};
   for (uint64_t byte = 0; byte < 256; ++byte) {
@@ -113,8 +114,9 @@ bool RdbCheck::HeaderIsGood() {
     version = version * 10 + (held_[i] - '0');
   }
   if (version < kVersionMin || version > version_max_) {
-    Refuse("RDB version " + std::to_string(version) + " is not among those that this Redis reads (" +
-           std::to_string(kVersionMin) + " to " + std::to_string(version_max_) + ")");
+    Refuse("RDB version " + std::to_string(version) +
+           " is not among those that this Redis reads (" + std::to_string(kVersionMin) + " to " +
+           std::to_string(version_max_) + ")");
     return false;
   }
   crc_ = Crc64(0, held_);

@@ -15,7 +15,8 @@
 namespace catena::redis {
 namespace {
 
-// Puts the parts together: which of them lives in which role, and what the Redis must say of its own role.
+// Puts the parts together: which of them lives in which role, and what the Redis must say of its
+// own role.
 class RedisBackend final : public backend::Backend,
                            public RedisControl::Owner,
                            public RedisCapture::Owner,
@@ -90,11 +91,11 @@ class RedisBackend final : public backend::Backend,
   std::unique_ptr<RedisCapture> capture_;
   std::unique_ptr<RedisFeed> feed_;
   Wanted wanted_ = Wanted::kAnything;
-  std::string master_host_;   // kOurReplica
+  std::string master_host_;  // kOurReplica
   int master_port_ = 0;
-  uint64_t generation_ = 0;   // one more with each change of wanted_
+  uint64_t generation_ = 0;  // one more with each change of wanted_
   bool has_role_ = false;
-  std::vector<RedisLane*> lanes_;           // owned by those who opened them
+  std::vector<RedisLane*> lanes_;  // owned by those who opened them
   std::vector<RedisSnapshot*> snapshots_;
   Liveness liveness_;
 };
@@ -159,9 +160,8 @@ void RedisBackend::OnControlChecked(const ServerInfo& server, uint64_t generatio
   const std::string now = server.is_master ? std::string("a master")
                                            : "a replica of " + server.master_host + ":" +
                                                  std::to_string(server.master_port);
-  const bool was_master = wanted_ == Wanted::kAsExamined
-                              ? control_.examination().server.is_master
-                              : wanted_ == Wanted::kMaster;
+  const bool was_master = wanted_ == Wanted::kAsExamined ? control_.examination().server.is_master
+                                                         : wanted_ == Wanted::kMaster;
   if (server.is_master != was_master) return control_.Lose("somebody made it " + now);
   if (wanted_ != Wanted::kOurReplica) return;
   if (server.master_host != master_host_ || server.master_port != master_port_) {
@@ -219,7 +219,8 @@ void RedisBackend::Follow(const std::string& chain_replid, Position position,
   if (!control_.ready()) return;
   EndRole();
   has_role_ = true;
-  feed_ = std::make_unique<RedisFeed>(reactor_, options_, control_, this, chain_replid, position, source);
+  feed_ = std::make_unique<RedisFeed>(reactor_, options_, control_, this, chain_replid, position,
+                                      source);
   feed_->Follow();
 }
 
@@ -227,13 +228,14 @@ void RedisBackend::FeedAvailable(Position) {
   if (feed_) feed_->Available();
 }
 
-void RedisBackend::BeginSnapshot(const std::string& chain_replid, Position position, uint64_t length,
-                                 backend::FeedSource* source) {
+void RedisBackend::BeginSnapshot(const std::string& chain_replid, Position position,
+                                 uint64_t length, backend::FeedSource* source) {
   if (!control_.ready()) return;
   EndRole();
   has_role_ = true;
   control_.SetLoading(true);
-  feed_ = std::make_unique<RedisFeed>(reactor_, options_, control_, this, chain_replid, position, source);
+  feed_ = std::make_unique<RedisFeed>(reactor_, options_, control_, this, chain_replid, position,
+                                      source);
   feed_->BeginSnapshot(length);
 }
 
@@ -280,7 +282,13 @@ bool RedisBackend::Fits(const Role& role) const {
 std::optional<Position> RedisBackend::JudgeLaneRole(const Role& role) {
   if (!Fits(role)) return std::nullopt;
   if (role.is_master) return Position(*role.offset);
-  if (role.offset && feed_) feed_->Observe(*role.offset);
+  if (role.offset && feed_) {
+    const Liveness::Watch watch(liveness_);
+    const uint64_t generation = generation_;
+    feed_->Observe(*role.offset);
+    // What it observed may have ended the role, or everything.
+    if (watch.Gone() || generation != generation_) return std::nullopt;
+  }
   if (role.offset) return Position(*role.offset);
   // Its connection to us is down: it still has what it had.
   if (feed_) return feed_->applied();
@@ -293,18 +301,20 @@ void RedisBackend::AskPosition(std::function<void(std::optional<Position>)> done
     if (!role || watch.Gone()) return done(std::nullopt);
     const std::optional<Position> position = JudgeLaneRole(*role);
     if (position || watch.Gone()) return done(position);
-    if (generation != generation_) return AskPosition(std::move(done));  // asked before the role changed
+    if (generation != generation_)
+      return AskPosition(std::move(done));  // asked before the role changed
     done(std::nullopt);
     if (!watch.Gone()) {
-      control_.Lose(role->is_master ? "it is a master, not our replica" : "it is a replica, not a master");
+      control_.Lose(role->is_master ? "it is a master, not our replica"
+                                    : "it is a replica, not a master");
     }
   });
 }
 
 std::unique_ptr<backend::SnapshotReader> RedisBackend::TakeSnapshot(backend::SnapshotSink* sink) {
-  auto snapshot = std::make_unique<RedisSnapshot>(reactor_, options_, control_.run_id(),
-                                                  feed_ ? feed_->chain_replid() : std::string(),
-                                                  this, sink);
+  auto snapshot =
+      std::make_unique<RedisSnapshot>(reactor_, options_, control_.run_id(),
+                                      feed_ ? feed_->chain_replid() : std::string(), this, sink);
   snapshots_.push_back(snapshot.get());
   return snapshot;
 }

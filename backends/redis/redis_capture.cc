@@ -98,16 +98,18 @@ void RedisCapture::ConsiderAttach(const ServerInfo& server) {
   link_->Ask(replid_, asked_, false);
 }
 
-// One connection that can take a diskless snapshot asks for one: the backlog is made at once, the snapshot would begin
-// after repl-diskless-sync-delay and is never wanted.
+// One connection that can take a diskless snapshot asks for one: the backlog is made at once, the
+// snapshot would begin after repl-diskless-sync-delay and is never wanted.
 void RedisCapture::OpenStarter() {
   starter_ = std::make_unique<ReplicaConnection>(reactor_, options_.address, Hello(true), this);
 }
 
 void RedisCapture::ConsiderPromote(const ServerInfo& server) {
   if (server.is_master) {
-    // Promoted already (without FAILOVER, or the answer was lost): its former history must end where we stand.
-    if (server.replid2 != replid_ || server.second_offset != static_cast<int64_t>(asked_.value()) + 1) {
+    // Promoted already (without FAILOVER, or the answer was lost): its former history must end
+    // where we stand.
+    if (server.replid2 != replid_ ||
+        server.second_offset != static_cast<int64_t>(asked_.value()) + 1) {
       return Lost("the Redis is a master of another history than " + replid_ + " up to " +
                   resp::Decimal(asked_.value()));
     }
@@ -125,15 +127,16 @@ void RedisCapture::ConsiderPromote(const ServerInfo& server) {
 }
 
 void RedisCapture::BecomeMaster() {
-  const auto next = [this, watch = Liveness::Watch(liveness_)](std::optional<std::string_view> reply) {
+  const auto next = [this,
+                     watch = Liveness::Watch(liveness_)](std::optional<std::string_view> reply) {
     if (watch.Gone()) return;
     const std::string error = reply ? ReplyError(*reply) : "the control connection broke";
     if (!error.empty()) last_trouble_ = "REPLICAOF NO ONE: " + error;
     AdvanceAfter(error.empty() ? Duration::zero() : kRetry);
   };
   if (phase_ == Phase::kPromoting) {
-    // Keeps direct writers from pushing the first bytes out of a small backlog. Where WRITE is not known
-    // (before 6.2) the backlog must do.
+    // Keeps direct writers from pushing the first bytes out of a small backlog. Where WRITE is not
+    // known (before 6.2) the backlog must do.
     paused_ = true;
     control_.Request({"CLIENT", "PAUSE", kPauseMilliseconds, "WRITE"},
                      [](std::optional<std::string_view>) {});
@@ -160,8 +163,9 @@ void RedisCapture::OnReplicaEvent(ReplicaConnection* connection, const PsyncRepl
       received_ = received_ + event.bytes.size();
       return owner_->OnCaptureBytes(event.bytes);
     case Kind::kFullResync:
-      if (phase_ != Phase::kAttaching) return Lost("a gap: the Redis cannot continue from " + resp::Decimal(
-          (phase_ == Phase::kPromoting ? asked_ : received_).value()));
+      if (phase_ != Phase::kAttaching)
+        return Lost("a gap: the Redis cannot continue from " +
+                    resp::Decimal((phase_ == Phase::kPromoting ? asked_ : received_).value()));
       return StartOver("the backlog was overrun", Duration::zero());
     case Kind::kLater:
       return StartOver(event.text, kRetry);
@@ -182,8 +186,8 @@ void RedisCapture::OnContinue(const std::string& replid) {
     control_.Request({"CLIENT", "UNPAUSE"}, [](std::optional<std::string_view>) {});
   }
   if (first) received_ = asked_;
-  spdlog::info("event=capture_{} address={} replid={} position={}", first ? "attached" : "continued",
-               options_.address, replid_, received_.value());
+  spdlog::info("event=capture_{} address={} replid={} position={}",
+               first ? "attached" : "continued", options_.address, replid_, received_.value());
   Acknowledge();
   if (first) owner_->OnCaptureAttached(received_);
 }

@@ -1,5 +1,6 @@
-// The head's side of a Redis: attaches to its replication stream as a replica would, or promotes a fed
-// follower and attaches in one command, keeps the attachment over broken connections, acknowledges commits.
+// The head's side of a Redis: attaches to its replication stream as a replica would, or promotes a
+// fed follower and attaches in one command, keeps the attachment over broken connections,
+// acknowledges commits.
 #pragma once
 
 #include <memory>
@@ -23,7 +24,8 @@ class RedisCapture : public ReplicaConnection::Handler {
     virtual void OnCaptureLost(const std::string& reason) = 0;
   };
 
-  RedisCapture(io::Reactor& reactor, const RedisOptions& options, RedisControl& control, Owner* owner);
+  RedisCapture(io::Reactor& reactor, const RedisOptions& options, RedisControl& control,
+               Owner* owner);
   ~RedisCapture() override;
 
   // One of the two, once.
@@ -60,9 +62,9 @@ class RedisCapture : public ReplicaConnection::Handler {
   RedisControl& control_;
   Owner* owner_;
   Phase phase_ = Phase::kIdle;
-  std::string replid_;             // of the history that is asked for
-  Position asked_;                 // from where on
-  Position received_;              // captured up to here
+  std::string replid_;  // of the history that is asked for
+  Position asked_;      // from where on
+  Position received_;   // captured up to here
   Position committed_;
   Position ack_until_;             // commits up to here are acknowledged at once
   bool link_ready_ = false;        // the handshake is done, PSYNC is not asked

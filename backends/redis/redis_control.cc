@@ -23,7 +23,8 @@ bool StartsWith(std::string_view text, std::string_view prefix) {
 RedisControl::RedisControl(io::Reactor& reactor, const RedisOptions& options, Owner* owner)
     : reactor_(reactor), options_(options), owner_(owner) {
   retry_timer_ = reactor_.MakeTimer([this] { OnRetry(); });
-  grace_timer_ = reactor_.MakeTimer([this] { Lose("the control connection broke and did not come back"); });
+  grace_timer_ =
+      reactor_.MakeTimer([this] { Lose("the control connection broke and did not come back"); });
   check_timer_ = reactor_.MakeTimer([this] { OnCheckTimer(); });
   role_timer_ = reactor_.MakeTimer([this] { SendRole(); });
 }
@@ -90,7 +91,8 @@ void RedisControl::OnLinkClosed(const std::string& reason) {
 }
 
 void RedisControl::Recover(const ServerInfo& server, uint64_t generation) {
-  if (server.run_id != run_id()) return Lose("another Redis process answers (run_id " + server.run_id + ")");
+  if (server.run_id != run_id())
+    return Lose("another Redis process answers (run_id " + server.run_id + ")");
   state_ = State::kReady;
   problem_.clear();
   grace_timer_->Stop();
@@ -117,7 +119,8 @@ void RedisControl::Lose(std::string reason) {
   problem_ = reason;
   examining_ = loading_ = check_unanswered_ = role_in_flight_ = false;
   stage_pending_ = 0;
-  for (io::Timer* timer : {grace_timer_.get(), check_timer_.get(), role_timer_.get()}) timer->Stop();
+  for (io::Timer* timer : {grace_timer_.get(), check_timer_.get(), role_timer_.get()})
+    timer->Stop();
   std::deque<ReplyCallback> callbacks = link_->Abandon();
   for (Queued& queued : std::exchange(queue_, {})) callbacks.push_back(std::move(queued.callback));
   // role_asked_ comes back through the callback of its question, which then finds state_ == kDown.
@@ -145,9 +148,12 @@ void RedisControl::StartStage(Stage stage) {
   stage_ = stage;
   stage_problem_.clear();
   switch (stage) {
-    case Stage::kIntroduce: return AskIdentity();
-    case Stage::kCut: return AskClients();
-    case Stage::kAbilities: return AskAbilities();
+    case Stage::kIntroduce:
+      return AskIdentity();
+    case Stage::kCut:
+      return AskClients();
+    case Stage::kAbilities:
+      return AskAbilities();
     case Stage::kResult:
       return Ask({"INFO"}, [this](std::string_view reply) {
         Require("INFO", reply);
@@ -191,7 +197,8 @@ void RedisControl::AskIdentity() {
   Ask({"INFO"}, [this, generation](std::string_view reply) {
     Require("INFO", reply);
     info_text_ = ReplyText(reply);
-    if (state_ == State::kRecovering && stage_problem_.empty()) Recover(ParseInfo(info_text_), generation);
+    if (state_ == State::kRecovering && stage_problem_.empty())
+      Recover(ParseInfo(info_text_), generation);
   });
 }
 
@@ -213,15 +220,19 @@ void RedisControl::StageDone() {
                       options_.problem_interval, false);
   }
   switch (stage_) {
-    case Stage::kIntroduce: return StartStage(Stage::kCut);
-    case Stage::kCut: return StartStage(cut_.empty() ? Stage::kAbilities : Stage::kCut);
-    case Stage::kAbilities: return StartStage(Stage::kResult);
-    case Stage::kResult: return FinishExamination();
+    case Stage::kIntroduce:
+      return StartStage(Stage::kCut);
+    case Stage::kCut:
+      return StartStage(cut_.empty() ? Stage::kAbilities : Stage::kCut);
+    case Stage::kAbilities:
+      return StartStage(Stage::kResult);
+    case Stage::kResult:
+      return FinishExamination();
   }
 }
 
-// A proxy that starts cuts what its predecessor, perhaps only paused, still holds open (S14). Repeated until none is
-// listed.
+// A proxy that starts cuts what its predecessor, perhaps only paused, still holds open (S14).
+// Repeated until none is listed.
 void RedisControl::AskClients() {
   for (const std::string& id : std::exchange(cut_, {})) {
     spdlog::info("event=predecessor_cut address={} client={}", options_.address, id);
@@ -243,14 +254,17 @@ void RedisControl::AskAbilities() {
     examination_.info.commands = DecodeReply(reply);
   });
   examination_.rdb_version = 0;
-  // An empty function library is a cheap way to see the RDB version; before 7.0 the release tells it.
+  // An empty function library is a cheap way to see the RDB version; before 7.0 the release tells
+  // it.
   Ask({"FUNCTION", "DUMP"}, [this](std::string_view reply) {
     examination_.rdb_version = RdbVersionOfDump(ReplyText(reply)).value_or(0);
   });
   Ask({"ROLE"}, [this](std::string_view reply) { Require("ROLE", reply); });
-  // A follower that takes writes of its own diverges. "*-read-only": it was slave-read-only before 5.0.
+  // A follower that takes writes of its own diverges. "*-read-only": it was slave-read-only
+  // before 5.0.
   InsistOnSetting("*-read-only", "yes");
-  // Loading from the socket would begin before the last byte, which is held back until the checksum is known.
+  // Loading from the socket would begin before the last byte, which is held back until the checksum
+  // is known.
   InsistOnSetting("repl-diskless-load", "disabled");
 }
 
@@ -283,10 +297,11 @@ void RedisControl::FinishExamination() {
   problem_.clear();
   state_ = State::kReady;
   check_timer_->Start(options_.check_interval);
-  spdlog::info("event=backend_examined address={} run_id={} version={} role={} replid={} keys={} resume={}",
-               options_.address, server.run_id, server.version, server.is_master ? "master" : "slave",
-               server.replid, server.keys,
-               info.resume ? resp::Decimal(info.resume->position.value()) : "no");
+  spdlog::info(
+      "event=backend_examined address={} run_id={} version={} role={} replid={} keys={} resume={}",
+      options_.address, server.run_id, server.version, server.is_master ? "master" : "slave",
+      server.replid, server.keys,
+      info.resume ? resp::Decimal(info.resume->position.value()) : "no");
   owner_->OnControlExamined(examination_);
 }
 
@@ -316,7 +331,8 @@ void RedisControl::OnCheckTimer() {
   });
 }
 
-void RedisControl::Request(std::initializer_list<std::string_view> command, ReplyCallback callback) {
+void RedisControl::Request(std::initializer_list<std::string_view> command,
+                           ReplyCallback callback) {
   if (state_ == State::kDown) {
     return reactor_.Defer([callback = std::move(callback)] { callback(std::nullopt); });
   }

@@ -1,8 +1,8 @@
-// The control connection: examines the Redis, watches that it stays the same process in the role it was given, and
-// carries the questions of the other parts.
+// The control connection: examines the Redis, watches that it stays the same process in the role it
+// was given, and carries the questions of the other parts.
 //
-// States: down (connecting, or examining until it is usable) -> ready -> recovering (the connection broke; for
-// reconnect_grace the same process may come back) -> ready, or lost and down again.
+// States: down (connecting, or examining until it is usable) -> ready -> recovering (the connection
+// broke; for reconnect_grace the same process may come back) -> ready, or lost and down again.
 #pragma once
 
 #include <deque>
@@ -26,7 +26,7 @@ namespace catena::redis {
 struct Examination {
   ServerInfo server;
   backend::Info info;
-  int rdb_version = 0;   // the newest RDB version that this Redis reads
+  int rdb_version = 0;  // the newest RDB version that this Redis reads
 };
 
 class RedisControl : public RequestLink::Owner {
@@ -36,8 +36,8 @@ class RedisControl : public RequestLink::Owner {
     virtual ~Owner() = default;
     virtual void OnControlExamined(const Examination& examination) = 0;
     virtual void OnControlLost(const std::string& reason) = 0;
-    // About each second, and after the connection was remade: what the Redis says of its role. `generation` is
-    // RoleGeneration() of the moment when it was asked.
+    // About each second, and after the connection was remade: what the Redis says of its role.
+    // `generation` is RoleGeneration() of the moment when it was asked.
     virtual void OnControlChecked(const ServerInfo& server, uint64_t generation) = 0;
     virtual uint64_t RoleGeneration() const = 0;
   };
@@ -49,16 +49,17 @@ class RedisControl : public RequestLink::Owner {
   ~RedisControl() override;
 
   void Start();
-  // Examines once more and reports it (after a role ended). Nothing happens while down: it does so anyway.
+  // Examines once more and reports it (after a role ended). Nothing happens while down: it does so
+  // anyway.
   void ExamineAgain();
   // The Redis is given up for `reason`; everybody is told, and it is examined from the start.
   void Lose(std::string reason);
 
-  // Sends a command; while recovering it waits for the connection. The callback gets nullopt when the
-  // connection broke under it or the Redis is lost.
+  // Sends a command; while recovering it waits for the connection. The callback gets nullopt when
+  // the connection broke under it or the Redis is lost.
   void Request(std::initializer_list<std::string_view> command, ReplyCallback callback);
-  // Asks ROLE until it is answered with a role (BUSY and broken connections: again). Calls that come while a question
-  // is under way share the next one.
+  // Asks ROLE until it is answered with a role (BUSY and broken connections: again). Calls that
+  // come while a question is under way share the next one.
   void AskRole(RoleCallback callback);
 
   // It replaces its data: it may answer late.
@@ -88,7 +89,8 @@ class RedisControl : public RequestLink::Owner {
   void SetProblem(std::string problem, Duration retry_after, bool reconnect);
   void Recover(const ServerInfo& server, uint64_t generation);
 
-  // The examination: each stage sends its questions together; StageDone goes on when all are answered.
+  // The examination: each stage sends its questions together; StageDone goes on when all are
+  // answered.
   enum class Stage { kIntroduce, kCut, kAbilities, kResult };
   void StartStage(Stage stage);
   void StageDone();
@@ -121,11 +123,11 @@ class RedisControl : public RequestLink::Owner {
   Stage stage_ = Stage::kIntroduce;
   size_t stage_pending_ = 0;
   std::string stage_problem_;
-  std::string info_text_;                // INFO as the latest stage read it
-  std::vector<std::string> cut_;         // ids of the predecessor's connections
+  std::string info_text_;         // INFO as the latest stage read it
+  std::vector<std::string> cut_;  // ids of the predecessor's connections
   std::string problem_;
 
-  std::deque<Queued> queue_;             // requests made while recovering
+  std::deque<Queued> queue_;  // requests made while recovering
   std::vector<RoleCallback> role_waiting_, role_asked_;
   bool role_in_flight_ = false;
   uint64_t keys_ = 0;

@@ -15,8 +15,8 @@ namespace {
 constexpr size_t kPieceBytes = 16u << 10;
 // Connections that have not asked for anything; the Redis makes one at a time.
 constexpr size_t kLinksMax = 4;
-// ROLE is asked again at once so often, then after 1 ms, 2 ms, ... 10 ms: a Redis that is slow to execute what it
-// was fed must not also be kept busy with questions.
+// ROLE is asked again at once so often, then after 1 ms, 2 ms, ... 10 ms: a Redis that is slow to
+// execute what it was fed must not also be kept busy with questions.
 constexpr int kEagerAsks = 3;
 constexpr Duration kAskPause = std::chrono::milliseconds(1);
 constexpr int kAskPausesMax = 10;
@@ -61,16 +61,23 @@ void RedisFeed::Link::OnDrained() {
 RedisFeed::RedisFeed(io::Reactor& reactor, const RedisOptions& options, RedisControl& control,
                      Owner* owner, std::string chain_replid, Position position,
                      backend::FeedSource* source)
-    : reactor_(reactor), options_(options), control_(control), owner_(owner),
-      chain_replid_(std::move(chain_replid)), position_(position), source_(source),
-      fed_(position), applied_(position) {
+    : reactor_(reactor),
+      options_(options),
+      control_(control),
+      owner_(owner),
+      chain_replid_(std::move(chain_replid)),
+      position_(position),
+      source_(source),
+      fed_(position),
+      applied_(position) {
   connect_timer_ = reactor_.MakeTimer([this] {
-    const std::string reason = "the Redis did not connect to " + host_ + ":" + std::to_string(port_) +
-                               "; can it reach that address?";
+    const std::string reason = "the Redis did not connect to " + host_ + ":" +
+                               std::to_string(port_) + "; can it reach that address?";
     if (snapshot_) return RefuseSnapshot(reason);
     Gap(reason);
   });
-  role_timer_ = reactor_.MakeTimer([this] { phase_ == Phase::kLoading ? PollLoading() : AskApplied(); });
+  role_timer_ =
+      reactor_.MakeTimer([this] { phase_ == Phase::kLoading ? PollLoading() : AskApplied(); });
 }
 
 RedisFeed::~RedisFeed() = default;
@@ -88,8 +95,9 @@ void RedisFeed::BeginSnapshot(uint64_t length) {
 
 void RedisFeed::Listen() {
   connect_timer_->Start(options_.feed_connect_timeout);
-  auto listener = reactor_.Listen(options_.replication_address,
-                                  [this](std::unique_ptr<io::Stream> stream) { OnAccept(std::move(stream)); });
+  auto listener =
+      reactor_.Listen(options_.replication_address,
+                      [this](std::unique_ptr<io::Stream> stream) { OnAccept(std::move(stream)); });
   if (!listener) {
     reactor_.Defer([this, watch = Liveness::Watch(liveness_), text = listener.error().message] {
       if (watch.Gone()) return;
@@ -111,19 +119,20 @@ void RedisFeed::Listen() {
 void RedisFeed::AskForReplica() {
   const std::string& listen = options_.replication_address;
   if (listen.size() < 2 || listen.compare(listen.size() - 2, 2, ":0") != 0) {
-    // A fixed port may be the one that it has already; then REPLICAOF does nothing, and the Redis dials again only
-    // each second. A detour makes it dial now; its place in the history is kept.
+    // A fixed port may be the one that it has already; then REPLICAOF does nothing, and the Redis
+    // dials again only each second. A detour makes it dial now; its place in the history is kept.
     control_.Request({"REPLICAOF", host_, "1"}, [](std::optional<std::string_view>) {});
   }
-  control_.Request({"REPLICAOF", host_, std::to_string(port_)},
-                   [this, watch = Liveness::Watch(liveness_)](std::optional<std::string_view> reply) {
-                     if (watch.Gone() || phase_ == Phase::kEnded) return;
-                     if (!reply) return AskForReplica();  // within the grace, or we are gone with the Redis
-                     const std::string error = ReplyError(*reply);
-                     if (error.empty()) return owner_->OnFeedMaster(host_, port_);
-                     const std::string reason = "REPLICAOF refused: " + error;
-                     return snapshot_ ? RefuseSnapshot(reason) : Gap(reason);
-                   });
+  control_.Request(
+      {"REPLICAOF", host_, std::to_string(port_)},
+      [this, watch = Liveness::Watch(liveness_)](std::optional<std::string_view> reply) {
+        if (watch.Gone() || phase_ == Phase::kEnded) return;
+        if (!reply) return AskForReplica();  // within the grace, or we are gone with the Redis
+        const std::string error = ReplyError(*reply);
+        if (error.empty()) return owner_->OnFeedMaster(host_, port_);
+        const std::string reason = "REPLICAOF refused: " + error;
+        return snapshot_ ? RefuseSnapshot(reason) : Gap(reason);
+      });
 }
 
 void RedisFeed::OnAccept(std::unique_ptr<io::Stream> stream) {
@@ -172,8 +181,8 @@ void RedisFeed::OnAsk(Link* link, const PsyncMaster::Event& ask) {
   AnswerFollow(link, ask);
 }
 
-// A Redis restarted from an RDB of this history asks under its own new name; it is the one examined, and it has
-// not been written to since, if it stands exactly where it stood then.
+// A Redis restarted from an RDB of this history asks under its own new name; it is the one
+// examined, and it has not been written to since, if it stands exactly where it stood then.
 bool RedisFeed::MayResumeAsMaster(const PsyncMaster::Event& ask) const {
   const Examination& seen = control_.examination();
   const auto& resume = seen.info.resume;
@@ -196,8 +205,8 @@ void RedisFeed::AnswerFollow(Link* link, const PsyncMaster::Event& ask) {
   phase_ = Phase::kStreaming;
   fed_ = *ask.position;
   applied_ = std::max(applied_, fed_);
-  spdlog::info("event=feed_continues address={} replid={} position={}", options_.address, chain_replid_,
-               fed_.value());
+  spdlog::info("event=feed_continues address={} replid={} position={}", options_.address,
+               chain_replid_, fed_.value());
   const Liveness::Watch watch(liveness_);
   owner_->OnFeedApplied(applied_);
   if (!watch.Gone()) Pump();
@@ -244,7 +253,8 @@ void RedisFeed::OnLinkDrained() {
   Pump();
 }
 
-// ROLE is the fastest way to learn that the feed is executed: its own acknowledgement comes once a second.
+// ROLE is the fastest way to learn that the feed is executed: its own acknowledgement comes once a
+// second.
 void RedisFeed::AskApplied() {
   if (role_asked_ || phase_ != Phase::kStreaming || applied_ >= fed_) return;
   role_timer_->Stop();
@@ -273,7 +283,8 @@ void RedisFeed::Observe(uint64_t offset) {
   if (snapshot_) return;
   const Position position(offset);
   if (position > fed_) {
-    // While its connection is down it may have been fed by our predecessor up to the moment it was cut.
+    // While its connection is down it may have been fed by our predecessor up to the moment it was
+    // cut.
     if (phase_ == Phase::kWaiting) return;
     return Fail("it is at " + resp::Decimal(offset) + ", ahead of what it was fed (" +
                 resp::Decimal(fed_.value()) + ")");

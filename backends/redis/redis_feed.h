@@ -1,5 +1,5 @@
-// The follower's side of a Redis: we are its master. Listens for it, gives it the committed stream (or a checked
-// snapshot first), and learns what it has executed.
+// The follower's side of a Redis: we are its master. Listens for it, gives it the committed stream
+// (or a checked snapshot first), and learns what it has executed.
 //
 // Phases:   following:  waiting -> streaming (and back to waiting when its connection breaks)
 //           snapshot:   waiting -> sending -> loading -> streaming
@@ -51,7 +51,8 @@ class RedisFeed {
   void Available();
   // Nothing is sent any more (promotion); the connection stays.
   void Stop();
-  // What a lane or the check learned of the position of the Redis, which stands in the chain's history.
+  // What a lane or the check learned of the position of the Redis, which stands in the chain's
+  // history.
   void Observe(uint64_t offset);
 
   const std::string& chain_replid() const { return chain_replid_; }
@@ -97,24 +98,24 @@ class RedisFeed {
   RedisControl& control_;
   Owner* owner_;
   const std::string chain_replid_;
-  const Position position_;            // where the source stands, or the snapshot's
+  const Position position_;  // where the source stands, or the snapshot's
   backend::FeedSource* source_;
   Phase phase_ = Phase::kWaiting;
-  bool snapshot_ = false;              // a snapshot comes first, and is not loaded yet
-  std::string host_;                   // what the Redis was told
+  bool snapshot_ = false;  // a snapshot comes first, and is not loaded yet
+  std::string host_;       // what the Redis was told
   int port_ = 0;
 
   std::unique_ptr<io::Listener> listener_;
   std::vector<std::unique_ptr<Link>> links_;
-  Link* active_ = nullptr;             // the one that is fed
+  Link* active_ = nullptr;  // the one that is fed
   Position fed_, applied_;
   bool drain_asked_ = false;
   bool role_asked_ = false;
-  int fruitless_ = 0;                  // answers of ROLE in a row that brought nothing new
+  int fruitless_ = 0;  // answers of ROLE in a row that brought nothing new
 
   std::optional<RdbCheck> check_;
   uint64_t snapshot_length_ = 0;
-  std::string snapshot_bytes_;         // checked, not yet written
+  std::string snapshot_bytes_;  // checked, not yet written
   bool room_wanted_ = false;
 
   std::unique_ptr<io::Timer> connect_timer_, role_timer_;

@@ -139,14 +139,14 @@ bool IsPredecessorsName(std::string_view name, std::string_view node, Incarnatio
 
 std::optional<backend::ResumePoint> ResumePointOf(const ServerInfo& info) {
   if (!info.is_master) {
-    // Writable replicas may hold anything. A Redis that lost its place (a snapshot failed to load) says 1, which is
-    // no end of a command; it would ask for a snapshot itself.
+    // Writable replicas may hold anything. A Redis that lost its place (a snapshot failed to load)
+    // says 1, which is no end of a command; it would ask for a snapshot itself.
     if (!IsChainReplid(info.replid) || !info.read_only) return std::nullopt;
     if (!info.replica_offset || *info.replica_offset == 1) return std::nullopt;
     return backend::ResumePoint{info.replid, Position(*info.replica_offset)};
   }
-  // Restarted from an RDB of a replica (7.0+): a master whose former history ended just where it stands. The
-  // same holds for one promoted a moment ago that nothing has been written to.
+  // Restarted from an RDB of a replica (7.0+): a master whose former history ended just where it
+  // stands. The same holds for one promoted a moment ago that nothing has been written to.
   if (!IsChainReplid(info.replid2) || info.second_offset < 1) return std::nullopt;
   if (info.master_offset + 1 != static_cast<uint64_t>(info.second_offset)) return std::nullopt;
   return backend::ResumePoint{info.replid2, Position(info.master_offset)};
@@ -160,7 +160,8 @@ std::optional<int> RdbVersionOfDump(std::string_view payload) {
   constexpr size_t kFooterBytes = 10;
   if (payload.size() < kFooterBytes) return std::nullopt;
   const size_t at = payload.size() - kFooterBytes;
-  return static_cast<unsigned char>(payload[at]) + 256 * static_cast<unsigned char>(payload[at + 1]);
+  return static_cast<unsigned char>(payload[at]) +
+         256 * static_cast<unsigned char>(payload[at + 1]);
 }
 
 int RdbVersionOfRelease(std::string_view version) {
@@ -174,7 +175,8 @@ int RdbVersionOfRelease(std::string_view version) {
   const int major = ParseNumber<int>(version.substr(0, dot)).value_or(0);
   const int minor = ParseNumber<int>(rest.substr(0, rest.find('.'))).value_or(0);
   for (const Release& release : kReleases) {
-    if (std::pair(major, minor) >= std::pair(release.major, release.minor)) return release.rdb_version;
+    if (std::pair(major, minor) >= std::pair(release.major, release.minor))
+      return release.rdb_version;
   }
   return 5;
 }

@@ -1,5 +1,5 @@
-// What Redis says about itself, from its texts into structs, and what follows from it: may its data go on
-// in a chain's history? Pure.
+// What Redis says about itself, from its texts into structs, and what follows from it: may its data
+// go on in a chain's history? Pure.
 #pragma once
 
 #include <cstdint>
@@ -19,15 +19,15 @@ std::string_view InfoField(std::string_view text, std::string_view field);
 // The fields of INFO that matter here. Sections that were not asked for leave the defaults.
 struct ServerInfo {
   std::string run_id;
-  std::string version;         // redis_version
-  std::string mode;            // standalone, cluster, sentinel
+  std::string version;  // redis_version
+  std::string mode;     // standalone, cluster, sentinel
   bool loading = false;
   bool is_master = true;
   std::string replid, replid2;
-  uint64_t master_offset = 0;          // master_repl_offset
-  int64_t second_offset = -1;          // second_repl_offset
+  uint64_t master_offset = 0;  // master_repl_offset
+  int64_t second_offset = -1;  // second_repl_offset
   bool backlog_active = false;
-  std::string master_host;             // replica only, as all below
+  std::string master_host;  // replica only, as all below
   int master_port = 0;
   bool link_up = false;
   std::optional<uint64_t> replica_offset;  // slave_repl_offset: what it has executed
@@ -46,7 +46,8 @@ struct Role {
   std::optional<uint64_t> offset;
 };
 
-// From the raw reply, without allocating (it ends every batch). nullopt: an error or something else.
+// From the raw reply, without allocating (it ends every batch). nullopt: an error or something
+// else.
 std::optional<Role> ParseRole(std::string_view reply);
 
 struct ClientEntry {
@@ -65,8 +66,8 @@ std::optional<backend::ResumePoint> ResumePointOf(const ServerInfo& info);
 // backend::Info.from_chain.
 bool IsFromChain(const ServerInfo& info);
 
-// The newest RDB version that a Redis reads, from the last bytes of what DUMP or FUNCTION DUMP returns (two bytes
-// of version, eight of checksum); nullopt: not such a payload.
+// The newest RDB version that a Redis reads, from the last bytes of what DUMP or FUNCTION DUMP
+// returns (two bytes of version, eight of checksum); nullopt: not such a payload.
 std::optional<int> RdbVersionOfDump(std::string_view payload);
 // The same from the version text, for servers that cannot be asked; for releases that are not known
 // here the newest that is.

@@ -8,6 +8,7 @@
 namespace catena::redis {
 namespace {
 
+constexpr size_t kKeptBytes = 128u << 10;
 constexpr std::string_view kRoleCommand = "*1\r\n$4\r\nROLE\r\n";
 
 }  // namespace
@@ -34,7 +35,8 @@ void RedisLane::Introduce(const RedisOptions& redis, const backend::LaneOptions&
     send({"AUTH", redis.password});
   }
   if (options.protocol >= 3) send({"HELLO", "3"});
-  if (options.database != 0) send({"SELECT", resp::Decimal(static_cast<uint64_t>(options.database))});
+  if (options.database != 0)
+    send({"SELECT", resp::Decimal(static_cast<uint64_t>(options.database))});
   send({"CLIENT", "SETNAME", ConnectionName(redis.node, redis.incarnation)});
   send({"INFO", "server"});
   stream_->Write(out);
@@ -100,7 +102,7 @@ void RedisLane::OnRead(std::string_view bytes) {
   }
   if (buffer_.empty()) {
     const auto used = Deliver(bytes);
-    if (used) buffer_.assign(bytes.substr(*used));
+    if (used && *used < bytes.size()) buffer_.assign(bytes.substr(*used));
     return;
   }
   // Callbacks may destroy the lane; the bytes they look at must stay.
@@ -110,10 +112,12 @@ void RedisLane::OnRead(std::string_view bytes) {
   const auto used = Deliver(input);
   if (!used) return;
   input.erase(0, *used);
-  buffer_ = std::move(input);
+  // The memory of a big reply is not kept for small ones.
+  if (!input.empty() || input.capacity() <= kKeptBytes) buffer_ = std::move(input);
 }
 
 std::optional<size_t> RedisLane::Deliver(std::string_view input) {
+  const Liveness::Watch watch(liveness_);
   size_t used = 0;
   while (used < input.size() && !held_) {
     size_t length = 0;
@@ -123,73 +127,58 @@ std::optional<size_t> RedisLane::Deliver(std::string_view input) {
       Break("unreadable reply: " + scanner_.error());
       return std::nullopt;
     }
-    if (!DeliverOne(input.substr(used, length))) return std::nullopt;
+    DeliverOne(input.substr(used, length), watch);
+    if (watch.Gone() || !stream_) return std::nullopt;
     used += length;
   }
   return used;
 }
 
-bool RedisLane::DeliverOne(std::string_view reply) {
-  const Liveness::Watch watch(liveness_);
-  if (reply[0] == '>') {
-    handler_->OnPush(reply);
-  } else if (!ready_) {
-    return HelloReply(reply);
-  } else if (!before_position_.empty()) {
+void RedisLane::DeliverOne(std::string_view reply, const Liveness::Watch& watch) {
+  if (reply[0] == '>') return handler_->OnPush(reply);
+  if (!ready_) return HelloReply(reply, watch);
+  if (!before_position_.empty()) {
     if (before_position_.front() == 0) {
       before_position_.pop_front();
-      return PositionReply(reply);
+      return PositionReply(reply, watch);
     }
     --before_position_.front();
-    handler_->OnReply(reply);
-  } else if (behind_ > 0) {
-    --behind_;
-    handler_->OnReply(reply);
-  } else {
-    handler_->OnPush(reply);
+    return handler_->OnReply(reply);
   }
-  return !watch.Gone() && stream_;
+  if (behind_ == 0) return handler_->OnPush(reply);
+  --behind_;
+  handler_->OnReply(reply);
 }
 
-bool RedisLane::HelloReply(std::string_view reply) {
-  const Liveness::Watch watch(liveness_);
+void RedisLane::HelloReply(std::string_view reply, const Liveness::Watch& watch) {
   const std::string error = ReplyError(reply);
-  if (!error.empty()) {
-    Break("cannot connect: " + error);
-    return false;
-  }
-  if (--hello_left_ > 0) return true;
+  if (!error.empty()) return Break("cannot connect: " + error);
+  if (--hello_left_ > 0) return;
   const std::string_view run_id = InfoField(ReplyText(reply), "run_id");
   if (run_id != host_->LaneRunId()) {
     const std::string reason = "another Redis process answers (run_id " + std::string(run_id) + ")";
-    Host* const host = host_;
-    Break(reason);
-    host->OnLaneOtherProcess(reason);
-    return false;
+    host_->OnLaneOtherProcess(reason);
+    if (!watch.Gone()) Break(reason);
+    return;
   }
   ready_ = true;
   stream_->Write(queued_);
   queued_ = {};
   handler_->OnLaneReady();
-  return !watch.Gone() && stream_;
 }
 
-bool RedisLane::PositionReply(std::string_view reply) {
-  const Liveness::Watch watch(liveness_);
+void RedisLane::PositionReply(std::string_view reply, const Liveness::Watch& watch) {
   const std::optional<Role> role = ParseRole(reply);
   const std::optional<Position> position = role ? host_->JudgeLaneRole(*role) : std::nullopt;
-  if (watch.Gone() || !stream_) return false;
-  if (position) {
-    handler_->OnPosition(*position);
-    return !watch.Gone() && stream_;
-  }
-  // BUSY, or an answer of another role. A later answer bounds as well; the replies behind wait for it.
+  if (watch.Gone() || !stream_) return;
+  if (position) return handler_->OnPosition(*position);
+  // BUSY, or an answer of another role. A later answer bounds as well; the replies behind wait for
+  // it.
   held_ = true;
   UpdateReading();
   host_->AskLanePosition([this, watch](std::optional<Position> later) {
     if (!watch.Gone()) OnHeldPosition(later);
   });
-  return true;
 }
 
 void RedisLane::OnHeldPosition(std::optional<Position> position) {

@@ -1,9 +1,10 @@
-// A pipelined connection for clients' commands: raw commands in, raw replies out, nothing decoded but
-// the answers of ROLE.
+// A pipelined connection for clients' commands: raw commands in, raw replies out, nothing decoded
+// but the answers of ROLE.
 #pragma once
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -25,8 +26,8 @@ class RedisLane : public backend::Lane, public io::StreamHandler {
    public:
     virtual ~Host() = default;
     virtual const std::string& LaneRunId() const = 0;
-    // The position that an answer of ROLE stands for; nullopt: it does not fit the role of this Redis. May
-    // report it as applied, and so destroy the lane.
+    // The position that an answer of ROLE stands for; nullopt: it does not fit the role of this
+    // Redis. May report it as applied, and so destroy the lane.
     virtual std::optional<Position> JudgeLaneRole(const Role& role) = 0;
     // Asks on the control connection instead; nullopt: lost.
     virtual void AskLanePosition(std::function<void(std::optional<Position>)> done) = 0;
@@ -55,26 +56,27 @@ class RedisLane : public backend::Lane, public io::StreamHandler {
   void OnClosed(std::string_view reason) override;
 
   void Introduce(const RedisOptions& redis, const backend::LaneOptions& options);
-  // Hands out the replies in `input`; returns the bytes used, or nullopt when the lane is closed or gone.
+  // Hands out the replies in `input`; returns the bytes used, or nullopt when the lane is closed or
+  // gone.
   std::optional<size_t> Deliver(std::string_view input);
-  // One complete reply; false when the lane is closed or gone.
-  bool DeliverOne(std::string_view reply);
-  bool HelloReply(std::string_view reply);
-  bool PositionReply(std::string_view reply);
+  // One complete reply.
+  void DeliverOne(std::string_view reply, const Liveness::Watch& watch);
+  void HelloReply(std::string_view reply, const Liveness::Watch& watch);
+  void PositionReply(std::string_view reply, const Liveness::Watch& watch);
   void OnHeldPosition(std::optional<Position> position);
   void UpdateReading();
 
   Host* host_;
   backend::LaneHandler* handler_;
   bool ready_ = false;
-  int hello_left_ = 0;          // replies of the introduction that are not in
-  std::string queued_;          // submitted before ready
+  int hello_left_ = 0;  // replies of the introduction that are not in
+  std::string queued_;  // submitted before ready
   // Replies owed: for each position question the ordinary replies before it (after the previous
   // question), then those behind the last question.
   std::deque<uint64_t> before_position_;
   uint64_t behind_ = 0;
-  bool held_ = false;           // a position is asked for elsewhere; what follows waits
-  bool paused_ = false;         // by the owner
+  bool held_ = false;    // a position is asked for elsewhere; what follows waits
+  bool paused_ = false;  // by the owner
   std::string buffer_;
   resp::ReplyScanner scanner_;
   Liveness liveness_;

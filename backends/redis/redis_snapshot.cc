@@ -9,7 +9,8 @@ namespace {
 
 using Kind = PsyncReplica::Kind;
 
-// While it prepares the file Redis sends a newline about each second; this long without any is a dead link.
+// While it prepares the file Redis sends a newline about each second; this long without any is a
+// dead link.
 constexpr Duration kQuietMax = std::chrono::seconds(60);
 
 ReplicaHello SnapshotHello(const RedisOptions& options, const std::string& run_id) {
@@ -67,7 +68,8 @@ void RedisSnapshot::OnQuiet() {
   quiet_timer_->Start(kQuietMax);
 }
 
-void RedisSnapshot::OnReplicaEvent(ReplicaConnection* connection, const PsyncReplica::Event& event) {
+void RedisSnapshot::OnReplicaEvent(ReplicaConnection* connection,
+                                   const PsyncReplica::Event& event) {
   switch (event.kind) {
     case Kind::kReady:
       return connection->Ask("", std::nullopt, false);

@@ -18,7 +18,8 @@ class RedisSnapshot : public backend::SnapshotReader, public ReplicaConnection::
     virtual void OnSnapshotDestroyed(RedisSnapshot* snapshot) = 0;
   };
 
-  // `run_id`: the process that must answer. `replid`: the history that the snapshot must be of; empty: any.
+  // `run_id`: the process that must answer. `replid`: the history that the snapshot must be of;
+  // empty: any.
   RedisSnapshot(io::Reactor& reactor, const RedisOptions& options, const std::string& run_id,
                 std::string replid, Host* host, backend::SnapshotSink* sink);
   ~RedisSnapshot() override;

@@ -20,7 +20,8 @@ class ReplicaConnection : public io::StreamHandler {
    public:
     virtual ~Handler() = default;
     // Any event but kNeedMore. After kLater and kRefused nothing follows.
-    virtual void OnReplicaEvent(ReplicaConnection* connection, const PsyncReplica::Event& event) = 0;
+    virtual void OnReplicaEvent(ReplicaConnection* connection,
+                                const PsyncReplica::Event& event) = 0;
     virtual void OnReplicaClosed(ReplicaConnection* connection, const std::string& reason) = 0;
   };
 

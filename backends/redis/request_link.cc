@@ -59,7 +59,8 @@ std::optional<size_t> RequestLink::Answer(std::string_view input) {
     const resp::Progress progress = scanner_.Scan(input.substr(used), length);
     if (progress == resp::Progress::kNeedMore) break;
     if (progress == resp::Progress::kError || waiting_.empty()) {
-      Break(progress == resp::Progress::kError ? scanner_.error() : "a reply that nobody asked for");
+      Break(progress == resp::Progress::kError ? scanner_.error()
+                                               : "a reply that nobody asked for");
       return std::nullopt;
     }
     const ReplyCallback callback = std::move(waiting_.front());

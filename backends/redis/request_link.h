@@ -1,5 +1,5 @@
-// One connection to a Redis on which commands are answered in order, each by its own callback. For control traffic;
-// clients' commands go through RedisLane.
+// One connection to a Redis on which commands are answered in order, each by its own callback. For
+// control traffic; clients' commands go through RedisLane.
 #pragma once
 
 #include <deque>
@@ -51,7 +51,8 @@ class RequestLink : public io::StreamHandler {
   void OnClosed(std::string_view reason) override;
 
  private:
-  // Answers callbacks from the replies in `input`; returns the bytes used, or nullopt when this object is gone.
+  // Answers callbacks from the replies in `input`; returns the bytes used, or nullopt when this
+  // object is gone.
   std::optional<size_t> Answer(std::string_view input);
   void Break(std::string reason);
 

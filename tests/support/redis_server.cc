@@ -28,7 +28,8 @@ Reply DirectClient::Run(const std::vector<std::string>& arguments) {
     sizes.push_back(argument.size());
   }
   if (!connected()) return nullptr;
-  void* reply = redisCommandArgv(context_.get(), static_cast<int>(data.size()), data.data(), sizes.data());
+  void* reply =
+      redisCommandArgv(context_.get(), static_cast<int>(data.size()), data.data(), sizes.data());
   return Reply(static_cast<redisReply*>(reply));
 }
 
@@ -66,11 +67,11 @@ RedisServer::~RedisServer() {
 }
 
 void RedisServer::Spawn() {
-  std::vector<std::string> arguments = {"redis-server", "--port", std::to_string(port_), "--dir", directory_,
-                                        "--bind", "127.0.0.1", "--save", "", "--daemonize", "no",
-                                        "--logfile", directory_ + "/redis.log",
-                                        // DEBUG DIGEST and the like; a word that older servers lack would
-                                        // keep them from starting.
+  std::vector<std::string> arguments = {"redis-server", "--port", std::to_string(port_), "--dir",
+                                        directory_, "--bind", "127.0.0.1", "--save", "",
+                                        "--daemonize", "no", "--logfile", directory_ + "/redis.log",
+                                        // DEBUG DIGEST and the like; a word that older servers lack
+                                        // would keep them from starting.
                                         "--enable-debug-command", "yes"};
   arguments.insert(arguments.end(), options_.begin(), options_.end());
   std::vector<char*> argv;

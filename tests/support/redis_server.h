@@ -39,7 +39,8 @@ int FreePort();
 
 class RedisServer {
  public:
-  // Started and answering when constructed. `options` as on redis-server's command line ("--aclfile", ...).
+  // Started and answering when constructed. `options` as on redis-server's command line
+  // ("--aclfile", ...).
   explicit RedisServer(std::vector<std::string> options = {});
   ~RedisServer();
   RedisServer(const RedisServer&) = delete;

@@ -1,4 +1,5 @@
-// Both sides of PSYNC and the INFO rules as pure machines: scripted transcripts, cut at every place.
+// Both sides of PSYNC and the INFO rules as pure machines: scripted transcripts, cut at every
+// place.
 #include <doctest/doctest.h>
 
 #include <string>
@@ -21,13 +22,16 @@ std::string InfoReply(const std::string& run_id) {
   return reply;
 }
 
-// ---------------------------------------------------------------------------------------------- the replica
+// ----------------------------------------------------------------------------------------------
+// the replica
 
-// What happened, as words: "ready", "continue <replid>", "full <replid> <position>", "length n", "bytes ...", "end",
-// "stream ...", "later ...", "refused ...". Pieces of bytes are joined.
+// What happened, as words: "ready", "continue <replid>", "full <replid> <position>", "length n",
+// "bytes ...", "end", "stream ...", "later ...", "refused ...". Pieces of bytes are joined.
 class Conversation {
  public:
-  explicit Conversation(ReplicaHello hello) : machine_(std::move(hello)) { sent = machine_.Hello(); }
+  explicit Conversation(ReplicaHello hello) : machine_(std::move(hello)) {
+    sent = machine_.Hello();
+  }
 
   void Hear(std::string_view bytes) {
     while (true) {
@@ -52,19 +56,28 @@ class Conversation {
   void Note(const PsyncReplica::Event& event) {
     using Kind = PsyncReplica::Kind;
     switch (event.kind) {
-      case Kind::kNeedMore: return;
+      case Kind::kNeedMore:
+        return;
       case Kind::kReady:
         sent = machine_.Ask(ask_replid, ask_position, false);
         return events.push_back("ready");
-      case Kind::kContinue: return events.push_back("continue " + event.replid);
+      case Kind::kContinue:
+        return events.push_back("continue " + event.replid);
       case Kind::kFullResync:
-        return events.push_back("full " + event.replid + " " + resp::Decimal(event.position.value()));
-      case Kind::kSnapshotStart: return events.push_back("length " + resp::Decimal(event.length));
-      case Kind::kSnapshotBytes: return Join("bytes ", event.bytes);
-      case Kind::kSnapshotEnd: return events.push_back("end");
-      case Kind::kStream: return Join("stream ", event.bytes);
-      case Kind::kLater: return events.push_back("later " + event.text);
-      case Kind::kRefused: return events.push_back("refused " + event.text);
+        return events.push_back("full " + event.replid + " " +
+                                resp::Decimal(event.position.value()));
+      case Kind::kSnapshotStart:
+        return events.push_back("length " + resp::Decimal(event.length));
+      case Kind::kSnapshotBytes:
+        return Join("bytes ", event.bytes);
+      case Kind::kSnapshotEnd:
+        return events.push_back("end");
+      case Kind::kStream:
+        return Join("stream ", event.bytes);
+      case Kind::kLater:
+        return events.push_back("later " + event.text);
+      case Kind::kRefused:
+        return events.push_back("refused " + event.text);
     }
   }
   void Join(const std::string& word, std::string_view bytes) {
@@ -86,7 +99,9 @@ ReplicaHello FullHello() {
 }
 
 // Answers to AUTH, PING, SETNAME, INFO, listening-port, capa psync2.
-std::string FullHelloReplies() { return "+OK\r\n+PONG\r\n+OK\r\n" + InfoReply("r1") + "+OK\r\n+OK\r\n"; }
+std::string FullHelloReplies() {
+  return "+OK\r\n+PONG\r\n+OK\r\n" + InfoReply("r1") + "+OK\r\n+OK\r\n";
+}
 
 using Events = std::vector<std::string>;
 
@@ -138,13 +153,13 @@ TEST_CASE("continuing, cut at every place") {
 }
 
 TEST_CASE("a snapshot with newlines before it and the stream behind it, cut at every place") {
-  const std::string script =
-      FullHelloReplies() + "\n+FULLRESYNC " + kOther + " 1234\r\n\n\n$10\r\nREDIS\n\r\n$3stream bytes";
+  const std::string script = FullHelloReplies() + "\n+FULLRESYNC " + kOther +
+                             " 1234\r\n\n\n$10\r\nREDIS\n\r\n$3stream bytes";
   for (size_t cut = 0; cut <= script.size(); ++cut) {
     Conversation talk(FullHello());
     talk.HearCut(script, cut);
-    CHECK(talk.events == Events{"ready", "full " + kOther + " 1234", "length 10", "bytes REDIS\n\r\n$3", "end",
-                                "stream stream bytes"});
+    CHECK(talk.events == Events{"ready", "full " + kOther + " 1234", "length 10",
+                                "bytes REDIS\n\r\n$3", "end", "stream stream bytes"});
   }
 }
 
@@ -192,7 +207,8 @@ TEST_CASE("refusals and delays of the handshake") {
   SUBCASE("PSYNC refused") {
     Conversation talk({});
     talk.Hear("+PONG\r\n+OK\r\n-ERR PSYNC FAILOVER replid must match my replid.\r\n+CONTINUE\r\n");
-    CHECK(talk.events == Events{"ready", "refused ERR PSYNC FAILOVER replid must match my replid."});
+    CHECK(talk.events ==
+          Events{"ready", "refused ERR PSYNC FAILOVER replid must match my replid."});
   }
   SUBCASE("a diskless snapshot, of no known length") {
     Conversation talk({});
@@ -200,7 +216,8 @@ TEST_CASE("refusals and delays of the handshake") {
     CHECK(talk.events.back().substr(0, 7) == "refused");
   }
   SUBCASE("nonsense") {
-    for (const std::string answer : {"+OK\r\n", "+FULLRESYNC x\r\n", "+FULLRESYNC x y\r\n", ":1\r\n"}) {
+    for (const std::string answer :
+         {"+OK\r\n", "+FULLRESYNC x\r\n", "+FULLRESYNC x y\r\n", ":1\r\n"}) {
       Conversation talk({});
       talk.Hear("+PONG\r\n+OK\r\n" + answer);
       CHECK(talk.events.back().substr(0, 7) == "refused");
@@ -214,7 +231,8 @@ TEST_CASE("refusals and delays of the handshake") {
   }
 }
 
-// ---------------------------------------------------------------------------------------------- the master
+// ----------------------------------------------------------------------------------------------
+// the master
 
 struct Served {
   std::string out;
@@ -226,7 +244,8 @@ template <typename Answer>
 Served Serve(const std::string& script, size_t cut, Answer answer) {
   PsyncMaster machine;
   Served served;
-  for (std::string_view piece : {std::string_view(script).substr(0, cut), std::string_view(script).substr(cut)}) {
+  for (std::string_view piece :
+       {std::string_view(script).substr(0, cut), std::string_view(script).substr(cut)}) {
     while (true) {
       const PsyncMaster::Event event = machine.Next(std::exchange(piece, {}), served.out);
       if (event.kind == PsyncMaster::Kind::kNeedMore) break;
@@ -251,15 +270,17 @@ std::string Commands(std::initializer_list<std::initializer_list<std::string_vie
 }
 
 TEST_CASE("a Redis attaches, and acknowledges, cut at every place") {
-  const std::string script = Commands({{"PING"},
-                                       {"AUTH", "master", "secret"},
-                                       {"REPLCONF", "listening-port", "6379"},
-                                       {"REPLCONF", "capa", "eof", "capa", "psync2", "capa", "unknown"},
-                                       {"PSYNC", kChain, "101"},
-                                       {"REPLCONF", "ACK", "100"},
-                                       {"REPLCONF", "ACK", "117", "FACK", "90"}});
+  const std::string script =
+      Commands({{"PING"},
+                {"AUTH", "master", "secret"},
+                {"REPLCONF", "listening-port", "6379"},
+                {"REPLCONF", "capa", "eof", "capa", "psync2", "capa", "unknown"},
+                {"PSYNC", kChain, "101"},
+                {"REPLCONF", "ACK", "100"},
+                {"REPLCONF", "ACK", "117", "FACK", "90"}});
   for (size_t cut = 0; cut <= script.size(); ++cut) {
-    const Served served = Serve(script, cut, [](PsyncMaster& machine) { return machine.Continue(kChain); });
+    const Served served =
+        Serve(script, cut, [](PsyncMaster& machine) { return machine.Continue(kChain); });
     // Nothing is answered behind +CONTINUE: it would shift the offset.
     CHECK(served.out == "+PONG\r\n+OK\r\n+OK\r\n+OK\r\n+CONTINUE " + kChain + "\r\n");
     CHECK(served.events == Events{"ask " + kChain + " 100", "ack 100", "ack 117"});
@@ -267,12 +288,15 @@ TEST_CASE("a Redis attaches, and acknowledges, cut at every place") {
 }
 
 TEST_CASE("questions that name no place ask for a snapshot") {
-  const auto full = [](PsyncMaster& machine) { return machine.FullResync(kChain, Position(77), 1234); };
+  const auto full = [](PsyncMaster& machine) {
+    return machine.FullResync(kChain, Position(77), 1234);
+  };
   const Served fresh = Serve(Commands({{"PSYNC", "?", "-1"}}), 3, full);
   CHECK(fresh.events == Events{"ask ? -"});
   CHECK(fresh.out == "+FULLRESYNC " + kChain + " 77\r\n$1234\r\n");
   // A Redis that was a master until now asks so, under its own name.
-  CHECK(Serve(Commands({{"PSYNC", kOther, "1"}}), 3, full).events == Events{"ask " + kOther + " 0"});
+  CHECK(Serve(Commands({{"PSYNC", kOther, "1"}}), 3, full).events ==
+        Events{"ask " + kOther + " 0"});
 }
 
 TEST_CASE("later is an answer after which it may ask again") {
@@ -285,7 +309,8 @@ TEST_CASE("later is an answer after which it may ask again") {
 
 TEST_CASE("inline commands of old servers, and what is no replica") {
   const auto go = [](PsyncMaster& machine) { return machine.Continue(kChain); };
-  CHECK(Serve("PING\r\nPSYNC " + kChain + " 9\r\n", 4, go).events == Events{"ask " + kChain + " 8"});
+  CHECK(Serve("PING\r\nPSYNC " + kChain + " 9\r\n", 4, go).events ==
+        Events{"ask " + kChain + " 8"});
   CHECK(Serve("SYNC\r\n", 2, go).events == Events{"close"});
   CHECK(Serve("GET / HTTP/1.0\r\n", 2, go).events == Events{"close"});
   CHECK(Serve(Commands({{"PSYNC", kChain, "x"}}), 2, go).events == Events{"close"});
@@ -306,13 +331,17 @@ TEST_CASE("what a peer piles up behind its question is bounded") {
   CHECK(event.kind == PsyncMaster::Kind::kClose);
 }
 
-// ---------------------------------------------------------------------------------------------- INFO and ROLE
+// ----------------------------------------------------------------------------------------------
+// INFO and ROLE
 
 TEST_CASE("INFO of a master and of a replica") {
   const ServerInfo master = ParseInfo(
-      "# Server\r\nredis_version:7.0.15\r\nredis_mode:standalone\r\nrun_id:abc\r\n# Persistence\r\nloading:0\r\n"
-      "# Replication\r\nrole:master\r\nmaster_replid:" + kOther + "\r\nmaster_replid2:" + kChain +
-      "\r\nmaster_repl_offset:500\r\nsecond_repl_offset:501\r\nrepl_backlog_active:1\r\n# Keyspace\r\n"
+      "# Server\r\nredis_version:7.0.15\r\nredis_mode:standalone\r\nrun_id:abc\r\n# "
+      "Persistence\r\nloading:0\r\n"
+      "# Replication\r\nrole:master\r\nmaster_replid:" +
+      kOther + "\r\nmaster_replid2:" + kChain +
+      "\r\nmaster_repl_offset:500\r\nsecond_repl_offset:501\r\nrepl_backlog_active:1\r\n# "
+      "Keyspace\r\n"
       "db0:keys=3,expires=1,avg_ttl=5\r\ndb11:keys=40,expires=0,avg_ttl=0\r\n");
   CHECK(master.is_master);
   CHECK(master.run_id == "abc");
@@ -324,8 +353,10 @@ TEST_CASE("INFO of a master and of a replica") {
   CHECK(master.backlog_active);
   CHECK(master.keys == 43);
   const ServerInfo replica = ParseInfo(
-      "role:slave\r\nmaster_host:::1\r\nmaster_port:6380\r\nmaster_link_status:down\r\nslave_read_repl_offset:9\r\n"
-      "slave_repl_offset:7\r\nslave_read_only:0\r\nmaster_replid:" + kChain + "\r\nloading:1\r\n");
+      "role:slave\r\nmaster_host:::1\r\nmaster_port:6380\r\nmaster_link_status:down\r\nslave_read_"
+      "repl_offset:9\r\n"
+      "slave_repl_offset:7\r\nslave_read_only:0\r\nmaster_replid:" +
+      kChain + "\r\nloading:1\r\n");
   CHECK(!replica.is_master);
   CHECK(replica.master_host == "::1");
   CHECK(replica.master_port == 6380);
@@ -382,12 +413,13 @@ TEST_CASE("who may resume") {
 }
 
 TEST_CASE("ROLE") {
-  const auto master = ParseRole("*3\r\n$6\r\nmaster\r\n:3129659\r\n*1\r\n*3\r\n$9\r\n127.0.0.1\r\n$4\r\n9001\r\n$1\r\n5\r\n");
+  const auto master = ParseRole(
+      "*3\r\n$6\r\nmaster\r\n:3129659\r\n*1\r\n*3\r\n$9\r\n127.0.0.1\r\n$4\r\n9001\r\n$1\r\n5\r\n");
   REQUIRE(master);
   CHECK(master->is_master);
   CHECK(master->offset == 3129659);
-  const auto replica = ParseRole(
-      "*5\r\n$5\r\nslave\r\n$3\r\n::1\r\n:9000\r\n$9\r\nconnected\r\n:3167038\r\n");
+  const auto replica =
+      ParseRole("*5\r\n$5\r\nslave\r\n$3\r\n::1\r\n:9000\r\n$9\r\nconnected\r\n:3167038\r\n");
   REQUIRE(replica);
   CHECK(!replica->is_master);
   CHECK(replica->offset == 3167038);
@@ -411,7 +443,8 @@ TEST_CASE("connections of our predecessor") {
   CHECK(!IsPredecessorsName("catena:a:x", "a", me));
   CHECK(!IsPredecessorsName("", "a", me));
   const auto clients = ParseClientList(
-      "id=3 addr=127.0.0.1:1 laddr=x fd=8 name=catena:a:11 age=1 cmd=client|list\nid=40 addr=y name= age=2\n");
+      "id=3 addr=127.0.0.1:1 laddr=x fd=8 name=catena:a:11 age=1 cmd=client|list\nid=40 addr=y "
+      "name= age=2\n");
   REQUIRE(clients.size() == 2);
   CHECK(clients[0].id == "3");
   CHECK(clients[0].name == "catena:a:11");
@@ -420,7 +453,7 @@ TEST_CASE("connections of our predecessor") {
 
 TEST_CASE("the newest RDB version that a Redis reads") {
   // FUNCTION DUMP of redis-server 7.0.15 without functions.
-  const std::string dump("\x0a\x00\x1b\x3f\x52\x9c\x33\x48\x6d\x31", 10);
+  const std::string dump("\n\x00]\x9b\\@\x0f\x7f\xa2\xda", 10);
   CHECK(RdbVersionOfDump(dump) == 10);
   CHECK(!RdbVersionOfDump("short"));
   CHECK(RdbVersionOfRelease("7.0.15") == 10);

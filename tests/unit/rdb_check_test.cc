@@ -1,18 +1,19 @@
 // The streaming check of snapshots, on a file that a Redis wrote.
+#include "backends/redis/rdb_check.h"
+
 #include <doctest/doctest.h>
 
 #include <fstream>
 #include <sstream>
 #include <string>
 
-#include "backends/redis/rdb_check.h"
-
 namespace catena::redis {
 namespace {
 
 using Verdict = RdbCheck::Verdict;
 
-// tests/unit/data/small.rdb: redis-server 7.0.15, RDB version 10, a key of each of a few types, two databases.
+// tests/unit/data/small.rdb: redis-server 7.0.15, RDB version 10, a key of each of a few types, two
+// databases.
 std::string SmallRdb() {
   std::ifstream file(CATENA_TEST_DATA "/small.rdb", std::ios::binary);
   std::ostringstream bytes;
@@ -40,8 +41,8 @@ TEST_CASE("the checksum is the one of Redis") {
   CHECK(Crc64(0, "123456789") == 0xe9c6d914c4b8d9caULL);
   const std::string text(1000, 'x');
   for (size_t cut = 0; cut < 40; ++cut) {
-    CHECK(Crc64(Crc64(0, std::string_view(text).substr(0, cut)), std::string_view(text).substr(cut)) ==
-          Crc64(0, text));
+    CHECK(Crc64(Crc64(0, std::string_view(text).substr(0, cut)),
+                std::string_view(text).substr(cut)) == Crc64(0, text));
   }
 }
 

@@ -1,6 +1,5 @@
 // The Redis backend against real redis-servers: capture, feed, snapshots, promotion, loss.
 #include <doctest/doctest.h>
-
 #include <signal.h>
 
 #include <atomic>
@@ -14,8 +13,8 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-// Clients that talk to the Redis directly, as fast as they can, in several databases and with all that makes
-// streams hard: expiry, scripts, transactions, random removals.
+// Clients that talk to the Redis directly, as fast as they can, in several databases and with all
+// that makes streams hard: expiry, scripts, transactions, random removals.
 class Writers {
  public:
   Writers(int port, int count) {
@@ -37,10 +36,12 @@ class Writers {
     for (int i = 0; !stop_; ++i) {
       const std::string n = std::to_string(i % 500);
       client.Run({"INCR", "counter:" + me});
-      client.Run({"SET", "key:" + n, std::string(static_cast<size_t>(i % 300), 'x'), "PX", "5000000"});
+      client.Run(
+          {"SET", "key:" + n, std::string(static_cast<size_t>(i % 300), 'x'), "PX", "5000000"});
       client.Run({"SADD", "set:" + me, n});
       client.Run({"SPOP", "set:" + me});
-      client.Run({"EVAL", "redis.call('rpush', KEYS[1], ARGV[1]) redis.call('ltrim', KEYS[1], -50, -1)",
+      client.Run({"EVAL",
+                  "redis.call('rpush', KEYS[1], ARGV[1]) redis.call('ltrim', KEYS[1], -50, -1)",
                   "1", "list:" + me, n});
       client.Run({"MULTI"});
       client.Run({"INCR", "multi:" + me});
@@ -56,8 +57,12 @@ class Writers {
   std::vector<std::thread> threads_;
 };
 
-uint64_t OffsetOf(const RedisServer& server) { return std::stoull(server.Info("master_repl_offset")); }
-uint64_t ReplicaOffsetOf(const RedisServer& server) { return std::stoull(server.Info("slave_repl_offset")); }
+uint64_t OffsetOf(const RedisServer& server) {
+  return std::stoull(server.Info("master_repl_offset"));
+}
+uint64_t ReplicaOffsetOf(const RedisServer& server) {
+  return std::stoull(server.Info("slave_repl_offset"));
+}
 
 // Stops the chain of effects at one moment: no write, no expiry after it.
 void Freeze(const RedisServer& server) { server.Client().Run({"DEBUG", "SET-ACTIVE-EXPIRE", "0"}); }
@@ -76,8 +81,10 @@ void CheckEqual(Loop& loop, const RedisServer& head, Node& captured, const Redis
 // A head with its capture relayed to a follower that holds a snapshot of it.
 struct Pair {
   explicit Pair(std::vector<std::string> head_options = {}, std::vector<std::string> options = {})
-      : head_server(std::move(head_options)), server(std::move(options)),
-        head(loop, head_server.address()), follower(loop, server.address()) {}
+      : head_server(std::move(head_options)),
+        server(std::move(options)),
+        head(loop, head_server.address()),
+        follower(loop, server.address()) {}
 
   void Join() {
     REQUIRE(head.AwaitExamined());
@@ -121,7 +128,8 @@ TEST_CASE("a Redis that comes up late is examined as soon as it answers") {
   RedisServer server;
   server.Signal(SIGKILL);
   Node node(loop, server.address());
-  CHECK(loop.Until([&] { return node.redis->Problem().find("cannot connect") != std::string::npos; }));
+  CHECK(loop.Until(
+      [&] { return node.redis->Problem().find("cannot connect") != std::string::npos; }));
   CHECK(node.examined.empty());
   server.Restart();
   CHECK(node.AwaitExamined());
@@ -272,7 +280,8 @@ TEST_CASE("Release ends the role and examines again") {
   CheckEqual(pair.loop, pair.head_server, pair.head, pair.server, pair.follower);
   pair.follower.redis->Release();
   pair.head.redis->Release();
-  REQUIRE(pair.loop.Until([&] { return pair.follower.examined.size() == 2 && pair.head.examined.size() == 2; }));
+  REQUIRE(pair.loop.Until(
+      [&] { return pair.follower.examined.size() == 2 && pair.head.examined.size() == 2; }));
   REQUIRE(pair.follower.examined[1].resume);
   CHECK(pair.follower.examined[1].resume->position == *pair.follower.applied);
   CHECK(!pair.head.examined[1].resume);
@@ -297,7 +306,8 @@ TEST_CASE("a former follower restarted from its RDB resumes if it was not touche
   REQUIRE(resume);
   CHECK(resume->position == position);
   pair.head_server.Client().Run({"SET", "b", "2"});
-  REQUIRE(pair.loop.Until([&] { return pair.head.log.End().value() == OffsetOf(pair.head_server); }));
+  REQUIRE(
+      pair.loop.Until([&] { return pair.head.log.End().value() == OffsetOf(pair.head_server); }));
   SUBCASE("untouched, the selected database known to be 0") {
     pair.head.log.database = 0;
     pair.follower.redis->Follow(kChain, position, &pair.head.log);
@@ -352,13 +362,153 @@ TEST_CASE("promotion under direct writers loses nothing") {
   REQUIRE(pair.loop.Until([&] { return writers.written() > promoted + 200; }));
   writers.Stop();
   Freeze(pair.server);
-  REQUIRE(pair.loop.Until([&] { return pair.follower.log.End().value() == OffsetOf(pair.server); }));
+  REQUIRE(
+      pair.loop.Until([&] { return pair.follower.log.End().value() == OffsetOf(pair.server); }));
   // The whole of what it captured, behind the snapshot of the moment before: its equal.
   REQUIRE(Load(pair.loop, third, snapshot, &pair.follower.log));
   REQUIRE(pair.loop.Until([&] { return third.applied >= pair.follower.log.End(); }));
   CHECK(Digest(third_server) == Digest(pair.server));
   CHECK(pair.follower.capture_lost.empty());
   CHECK(pair.follower.lost.empty());
+}
+
+// Stands between the backend and a Redis, and answers PSYNC ... FAILOVER as a Redis before 6.2
+// does.
+class OldRedis {
+ public:
+  OldRedis(Loop& loop, const RedisServer& server) : loop_(loop), server_(server.address()) {
+    listener_ =
+        std::move(*loop.reactor().Listen("127.0.0.1:0", [this](std::unique_ptr<io::Stream> client) {
+          links_.push_back(std::make_unique<Link>(*this, std::move(client)));
+        }));
+  }
+  std::string address() const { return listener_->BoundAddress(); }
+  int refused = 0;
+
+ private:
+  struct End : io::StreamHandler {
+    void OnRead(std::string_view bytes) override { on_read(bytes); }
+    void OnClosed(std::string_view) override { other->stream->CloseAfterFlush(); }
+    std::unique_ptr<io::Stream> stream;
+    End* other = nullptr;
+    std::function<void(std::string_view)> on_read;
+  };
+  struct Link {
+    Link(OldRedis& owner, std::unique_ptr<io::Stream> stream) {
+      client.stream = std::move(stream);
+      client.stream->SetHandler(&client);
+      server.stream = owner.loop_.reactor().Connect(owner.server_, &server);
+      client.other = &server;
+      server.other = &client;
+      server.on_read = [this](std::string_view bytes) { client.stream->Write(bytes); };
+      client.on_read = [this, &owner](std::string_view bytes) {
+        if (bytes.find("FAILOVER") == std::string_view::npos) return server.stream->Write(bytes);
+        ++owner.refused;
+        client.stream->Write("-ERR wrong number of arguments for 'psync' command\r\n");
+      };
+    }
+    End client, server;
+  };
+
+  Loop& loop_;
+  std::string server_;
+  std::unique_ptr<io::Listener> listener_;
+  std::vector<std::unique_ptr<Link>> links_;
+};
+
+TEST_CASE("promotion without PSYNC FAILOVER, under direct writers, loses nothing") {
+  Loop loop;
+  RedisServer head_server, server, third_server;
+  OldRedis old(loop, server);
+  Node head(loop, head_server.address()), follower(loop, old.address()),
+      third(loop, third_server.address());
+  REQUIRE(head.AwaitExamined());
+  REQUIRE(follower.AwaitExamined());
+  REQUIRE(third.AwaitExamined());
+  REQUIRE(head.Attach());
+  head_server.Client().Run({"SET", "k", "v"});
+  const Snapshot snapshot = Take(loop, head);
+  REQUIRE(Load(loop, follower, snapshot, &head.log));
+  Writers writers(server.port(), 4);
+  follower.redis->Promote(kChain, snapshot.position);
+  REQUIRE(loop.Until([&] { return follower.attached.has_value(); }));
+  CHECK(old.refused == 1);
+  CHECK(*follower.attached == snapshot.position);
+  const int promoted = writers.written();
+  REQUIRE(loop.Until([&] { return writers.written() > promoted + 100; }));
+  writers.Stop();
+  Freeze(server);
+  REQUIRE(loop.Until([&] { return follower.log.End().value() == OffsetOf(server); }));
+  REQUIRE(Load(loop, third, snapshot, &follower.log));
+  REQUIRE(loop.Until([&] { return third.applied >= follower.log.End(); }));
+  CHECK(Digest(third_server) == Digest(server));
+}
+
+TEST_CASE("a Redis that is loading is examined when it is done") {
+  Loop loop;
+  RedisServer server(
+      {"--key-load-delay", "5000", "--loading-process-events-interval-bytes", "1024"});
+  server.Client().Run({"DEBUG", "POPULATE", "300"});
+  server.Client().Run({"SAVE"});
+  Node node(loop, server.address());
+  REQUIRE(node.AwaitExamined());
+  server.Signal(SIGKILL);
+  server.Restart();
+  REQUIRE(loop.Until([&] { return node.redis->Problem().find("loading") != std::string::npos; }));
+  CHECK(node.examined.size() == 1);
+  REQUIRE(loop.Until([&] { return node.examined.size() == 2; }));
+  CHECK(server.Info("loading") == "0");
+  CHECK(node.examined[1].keys == 300);
+}
+
+TEST_CASE("a user that may not do what is needed is a problem that names the command") {
+  Loop loop;
+  RedisServer server;
+  server.Client().Run({"ACL", "SETUSER", "proxy", "on", ">secret", "~*", "&*", "+@all", "-role"});
+  redis::RedisOptions options;
+  options.user = "proxy";
+  options.password = "secret";
+  options.problem_interval = milliseconds(100);
+  Node node(loop, server.address(), options);
+  CHECK(
+      loop.Until([&] { return node.redis->Problem().find("ROLE refused") != std::string::npos; }));
+  server.Client().Run({"ACL", "SETUSER", "proxy", "+role"});
+  REQUIRE(node.AwaitExamined());
+  REQUIRE(node.Attach());
+  CHECK(Take(loop, node).ended);
+}
+
+TEST_CASE("over a unix socket") {
+  Loop loop;
+  RedisServer server({"--unixsocket", "redis.sock"});
+  RedisServer head_server;
+  Node head(loop, head_server.address());
+  Node node(loop, "unix://" + server.directory() + "/redis.sock");
+  REQUIRE(head.AwaitExamined());
+  REQUIRE(node.AwaitExamined());
+  REQUIRE(head.Attach());
+  head_server.Client().Run({"SET", "k", "v"});
+  REQUIRE(Load(loop, node, Take(loop, head), &head.log));
+  CHECK(server.Client().Text({"GET", "k"}) == "v");
+}
+
+TEST_CASE("a fixed replication address is taken up again at once") {
+  Loop loop;
+  RedisServer head_server, server;
+  redis::RedisOptions options;
+  options.replication_address = "127.0.0.1:" + std::to_string(FreePort());
+  Node head(loop, head_server.address()), node(loop, server.address(), options);
+  REQUIRE(head.AwaitExamined());
+  REQUIRE(node.AwaitExamined());
+  REQUIRE(head.Attach());
+  REQUIRE(Load(loop, node, Take(loop, head), &head.log));
+  node.redis->Release();
+  REQUIRE(loop.Until([&] { return node.examined.size() == 2; }));
+  REQUIRE(node.examined[1].resume);
+  node.applied.reset();
+  node.redis->Follow(kChain, node.examined[1].resume->position, &head.log);
+  CHECK(loop.Until([&] { return node.applied.has_value(); }, milliseconds(500)));
+  CHECK(node.gaps.empty());
 }
 
 TEST_CASE("promotion at another position than it has is refused") {
@@ -396,9 +546,11 @@ TEST_CASE("a control connection that breaks is remade, and questions under way a
   REQUIRE(node.AwaitExamined());
   int answered = 0;
   for (int i = 0; i < 10; ++i) {
-    node.redis->AskPosition([&](std::optional<Position> position) { answered += position.has_value(); });
+    node.redis->AskPosition(
+        [&](std::optional<Position> position) { answered += position.has_value(); });
     server.Client().Run({"CLIENT", "KILL", "TYPE", "normal"});
-    node.redis->AskPosition([&](std::optional<Position> position) { answered += position.has_value(); });
+    node.redis->AskPosition(
+        [&](std::optional<Position> position) { answered += position.has_value(); });
     CHECK(loop.Until([&] { return answered == 2 * i + 2; }));
   }
   CHECK(node.lost.empty());
@@ -462,7 +614,8 @@ TEST_CASE("a Redis that is busy with a script lives") {
   while (client.Text({"PING"}).find("BUSY") == std::string::npos) {
   }
   bool answered = false;
-  node.redis->AskPosition([&](std::optional<Position> position) { answered = position.has_value(); });
+  node.redis->AskPosition(
+      [&](std::optional<Position> position) { answered = position.has_value(); });
   loop.For(seconds(2));
   CHECK(!answered);
   CHECK(node.lost.empty());

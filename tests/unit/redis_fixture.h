@@ -1,5 +1,5 @@
-// The small language of the Redis backend's tests: a loop, and a node that records what its backend says
-// and keeps the captured stream as its log.
+// The small language of the Redis backend's tests: a loop, and a node that records what its backend
+// says and keeps the captured stream as its log.
 #pragma once
 
 #include <chrono>
@@ -111,9 +111,9 @@ struct Node : backend::BackendEvents {
   std::vector<backend::Info> examined;
   std::vector<std::string> lost, capture_lost, gaps, refused;
   std::optional<Position> attached, applied, loaded;
-  bool fell = false;       // OnApplied went backwards
+  bool fell = false;  // OnApplied went backwards
   int rooms = 0;
-  StreamLog log;           // what was captured
+  StreamLog log;  // what was captured
   std::function<void()> on_effects;
   std::unique_ptr<backend::Backend> redis;
 
@@ -157,6 +157,8 @@ inline bool Load(Loop& loop, Node& node, const Snapshot& snapshot, backend::Feed
   return node.loaded == snapshot.position;
 }
 
-inline std::string Digest(const RedisServer& server) { return server.Client().Text({"DEBUG", "DIGEST"}); }
+inline std::string Digest(const RedisServer& server) {
+  return server.Client().Text({"DEBUG", "DIGEST"});
+}
 
 }  // namespace catena::test

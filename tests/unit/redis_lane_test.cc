@@ -1,6 +1,5 @@
 // Lanes against real redis-servers: order, positions, pushes, big replies, losses.
 #include <doctest/doctest.h>
-
 #include <signal.h>
 
 #include <thread>
@@ -35,7 +34,8 @@ std::string Command(std::initializer_list<std::string_view> arguments) {
   return bytes;
 }
 
-TEST_CASE("replies and positions come in the order of their commands; submitting before ready is fine") {
+TEST_CASE(
+    "replies and positions come in the order of their commands; submitting before ready is fine") {
   Loop loop;
   RedisServer server;
   Node node(loop, server.address());
