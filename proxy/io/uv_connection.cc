@@ -194,7 +194,7 @@ void Connection::Flush() {
   if (closed_ || write_failed_) return;
   if (!sent) {
     blocked_ = true;
-    // What follows must not move while pieces of it are on their way out.
+    // What follows goes to the other Output: one that is never empty would keep all it has sent.
     if (sending_.empty()) std::swap(sending_, pending_);
   }
   UpdateInterest();

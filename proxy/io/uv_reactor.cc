@@ -22,6 +22,7 @@ namespace {
 
 // Deferred work that keeps deferring more goes on in the next turn after this many rounds.
 constexpr int kRoundsPerTurn = 16;
+constexpr Duration kTimerMax = std::chrono::hours(24 * 365);  // "never", without overflow
 
 }  // namespace
 
@@ -35,6 +36,7 @@ TimePoint BootTime() {
 
 void UvTimer::Start(Duration after) {
   if (state_->closed) return;
+  after = std::min<Duration>(after, kTimerMax);
   state_->deadline = BootTime() + after;
   StartHandle(*state_, after);
 }

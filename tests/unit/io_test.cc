@@ -1,11 +1,13 @@
 // The libuv reactor on real loopback sockets, both ends in this process.
 #include <arpa/inet.h>
 #include <doctest/doctest.h>
+#include <malloc.h>
 #include <netinet/in.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdlib>
 #include <functional>
@@ -225,6 +227,35 @@ TEST_CASE("a reader that pauses holds the writer up, and nothing is lost") {
   loop.For(milliseconds(5));
   CHECK(pair.client.drained == 1);
   CHECK(pair.client.stream->UnsentBytes() == 0);
+}
+
+TEST_CASE("a stream that never runs empty holds no more than its unsent bytes") {
+  Loop loop;
+  Pair pair(loop);
+  constexpr size_t kPiece = 8u << 20;
+  constexpr size_t kTotal = 50 * kPiece;
+  const std::string piece = Pattern(kPiece, 21);
+  size_t written = 0, received = 0, least_unsent = SIZE_MAX;
+  const auto fill = [&] {
+    least_unsent = std::min(least_unsent, pair.client.stream->UnsentBytes());
+    while (written < kTotal && pair.client.stream->UnsentBytes() <= 2 * kPiece) {
+      pair.client.stream->Write(piece);
+      written += kPiece;
+    }
+    if (written < kTotal) pair.client.stream->NotifyBelow(2 * kPiece);
+  };
+  pair.client.on_drained = fill;
+  pair.server.on_read = [&] {
+    received += pair.server.received.size();
+    pair.server.received.clear();
+  };
+  pair.client.stream->Write(piece);
+  written = kPiece;
+  fill();
+  loop.Until([&] { return written == kTotal; });
+  CHECK(least_unsent > 0);
+  CHECK(mallinfo2().uordblks + mallinfo2().hblkhd < kTotal / 4);
+  loop.Until([&] { return received == kTotal; });
 }
 
 TEST_CASE("pausing inside OnRead takes effect at once") {
@@ -529,11 +560,22 @@ TEST_CASE("what the peer said before it reset the connection is still read") {
   close(fd);  // with unread input: a reset
   loop.For(milliseconds(5));
   CHECK_FALSE(server.closed);
-  server.stream->ResumeReading();
-  server.stream->Write("into the void");
-  loop.Until([&] { return server.closed; });
+  SUBCASE("noticed when reading") {
+    server.stream->ResumeReading();
+    loop.Until([&] { return server.closed; });
+    CHECK(server.reason == "Connection reset by peer");
+  }
+  SUBCASE("noticed when writing") {
+    // A worker's end comes while sockets are polled, so that the write fails before the next read.
+    loop.reactor->RunOnWorker([] {},
+                              [&] {
+                                server.stream->ResumeReading();
+                                server.stream->Write("into the void");
+                              });
+    loop.Until([&] { return server.closed; });
+    CHECK((server.reason == "Connection reset by peer" || server.reason == "Broken pipe"));
+  }
   CHECK(server.received == "-ERR why\r\n");
-  CHECK((server.reason == "Connection reset by peer" || server.reason == "Broken pipe"));
 }
 
 TEST_CASE("a paused stream notices an error when it writes") {

@@ -592,6 +592,22 @@ TEST_CASE("a large nested reply is scanned once, piece by piece") {
   CHECK(length == reply.size());
 }
 
+TEST_CASE("a long line is scanned once") {
+  std::string reply = "-" + std::string(100000, 'e');
+  ReplyScanner scanner;
+  size_t length = 0;
+  REQUIRE(scanner.Scan(reply, length) == Progress::kNeedMore);
+  reply[500] = '\r';  // what was scanned is not looked at again
+  reply[501] = '\n';
+  reply += "\r";
+  REQUIRE(scanner.Scan(reply, length) == Progress::kNeedMore);
+  reply += "\n+next\r\n";
+  REQUIRE(scanner.Scan(reply, length) == Progress::kComplete);
+  CHECK(length == 100003);
+  CHECK(scanner.Scan(std::string_view(reply).substr(length), length) == Progress::kComplete);
+  CHECK(length == 7);
+}
+
 TEST_CASE("random bytes do not confuse anybody beyond an error") {
   std::mt19937 random(99);
   constexpr std::string_view kAlphabet("*$%~>|=!+-:_#,(\r\n0123?ax\" '\\\0", 30);
