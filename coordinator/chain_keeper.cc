@@ -117,7 +117,9 @@ PolicyInput ChainKeeper::MakeInput(TimePoint now) const {
   input.lease = options_.lease;
   input.silence = options_.silence;
   input.settling = options_.settling;
+  input.link_grace = options_.link_grace;
   input.join = join_;
+  input.join_since = join_since_;
   if (choice_) input.choice = choice_->node;
   return input;
 }
@@ -137,6 +139,11 @@ void ChainKeeper::Consider() {
 
 void ChainKeeper::TakeOver(const Decision& decision) {
   notices_ = decision.notices;
+  if (decision.resign && !resign_) {
+    spdlog::warn("event=asked_to_resign chain={} node={} reason=\"{}\"", options_.facts.chain,
+                 decision.resign->node, decision.resign->reason);
+  }
+  resign_ = decision.resign;
   if (waiting_for_ != decision.waiting_for) {
     waiting_for_ = decision.waiting_for;
     if (!waiting_for_.empty()) {
@@ -146,6 +153,7 @@ void ChainKeeper::TakeOver(const Decision& decision) {
   for (const Registry::LifeName& life : decision.voids) registry_->MarkVoid(life);
   if (!SameOrder(join_, decision.join)) {
     join_ = decision.join;
+    join_since_ = reactor_.Now();
     spdlog::info("event=join_order chain={} node={}", options_.facts.chain,
                  join_ ? join_->node : "");
     TellAll();
@@ -241,6 +249,9 @@ HeartbeatAnswer ChainKeeper::News(const NodeId& node, Incarnation incarnation) c
     news.configuration = record_->configuration;
     const chain::Member& tail = record_->configuration.members.back();
     if (tail.id == node && tail.incarnation == incarnation) news.join = join_;
+  }
+  if (resign_ && resign_->node == node && resign_->incarnation == incarnation) {
+    news.resign = resign_->reason;
   }
   const Life* life = registry_->Find(node, incarnation);
   if (life != nullptr && life->is_void) {

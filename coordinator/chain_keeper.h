@@ -40,6 +40,7 @@ class ChainKeeper {
     std::string key;                 // of the chain's record in etcd
     Duration lease{0};
     Duration silence{0};
+    Duration link_grace{0};
     Duration settling{0};
     Duration choice_timeout = std::chrono::seconds(10);
     Duration retry = std::chrono::milliseconds(100);
@@ -101,7 +102,9 @@ class ChainKeeper {
   std::optional<ChainRecord> writing_;
   std::unique_ptr<Registry> registry_;
   std::optional<JoinOrder> join_;
+  TimePoint join_since_{};
   std::vector<Decision::Notice> notices_;
+  std::optional<Decision::Request> resign_;
   std::string waiting_for_;
   std::optional<Choice> choice_;
   std::map<Registry::LifeName, Subscriber*> subscribers_;

@@ -71,6 +71,7 @@ void Controller::OnLoaded(const etcd::RangeAnswer& answer) {
     keeper.key = key;
     keeper.lease = options_.lease;
     keeper.silence = std::max(options_.lease / 2, 2 * options_.heartbeat);
+    keeper.link_grace = 2 * options_.lease;
     keeper.settling = options_.settling;
     ChainKeeper::Leadership& leadership = *this;
     keepers_[facts.chain] =

@@ -25,7 +25,10 @@ class Deciding {
       ConsiderFirst();
     } else if (!EtcdIsBehind()) {
       KeepStandingOrder();
-      if (!Remove() && !Recover()) Join();
+      if (!Remove() && !Recover()) {
+        Part();
+        Join();
+      }
     }
     if (!out_.next) KeepRecordTrue();
     NoteOutsiders();
@@ -331,6 +334,44 @@ class Deciding {
                        " catenactl choose " + in_.facts.chain + " NODE";
   }
 
+  // Two neighbours that both live and cannot reach each other stop all commits, and no lease will
+  // run out over it. The one at the cut whose side is the smaller goes: it is the more likely one to be cut off
+  // from everybody, and what is left can go on.
+  void Part() {
+    const std::vector<Member>& members = current().members;
+    size_t synced = 0;
+    for (const Member& member : members) {
+      const Life* life = Find(member.id, member.incarnation);
+      if (!life || !IsAlive(*life, &member) || !ActsNow(*life)) return;  // first let that be settled
+      if (life->report->synced) ++synced;
+    }
+    std::optional<size_t> leaver;
+    for (size_t i = 0; i + 1 < members.size(); ++i) {
+      if (!IsCut(members[i], members[i + 1])) continue;
+      // A member between two cuts is the one that is cut off.
+      const bool next_too = i + 2 < members.size() && IsCut(members[i + 1], members[i + 2]);
+      const bool left_is_smaller = i + 1 < members.size() - (i + 1);
+      leaver = left_is_smaller && !next_too ? i : i + 1;
+      break;
+    }
+    if (!leaver) return;
+    const Member& member = members[*leaver];
+    const bool counts = Find(member.id, member.incarnation)->report->synced;
+    if (synced - (counts ? 1 : 0) == 0) return;  // S1
+    out_.resign = Decision::Request{member.id, member.incarnation,
+                                    "its neighbours in the chain and it cannot reach each other"};
+  }
+
+  bool IsCut(const Member& predecessor, const Member& successor) {
+    const Life* above = Find(predecessor.id, predecessor.incarnation);
+    const Life* below = Find(successor.id, successor.incarnation);
+    bool cut = false;
+    for (const auto& lost : {above->successor_lost, below->predecessor_lost}) {
+      cut = (lost && Passed(*lost + in_.link_grace)) || cut;
+    }
+    return cut;
+  }
+
   // One join at a time, behind a chain that is synced to its tail (S2).
   void Join() {
     if (current().members.size() >= in_.facts.replicas) return;
@@ -369,16 +410,29 @@ class Deciding {
   void KeepStandingOrder() {
     if (!in_.join || current().members.size() >= in_.facts.replicas) return;
     const Life* joiner = Find(in_.join->node, in_.join->incarnation);
-    if (joiner && MayJoin(*joiner) && !Passed(joiner->heard + std::max(in_.lease, in_.silence))) {
+    if (!joiner || !MayJoin(*joiner)) return;
+    // One that the tail cannot reach must not keep out another that it can.
+    const bool begun = joiner->report->phase == ReportPhase::kJoining;
+    if (!begun && Passed(in_.join_since + in_.link_grace)) {
+      const Life* other = NextJoiner();
+      if (other != nullptr && other != joiner) return;
+    }
+    if (!Passed(joiner->heard + std::max(in_.lease, in_.silence))) {
       out_.join = JoinOrder{joiner->node, joiner->incarnation, joiner->report->peers};
     }
   }
 
-  // A join that an earlier leader ordered goes first, then the TOML's order.
+  // A join that an earlier leader ordered goes first, then the TOML's order. After an order that led
+  // nowhere those behind its joiner come first.
   const Life* NextJoiner() {
+    const auto& nodes = in_.facts.nodes;
+    size_t first = 0;
+    for (size_t i = 0; i < nodes.size(); ++i) {
+      if (in_.join && nodes[i].id == in_.join->node) first = i + 1;
+    }
     const Life* next = nullptr;
-    for (const ChainFacts::Node& node : in_.facts.nodes) {
-      const Life* life = Latest(node.id);
+    for (size_t i = 0; i < nodes.size(); ++i) {
+      const Life* life = Latest(nodes[(first + i) % nodes.size()].id);
       if (!life || !IsAlive(*life) || !MayJoin(*life)) continue;
       if (life->report->phase == ReportPhase::kJoining) return life;
       if (!next) next = life;
@@ -439,6 +493,7 @@ class Deciding {
       return;
     }
     if (!CanLead(*chosen, index)) return;
+    out_.waiting_for.clear();
     if (!OthersAreSilent(*chosen)) {
       out_.waiting_for = "leases of the other members to run out";
       return;

@@ -54,6 +54,8 @@ struct Life {
   // of its node appeared. A new connection of the same incarnation ends the second.
   std::optional<TimePoint> failed_since;
   bool is_void = false;                    // removed or superseded: never listed (again)
+  // Since when it has been reporting, in the epoch of `report`, that a link to a neighbour is missing.
+  std::optional<TimePoint> predecessor_lost, successor_lost;
 };
 
 struct PolicyInput {
@@ -66,8 +68,11 @@ struct PolicyInput {
   TimePoint removals_from;
   Duration lease{0};                       // that this leader grants
   Duration silence{0};                     // without a heartbeat for so long a node counts as failing
+  // How long two living neighbours, or the tail and its joiner, may fail to reach each other.
+  Duration link_grace{0};
   Duration settling{0};                    // how long a first configuration waits for nodes that are silent
   std::optional<JoinOrder> join;           // the order that stands
+  TimePoint join_since;                    // when it was given
   std::optional<NodeId> choice;            // the operator's, pending
 };
 
@@ -85,6 +90,13 @@ struct Decision {
   std::vector<Notice> notices;
   // Lives that must take a new incarnation before anything can be done with their nodes.
   std::vector<std::pair<NodeId, Incarnation>> voids;
+  // A member that others cannot reach, so that nothing commits: it is asked to resign.
+  struct Request {
+    NodeId node;
+    Incarnation incarnation;
+    std::string reason;
+  };
+  std::optional<Request> resign;
   std::string waiting_for;                 // what keeps the chain from being whole, for people; "" nothing
   bool choice_done = false;                // the choice is in force already
   // The next moment at which time alone may change the decision.

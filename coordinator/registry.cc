@@ -62,7 +62,26 @@ bool Registry::IsOver(const Known& known, const NodeReport& report) const {
          report.epoch <= record_->configuration.epoch;
 }
 
+namespace {
+
+// A link that is missing in a new epoch has been missing since that began.
+void FollowLinks(Life& life, const NodeReport& report, TimePoint now) {
+  const bool same_epoch = life.report && life.report->epoch == report.epoch;
+  auto follow = [&](std::optional<TimePoint>& lost, bool linked) {
+    if (linked) {
+      lost.reset();
+    } else if (!lost || !same_epoch) {
+      lost = now;
+    }
+  };
+  follow(life.predecessor_lost, report.predecessor_linked);
+  follow(life.successor_lost, report.successor_linked);
+}
+
+}  // namespace
+
 void Registry::Keep(Life& life, const NodeReport& report, TimePoint now) {
+  FollowLinks(life, report, now);
   const bool superseded_or_resigned = life.resigned || life.is_void;
   life.node = report.node;
   life.incarnation = report.incarnation;

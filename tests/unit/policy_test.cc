@@ -35,6 +35,7 @@ class World {
     input_.lease = kLease;
     input_.silence = kSilence;
     input_.settling = milliseconds(3000);
+    input_.link_grace = milliseconds(2000);
   }
 
   PolicyInput& input() { return input_; }
@@ -449,6 +450,49 @@ TEST_CASE("the last member is never removed, whatever it says") {
   CHECK(world.Next() == "-");
 }
 
+// --- neighbours that cannot reach each other -----------------------------------------------------
+
+// Who is asked to resign when these links ("ab": between a and b) have been missing for `missing`.
+std::string AskedToResign(const std::string& members, const std::vector<std::string>& links,
+                          Duration missing = milliseconds(2000), bool told_by_both = true) {
+  World world;
+  world.Chain(members);
+  for (const std::string& link : links) {
+    world.Of(link[0]).successor_lost = world.now() - missing;
+    if (told_by_both) world.Of(link[1]).predecessor_lost = world.now() - missing;
+  }
+  const Decision decision = world.Decide();
+  CHECK_FALSE(decision.next.has_value());
+  return decision.resign ? decision.resign->node : "";
+}
+
+TEST_CASE("neighbours that cannot reach each other: one resigns, from the smaller side") {
+  CHECK(AskedToResign("ab", {"ab"}) == "b");
+  CHECK(AskedToResign("abc", {"ab"}) == "a");
+  CHECK(AskedToResign("abc", {"bc"}) == "c");
+  CHECK(AskedToResign("abc", {"ab", "bc"}) == "b");
+  CHECK(AskedToResign("abc", {"ab"}, milliseconds(2000), /*told_by_both=*/false) == "a");
+  CHECK(AskedToResign("abc", {}) == "");
+  CHECK(AskedToResign("abc", {"ab"}, milliseconds(1999)) == "");
+}
+
+TEST_CASE("a missing link to a failing or an only synced member is no reason to resign") {
+  World world;
+  world.Chain("abc");
+  world.Of('a').successor_lost = world.now() - milliseconds(5000);
+  world.Of('b').connected = false;
+  CHECK_FALSE(world.Decide().resign.has_value());
+  World lone;
+  lone.Chain("ab");
+  lone.Of('a').successor_lost = lone.now() - milliseconds(5000);
+  lone.ReportOf('b').synced = false;
+  REQUIRE(lone.Decide().resign.has_value());
+  CHECK(lone.Decide().resign->node == "b");
+  lone.ReportOf('b').synced = true;
+  lone.ReportOf('a').synced = false;
+  CHECK_FALSE(lone.Decide().resign.has_value());
+}
+
 // --- nobody is left ------------------------------------------------------------------------------
 
 TEST_CASE("a chain of one goes on when its proxy restarts and its database did not") {
@@ -555,9 +599,26 @@ TEST_CASE("joiners come in the TOML's order, a join under way first") {
   world.ReportOf('c', kNew).phase = ReportPhase::kJoining;
   CHECK(world.Decide().join->node == "c");
   world.input().join = JoinOrder{"a", kNew, "peers"};
+  world.input().join_since = world.now();
   CHECK(world.Decide().join->node == "a");
   world.Of('a', kNew).heard = world.now() - milliseconds(1000);
   CHECK(world.Decide().join->node == "c");
+}
+
+TEST_CASE("a joiner that the tail cannot reach does not keep out the next one") {
+  World world;
+  world.Chain("b");
+  world.AddCandidate('a');
+  world.input().join = JoinOrder{"a", kNew, "peers"};
+  world.input().join_since = world.now() - milliseconds(2000);
+  CHECK(world.Decide().join->node == "a");  // there is no other
+  world.AddCandidate('c');
+  CHECK(world.Decide().join->node == "c");
+  world.input().join_since = world.now() - milliseconds(1999);
+  CHECK(world.Decide().join->node == "a");
+  world.input().join_since = world.now() - milliseconds(9000);
+  world.ReportOf('a', kNew).phase = ReportPhase::kJoining;  // under way: that may take its time
+  CHECK(world.Decide().join->node == "a");
 }
 
 TEST_CASE("an order survives a short break, and the failure of a member") {
@@ -915,7 +976,10 @@ void ForAllCircumstances(const World& nodes, size_t members, Tally& tally,
         Life& tail = world.Of("abc"[members - 1]);
         if (offer > 0 && tail.report) {
           world.Offer(tail.node[0], 'c');
-          if (offer == 2) tail.report->joiner_ready->epoch = Epoch(4);
+          if (offer == 2) {
+            tail.report->joiner_ready->epoch = Epoch(4);
+            input.join = JoinOrder{"c", kNew, "peers"};
+          }
         }
         CheckState(world, tally, [&] {
           return description + " bits " + std::to_string(bits) + " choice " +

@@ -33,6 +33,8 @@ NodeReport FullReport() {
   report.synced = true;
   report.keeps_log = true;
   report.head_ready = true;
+  report.predecessor_linked = false;
+  report.successor_linked = false;
   report.overwrite = true;
   report.received = Position(400);
   report.committed = Position(300);
@@ -64,6 +66,8 @@ TEST_CASE("a heartbeat keeps every field") {
   CHECK(decoded->synced);
   CHECK(decoded->keeps_log);
   CHECK(decoded->head_ready);
+  CHECK_FALSE(decoded->predecessor_linked);
+  CHECK_FALSE(decoded->successor_linked);
   CHECK(decoded->overwrite);
   CHECK(decoded->received == Position(400));
   CHECK(decoded->committed == Position(300));
@@ -115,6 +119,7 @@ TEST_CASE("an answer keeps every field, present and absent") {
   answer.incarnation_void = true;
   answer.incarnation_above = Incarnation(77);
   answer.notice = "why";
+  answer.resign = "cut off";
   auto full = DecodeAnswer(EncodeAnswer(answer));
   REQUIRE(full.has_value());
   CHECK(full->lease == std::chrono::seconds(1));
@@ -127,6 +132,7 @@ TEST_CASE("an answer keeps every field, present and absent") {
   CHECK(full->incarnation_void);
   CHECK(full->incarnation_above == Incarnation(77));
   CHECK(full->notice == "why");
+  CHECK(full->resign == "cut off");
 }
 
 TEST_CASE("a record and a configuration keep every field") {

@@ -204,6 +204,24 @@ TEST_CASE("a broken connection is noticed, its successor forgives it") {
   CHECK(life->connected);
 }
 
+TEST_CASE("a link that is missing has been so since it was first reported in that epoch") {
+  Registry registry = Three();
+  NodeReport report = ReportOf('a', 10);
+  registry.OnHeartbeat(report, 1, true, At(1));
+  const Life* life = registry.Find("a", Incarnation(10));
+  CHECK_FALSE(life->successor_lost.has_value());
+  report.successor_linked = false;
+  for (int64_t ms : {10, 20, 30}) registry.OnHeartbeat(report, 1, true, At(ms));
+  CHECK(life->successor_lost == At(10));
+  CHECK_FALSE(life->predecessor_lost.has_value());
+  report.epoch = Epoch(4);
+  registry.OnHeartbeat(report, 1, true, At(40));
+  CHECK(life->successor_lost == At(40));
+  report.successor_linked = true;
+  registry.OnHeartbeat(report, 1, true, At(50));
+  CHECK_FALSE(life->successor_lost.has_value());
+}
+
 TEST_CASE("leases never shrink") {
   Registry registry = Three(At(0), kLease, milliseconds(5000));
   registry.OnHeartbeat(ReportOf('a', 10), 1, true, At(10));
