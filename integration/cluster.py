@@ -168,7 +168,9 @@ class Cluster:
             raise
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, failure, *_):
+        if failure not in (None, SystemExit, KeyboardInterrupt):
+            print(self.log_tails(), file=sys.stderr)
         self.stop()
 
     # --- life ---
@@ -201,6 +203,11 @@ class Cluster:
             if not process.expected_down and not process.running():
                 raise Failed(f"{process.name} ended with code {process.exit_code()}:\n"
                              f"{process.log_tail()}")
+
+    def log_tails(self, lines=25):
+        """The ends of Catena's own logs, for a failure's report."""
+        ours = self.coordinators + [node.proxy for node in self.nodes if node.proxy]
+        return "\n".join(f"--- {p.name}: {p.log}\n{p.log_tail(lines)}" for p in ours)
 
     # --- looking ---
 

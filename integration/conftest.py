@@ -32,7 +32,4 @@ def pytest_runtest_makereport():
     if not report.failed:
         return
     for each in list(Cluster.running):
-        for process in each.processes():
-            if process.name.endswith("-redis") or process.name.startswith("etcd"):
-                continue
-            report.sections.append((f"log of {process.name}", process.log_tail(25)))
+        report.sections.append((f"cluster in {each.directory}", each.log_tails()))

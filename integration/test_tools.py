@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -189,13 +190,59 @@ def test_check_names_what_is_wrong(tmp_path):
 def test_choose_only_when_it_is_needed(cluster):
     for arguments, wanted in ((["main", "nobody"], "allowed: n1, n2, n3"),
                               (["other", "n1"], "belongs to chain main"),
-                              (["main", "n2"], "no terminal")):
+                              (["main", "n2", "--yes"], "is not waiting for a decision")):
         done = catenactl(cluster, "choose", *arguments)
         assert done.returncode == 1
         assert wanted in done.stderr
-    refused = catenactl(cluster, "choose", "main", "n2", "--yes")
-    assert refused.returncode == 1
-    cluster.wait_whole()
+    assert cluster.problem_with() is None
+
+
+def answer_on_terminal(cluster, answers, *arguments):
+    """catenactl's exit code and output with a terminal at its input, into which `answers` go."""
+    ours, theirs = pty.openpty()
+    try:
+        os.write(ours, answers.encode())
+        done = subprocess.run([str(binary_directory() / "catenactl"), "--config",
+                               str(cluster.config), *arguments], stdin=theirs, text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60,
+                              check=False)
+        return done.returncode, done.stdout
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+def test_choose_when_everything_was_lost_at_once(tmp_path):
+    """Every proxy and every Redis is gone at once and comes back from its AOF: somebody decides."""
+    # A Redis that was restarted from its AOF no longer shows that its data is the chain's.
+    with Cluster(nodes=2, directory=tmp_path / "c",
+                 settings={"node.n1.overwrite": "true", "node.n2.overwrite": "true"},
+                 redis_args=["--appendonly", "yes", "--appendfsync", "always"]) as cluster:
+        head, tail = cluster.members()
+        head.redis_client().set("kept", "yes")
+        for process in (head.proxy, tail.proxy, head.redis, tail.redis):
+            process.kill()
+        for node in (head, tail):
+            node.redis.start()
+            node.proxy.start()
+        wait_until(lambda: "choose" in cluster.chain_status()["waiting_for"], 30,
+                   lambda: f"an operator is asked for: {cluster.chain_status()['waiting_for']}")
+        choice = ("choose", "main", head.id)
+
+        refused = catenactl(cluster, *choice)
+        assert refused.returncode == 1 and "no terminal" in refused.stderr
+        for answers in ("yes\nyes\n", f"{head.id}\nno\n", f"{tail.id}\nyes\n"):
+            code, output = answer_on_terminal(cluster, answers, *choice)
+            assert code == 1 and "nothing was done" in output
+            assert "is lost" in output
+        assert "choose" in cluster.chain_status()["waiting_for"]
+
+        code, output = answer_on_terminal(cluster, f"{head.id}\nyes\n", *choice)
+        assert code == 0, output
+        cluster.wait_whole()
+        assert cluster.members()[0].id == head.id
+        for node in cluster.nodes:
+            assert node.redis_client().get("kept") == b"yes"
 
 
 def test_status_with_no_coordinator(tmp_path):

@@ -12,7 +12,8 @@
 namespace catena::cli {
 
 // What choosing `node` means, what is known of each node, and what may be lost. Fails if the
-// cluster has no such chain or node, or the node is not there to be chosen. Pure.
+// cluster has no such chain or node, the node is not there to be chosen, or there is nothing to
+// decide. Pure.
 Result<std::string> ExplainChoice(const coordinator::ClusterStatus& status,
                                   const std::string& chain, const std::string& node);
 

@@ -144,8 +144,14 @@ TEST_CASE("a choice is explained before it is made") {
   CHECK(text->find("waiting: all members were lost") != std::string::npos);
   CHECK_FALSE(ExplainChoice(status, "main", "nobody"));
   CHECK_FALSE(ExplainChoice(status, "nothing", "b"));
-  status.chains[0].nodes[1].report.incarnation = Incarnation();
-  CHECK_FALSE(ExplainChoice(status, "main", "b"));
+  SUBCASE("a node that is not there") {
+    status.chains[0].nodes[1].report.incarnation = Incarnation();
+    CHECK_FALSE(ExplainChoice(status, "main", "b"));
+  }
+  SUBCASE("a chain that works") {
+    status.chains[0].waiting_for = "";
+    CHECK_FALSE(ExplainChoice(status, "main", "b"));
+  }
 }
 
 TEST_CASE("a choice is confirmed twice") {
