@@ -118,6 +118,7 @@ PolicyInput ChainKeeper::MakeInput(TimePoint now) const {
   input.silence = options_.silence;
   input.settling = options_.settling;
   input.link_grace = options_.link_grace;
+  input.introduction = options_.introduction;
   input.join = join_;
   input.join_since = join_since_;
   if (choice_) input.choice = choice_->node;

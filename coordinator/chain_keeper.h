@@ -41,6 +41,7 @@ class ChainKeeper {
     Duration lease{0};
     Duration silence{0};
     Duration link_grace{0};
+    Duration introduction{0};
     Duration settling{0};
     Duration choice_timeout = std::chrono::seconds(10);
     Duration retry = std::chrono::milliseconds(100);

@@ -72,6 +72,8 @@ void Controller::OnLoaded(const etcd::RangeAnswer& answer) {
     keeper.lease = options_.lease;
     keeper.silence = std::max(options_.lease / 2, 2 * options_.heartbeat);
     keeper.link_grace = 2 * options_.lease;
+    // A proxy gives a coordinator that does not answer up after three beats, and tries one a beat.
+    keeper.introduction = std::max(options_.lease, 8 * options_.heartbeat);
     keeper.settling = options_.settling;
     ChainKeeper::Leadership& leadership = *this;
     keepers_[facts.chain] =

@@ -72,7 +72,8 @@ class Deciding {
     std::optional<TimePoint> since = life.failed_since;
     if (life.resigned && !since) since = life.heard;
     auto earliest = [&since](TimePoint when) { since = since ? std::min(*since, when) : when; };
-    if (Passed(life.heard + in_.silence)) earliest(life.heard + in_.silence);
+    const TimePoint silent = life.heard + (life.report ? in_.silence : in_.introduction);
+    if (Passed(silent)) earliest(silent);
     if (listed != nullptr && RunsOtherDatabase(life, *listed)) earliest(life.heard);
     return since;
   }
@@ -267,7 +268,8 @@ class Deciding {
       if (life == nullptr) return true;
       const bool is_head = &member == &current().members.front();
       if (IsAlive(*life, &member) && (is_head || !IsUnsyncedMember(*life))) return false;
-      leases_over = LeaseIsOver(*life) && leases_over;
+      const bool unheard = !life->report && !FailingSince(*life, &member);
+      leases_over = LeaseIsOver(*life) && !unheard && leases_over;
     }
     AskForNewIncarnations();
     const Member& head = current().members.front();

@@ -70,6 +70,8 @@ struct PolicyInput {
   Duration silence{0};                     // without a heartbeat for so long a node counts as failing
   // How long two living neighbours, or the tail and its joiner, may fail to reach each other.
   Duration link_grace{0};
+  // How long after a leadership's beginning a member may need to find the new leader.
+  Duration introduction{0};
   Duration settling{0};                    // how long a first configuration waits for nodes that are silent
   std::optional<JoinOrder> join;           // the order that stands
   TimePoint join_since;                    // when it was given

@@ -36,6 +36,7 @@ class World {
     input_.silence = kSilence;
     input_.settling = milliseconds(3000);
     input_.link_grace = milliseconds(2000);
+    input_.introduction = milliseconds(1600);
   }
 
   PolicyInput& input() { return input_; }
@@ -404,6 +405,37 @@ TEST_CASE("S17 a new leader removes nobody before the longest lease is over, but
   CHECK(world.Decide().next->lease == milliseconds(9000));  // such leases may still be out
   world.input().removals_from = world.now();
   CHECK(world.Decide().next->lease == kLease);
+}
+
+TEST_CASE("members that have not found a new leader yet are given the time to") {
+  World world;
+  world.Chain("abc");
+  world.input().leader_since = world.now() - milliseconds(1500);
+  world.input().removals_from = world.now() - milliseconds(500);
+  for (char id : {'a', 'b'}) {
+    Life& unheard = world.Of(id);
+    unheard.report.reset();
+    unheard.connected = false;
+    unheard.heard = world.input().leader_since;
+    unheard.lease_out = world.input().removals_from;
+  }
+  CHECK(world.Next() == "-");
+  World later = world;
+  later.input().now += milliseconds(101);
+  later.Of('c').heard = later.input().now;
+  CHECK(later.Next() == "c");
+  // Nor does a last head's new incarnation take over from members that may be well.
+  World restarted = world;
+  Life& c = restarted.Of('c');
+  c.report.reset();
+  c.connected = false;
+  c.heard = restarted.input().leader_since;
+  c.lease_out = restarted.input().removals_from;
+  restarted.AddCandidate('a');
+  restarted.Of('a').failed_since = restarted.now() - milliseconds(10);
+  CHECK(restarted.Next() == "-");
+  restarted.input().now += milliseconds(101);
+  CHECK(restarted.Next() == "A");
 }
 
 TEST_CASE("S17 a longer lease is in the record before it is granted") {
@@ -833,7 +865,7 @@ class Rules {
     return to.IndexOf(member.id, member.incarnation).has_value();
   }
   TimePoint FailedAt(const Life& life) const {
-    const TimePoint silent = life.heard + in_.silence;
+    const TimePoint silent = life.heard + (life.report ? in_.silence : in_.introduction);
     return life.failed_since ? std::min(*life.failed_since, silent) : silent;
   }
 

@@ -1,0 +1,411 @@
+// One chain's keeper on a clock that the test turns and an etcd that answers when the test says so.
+#include "coordinator/chain_keeper.h"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <deque>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace catena::coordinator {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr Duration kLease = milliseconds(1000);
+
+// Time passes only in Advance(); nothing here connects.
+class TurnedReactor final : public io::Reactor {
+ public:
+  TimePoint Now() override { return now_; }
+  int64_t WallMilliseconds() override { return 0; }
+  std::string RandomBytes(size_t count) override { return std::string(count, 'r'); }
+  std::unique_ptr<io::Stream> Connect(const io::Address&, io::StreamHandler*) override {
+    FAIL("a keeper connects to nobody");
+    return nullptr;
+  }
+  Result<std::unique_ptr<io::Listener>> Listen(
+      const io::Address&, std::function<void(std::unique_ptr<io::Stream>)>) override {
+    return Fail("a keeper listens nowhere");
+  }
+  std::unique_ptr<io::Timer> MakeTimer(std::function<void()> on_fire) override {
+    return std::make_unique<Timer>(*this, std::move(on_fire));
+  }
+  void AddTurnEndHook(std::function<void()>) override {}
+  void Defer(std::function<void()> fn) override { deferred_.push_back(std::move(fn)); }
+  void RunOnWorker(std::function<void()>, std::function<void()>) override {
+    FAIL("a keeper needs no workers");
+  }
+  void Run() override {}
+  void Stop() override {}
+
+  void Advance(Duration by) {
+    const TimePoint end = now_ + by;
+    for (;;) {
+      Timer* next = nullptr;
+      for (Timer* timer : timers_) {
+        if (timer->due && *timer->due <= end && (!next || *timer->due < *next->due)) next = timer;
+      }
+      if (next == nullptr) break;
+      now_ = std::max(now_, *next->due);
+      next->due.reset();
+      next->on_fire();
+      RunDeferred();
+    }
+    now_ = end;
+  }
+  void RunDeferred() {
+    while (!deferred_.empty()) {
+      auto fn = std::move(deferred_.front());
+      deferred_.pop_front();
+      fn();
+    }
+  }
+
+ private:
+  struct Timer final : io::Timer {
+    Timer(TurnedReactor& owner, std::function<void()> fn) : reactor(owner), on_fire(std::move(fn)) {
+      reactor.timers_.push_back(this);
+    }
+    ~Timer() override { std::erase(reactor.timers_, this); }
+    void Start(Duration after) override { due = reactor.now_ + after; }
+    void Stop() override { due.reset(); }
+
+    TurnedReactor& reactor;
+    std::function<void()> on_fire;
+    std::optional<TimePoint> due;
+  };
+
+  TimePoint now_{milliseconds(100'000)};
+  std::vector<Timer*> timers_;
+  std::deque<std::function<void()>> deferred_;
+};
+
+// Holds each transaction until the test lets it happen, or says what its sender hears instead.
+class HeldEtcd final : public etcd::Client {
+ public:
+  struct Held {
+    etcd::Txn txn;
+    etcd::Done<etcd::TxnAnswer> done;
+  };
+
+  void Range(etcd::Class, std::string_view, etcd::Done<etcd::RangeAnswer>) override {}
+  void RangePrefix(etcd::Class, std::string_view, etcd::Done<etcd::RangeAnswer>) override {}
+  void Commit(etcd::Class, etcd::Txn txn, etcd::Done<etcd::TxnAnswer> done) override {
+    held.push_back({std::move(txn), std::move(done)});
+  }
+  void GrantLease(int64_t, etcd::Done<etcd::LeaseAnswer>) override {}
+  void KeepAlive(int64_t, etcd::Done<etcd::LeaseAnswer>) override {}
+  void Revoke(int64_t, etcd::Done<bool>) override {}
+
+  void Put(const std::string& key, const std::string& value) {
+    etcd::KeyValue& pair = store[key];
+    pair.key = key;
+    pair.value = value;
+    pair.mod_revision = ++revision;
+    if (pair.create_revision == 0) pair.create_revision = revision;
+  }
+  // What etcd would do with it now.
+  etcd::TxnAnswer Execute(const etcd::Txn& txn) {
+    bool holds = true;
+    for (const etcd::Compare& compare : txn.compares) {
+      const auto found = store.find(compare.key);
+      int64_t actual = 0;
+      if (found != store.end()) {
+        actual = compare.target == etcd::Compare::Target::kCreateRevision
+                     ? found->second.create_revision
+                     : found->second.mod_revision;
+      }
+      holds = holds && actual == compare.revision;
+    }
+    etcd::TxnAnswer answer;
+    answer.succeeded = holds;
+    if (holds) {
+      for (const etcd::Put& put : txn.puts) Put(put.key, put.value);
+    } else {
+      for (const std::string& key : txn.reads) {
+        const auto found = store.find(key);
+        answer.reads.push_back(found == store.end() ? std::nullopt : std::optional(found->second));
+      }
+    }
+    answer.revision = revision;
+    return answer;
+  }
+  Held Take() {
+    REQUIRE(held.size() == 1);
+    Held next = std::move(held.front());
+    held.pop_front();
+    return next;
+  }
+  // The oldest transaction happens and is answered.
+  void Answer() {
+    Held next = Take();
+    next.done(Execute(next.txn));
+  }
+
+  std::map<std::string, etcd::KeyValue> store;
+  std::deque<Held> held;
+  int64_t revision = 0;
+};
+
+class Leading final : public ChainKeeper::Leadership {
+ public:
+  bool Trusted(TimePoint) const override { return trusted; }
+  const std::string& leader_key() const override { return key_; }
+  int64_t owner_revision() const override { return 1; }
+  void Over(const std::string& why) override { over = why; }
+
+  bool trusted = true;
+  std::string over;
+
+ private:
+  std::string key_ = "leader";
+};
+
+class Proxy final : public Subscriber {
+ public:
+  explicit Proxy(uint64_t number) : number_(number) {}
+  uint64_t number() const override { return number_; }
+  void SendAnswer(const HeartbeatAnswer& answer) override { last = answer; }
+  void SendConfiguration(const HeartbeatAnswer& news) override {
+    CHECK(news.lease == Duration(0));
+    pushed = news;
+  }
+  void SendNotLeader(const std::string&) override {}
+  void Drop(const std::string& reason) override { dropped = reason; }
+
+  HeartbeatAnswer last;
+  std::optional<HeartbeatAnswer> pushed;
+  std::string dropped;
+
+ private:
+  uint64_t number_;
+};
+
+// The chain [a, b, c] in epoch 3; a leader that began long enough ago.
+struct Fixture {
+  Fixture() {
+    etcd.Put("leader", "me");
+    ChainRecord record;
+    record.configuration = {"x", Epoch(3), {}};
+    for (const char* id : {"a", "b", "c"}) {
+      record.configuration.members.push_back({id, Incarnation(10), "c", "p", "run"});
+    }
+    record.lease = kLease;
+    record.head_complete = true;
+    etcd.Put("chain", EncodeRecord(record));
+    Lead();
+    for (int i = 0; i < 10; ++i) {
+      for (const char* id : {"a", "b", "c"}) Beat(id);
+      reactor.Advance(kLease / 10);
+    }
+    for (const char* id : {"a", "b", "c"}) Beat(id);
+  }
+
+  void Lead() {
+    ChainKeeper::Options options;
+    options.facts.chain = "x";
+    options.facts.nodes = {{"a", false}, {"b", false}, {"c", false}};
+    options.facts.replicas = 3;
+    options.key = "chain";
+    options.lease = kLease;
+    options.silence = kLease / 2;
+    options.link_grace = 2 * kLease;
+    options.introduction = kLease;
+    options.settling = milliseconds(3000);
+    keeper = std::make_unique<ChainKeeper>(reactor, etcd, leading, std::move(options),
+                                           etcd.store.at("chain"));
+  }
+
+  HeartbeatAnswer Beat(const std::string& id, ReportPhase phase = ReportPhase::kMember) {
+    Proxy& proxy = proxies.try_emplace(id, 1 + proxies.size()).first->second;
+    NodeReport report;
+    report.cluster = "k";
+    report.chain = "x";
+    report.node = id;
+    report.incarnation = Incarnation(10);
+    report.phase = phase;
+    report.epoch = Epoch(Recorded().configuration.epoch.value() > 3 && id != "a" ? 4 : 3);
+    report.synced = true;
+    report.backend = {"redis", true, "", "run", "7.0.15", 1, true};
+    report.number = ++number;
+    keeper->OnHeartbeat(proxy, report, reactor.Now());
+    CHECK(proxy.last.number == number);
+    return proxy.last;
+  }
+  // The others go on while a is silent; ends at the moment at which a's lease has run out.
+  void LetLeaseOfARunOut() {
+    for (int i = 0; i < 10; ++i) {
+      CHECK(etcd.held.empty());
+      reactor.Advance(kLease / 10);
+      if (i < 9) Beat("b"), Beat("c");
+    }
+  }
+  ChainRecord Recorded() {
+    const auto record = DecodeRecord(etcd.store.at("chain").value);
+    return record ? *record : ChainRecord{};
+  }
+
+  TurnedReactor reactor;
+  HeldEtcd etcd;
+  Leading leading;
+  std::map<std::string, Proxy> proxies;
+  std::unique_ptr<ChainKeeper> keeper;
+  uint64_t number = 0;
+};
+
+TEST_CASE_FIXTURE(Fixture, "a removal is proposed at the very end of the lease, and told to all") {
+  LetLeaseOfARunOut();
+  REQUIRE(etcd.held.size() == 1);
+  etcd.Answer();
+  CHECK(Recorded().configuration.epoch == Epoch(4));
+  CHECK(Recorded().configuration.members.size() == 2);
+  for (const char* id : {"a", "b", "c"}) {
+    REQUIRE(proxies.at(id).pushed.has_value());
+    CHECK(proxies.at(id).pushed->configuration->epoch == Epoch(4));
+    CHECK(proxies.at(id).pushed->incarnation_void == (*id == 'a'));
+  }
+}
+
+TEST_CASE_FIXTURE(Fixture, "S16 from proposal to certain failure: no lease for the removed") {
+  LetLeaseOfARunOut();
+  REQUIRE(etcd.held.size() == 1);
+  CHECK(Beat("a").lease == Duration(0));
+  CHECK(Beat("b").lease == kLease);
+
+  auto unknown = etcd.Take();
+  unknown.done(tl::unexpected(etcd::Failure{true, "timed out"}));
+  CHECK(Beat("a").lease == Duration(0));
+  reactor.Advance(milliseconds(100));
+  REQUIRE(etcd.held.size() == 1);  // sent again, unchanged
+  CHECK(etcd.held.front().txn.puts[0].value == unknown.txn.puts[0].value);
+  CHECK(Beat("a").lease == Duration(0));
+
+  auto unsent = etcd.Take();
+  unsent.done(tl::unexpected(etcd::Failure{true, "timed out"}));
+  reactor.Advance(milliseconds(100));
+  // Both earlier ones happen late, one after the other; the third is refused and shows it.
+  CHECK(etcd.Execute(unknown.txn).succeeded);
+  CHECK_FALSE(etcd.Execute(unsent.txn).succeeded);
+  etcd.Answer();
+  CHECK(leading.over.empty());
+  const HeartbeatAnswer answer = Beat("a");
+  CHECK(answer.lease == Duration(0));
+  CHECK(answer.incarnation_void);
+  REQUIRE(answer.configuration.has_value());
+  CHECK(answer.configuration->epoch == Epoch(4));
+}
+
+TEST_CASE_FIXTURE(Fixture, "S16 once a proposal has certainly failed, a node that is back is granted again") {
+  LetLeaseOfARunOut();
+  etcd.Take().done(tl::unexpected(etcd::Failure{false, "not sent"}));
+  CHECK(Beat("a").lease == kLease);
+  reactor.Advance(milliseconds(100));
+  CHECK(etcd.held.empty());  // it lives: nobody removes it any more
+  CHECK(Recorded().configuration.epoch == Epoch(3));
+}
+
+TEST_CASE_FIXTURE(Fixture, "a transaction that finds another leader ends the leadership") {
+  LetLeaseOfARunOut();
+  etcd.store.at("leader").create_revision = 99;
+  etcd.Answer();
+  CHECK_FALSE(leading.over.empty());
+  CHECK(Recorded().configuration.epoch == Epoch(3));
+  CHECK(Beat("b").configuration->epoch == Epoch(3));
+}
+
+TEST_CASE_FIXTURE(Fixture, "a leader that does not trust itself grants nothing") {
+  leading.trusted = false;
+  CHECK(Beat("b").lease == Duration(0));
+  leading.trusted = true;
+  CHECK(Beat("b").lease == kLease);
+}
+
+TEST_CASE_FIXTURE(Fixture, "a new leader grants at once and removes nobody for a whole lease") {
+  Lead();
+  proxies.clear();
+  CHECK(Beat("b").lease == kLease);
+  for (int i = 0; i < 9; ++i) {
+    reactor.Advance(kLease / 10);
+    Beat("b"), Beat("c");
+    CHECK(etcd.held.empty());
+  }
+  reactor.Advance(kLease / 10);
+  CHECK(etcd.held.empty());
+  reactor.Advance(milliseconds(1));
+  Beat("b");  // heard after the failure is certain
+  REQUIRE(etcd.held.size() == 1);
+  etcd.Answer();
+  CHECK(Recorded().configuration.members[0].id == "b");
+}
+
+TEST_CASE_FIXTURE(Fixture, "a choice is answered when it is in force, others get no lease meanwhile") {
+  std::string outcome = "pending";
+  keeper->Choose("b", [&](Result<bool> result) {
+    outcome = result ? "done" : result.error().message;
+  });
+  for (int i = 0; i < 9; ++i) {
+    reactor.Advance(kLease / 10);
+    CHECK(Beat("a").lease == Duration(0));
+    CHECK(Beat("b").lease == kLease);
+    CHECK(Beat("c").lease == Duration(0));
+    CHECK(etcd.held.empty());
+    CHECK(outcome == "pending");
+  }
+  reactor.Advance(kLease / 10);
+  etcd.Answer();
+  CHECK(outcome == "done");
+  CHECK(Recorded().configuration.members.size() == 1);
+  CHECK(Recorded().configuration.members[0].incarnation == Incarnation(10));
+}
+
+TEST_CASE_FIXTURE(Fixture, "a choice that cannot be followed ends with the reason, and is forgotten") {
+  std::string outcome = "pending";
+  auto done = [&](Result<bool> result) { outcome = result ? "done" : result.error().message; };
+  keeper->Choose("x", done);
+  CHECK(outcome == "chain 'x' has no node 'x'");
+  keeper->OnGone(proxies.at("c"), "c", Incarnation(10));
+  keeper->Choose("c", done);
+  for (int i = 0; i < 101; ++i) {
+    reactor.Advance(milliseconds(100));
+    Beat("a"), Beat("b");
+  }
+  CHECK(outcome == "not done: node 'c', chosen by an operator, to report");
+  CHECK(Beat("a").lease == kLease);
+  keeper->Choose("c", done);
+  keeper.reset();
+  CHECK(outcome == "this coordinator leads no longer");
+}
+
+TEST_CASE_FIXTURE(Fixture, "the newest connection of a node replaces its older one") {
+  Proxy again(77);
+  NodeReport report;
+  report.chain = "x";
+  report.node = "a";
+  report.incarnation = Incarnation(10);
+  report.phase = ReportPhase::kMember;
+  report.epoch = Epoch(3);
+  report.synced = true;
+  keeper->OnHeartbeat(again, report, reactor.Now());
+  CHECK_FALSE(proxies.at("a").dropped.empty());
+  keeper->OnGone(proxies.at("a"), "a", Incarnation(10));
+  CHECK(keeper->Status(reactor.Now()).nodes[0].notice.empty());
+  keeper->OnGone(again, "a", Incarnation(10));
+  CHECK(keeper->Status(reactor.Now()).nodes[0].notice == "its connection is broken");
+}
+
+TEST_CASE_FIXTURE(Fixture, "a record that cannot be read is never overwritten") {
+  etcd.Put("chain", "{\"from\": \"the future\"}");
+  Lead();
+  proxies.clear();
+  const HeartbeatAnswer answer = Beat("b", ReportPhase::kCandidate);
+  CHECK(answer.lease == Duration(0));
+  CHECK(answer.notice.find("cannot be read") != std::string::npos);
+  reactor.Advance(milliseconds(60'000));
+  CHECK(etcd.held.empty());
+}
+
+}  // namespace
+}  // namespace catena::coordinator
