@@ -215,7 +215,7 @@ void RedisControl::StageDone() {
   if (server.loading) {
     return SetProblem(options_.address + " is loading its data", options_.retry_interval, false);
   }
-  if (server.mode != "standalone" || server.run_id.empty()) {
+  if (server.mode == "cluster" || server.mode == "sentinel" || server.run_id.empty()) {
     return SetProblem(options_.address + " is not a standalone Redis but: " + server.mode,
                       options_.problem_interval, false);
   }

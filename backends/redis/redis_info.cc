@@ -59,6 +59,7 @@ ServerInfo ParseInfo(std::string_view text) {
   info.run_id = InfoField(text, "run_id");
   info.version = InfoField(text, "redis_version");
   info.mode = InfoField(text, "redis_mode");
+  if (info.mode.empty()) info.mode = InfoField(text, "server_mode");  // Valkey
   info.loading = InfoField(text, "loading") == "1";
   info.is_master = InfoField(text, "role") != "slave";
   info.replid = InfoField(text, "master_replid");
