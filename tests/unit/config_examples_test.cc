@@ -5,8 +5,7 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
-#include <regex>
-#include <set>
+#include <optional>
 #include <sstream>
 
 #include "config/config.h"
@@ -92,31 +91,60 @@ std::map<std::string, std::map<std::string, std::string>> AllDefaults() {
           {"[[chain.user]]", Defaults<User>()}, {"[[chain.node]]", Defaults<Node>()}};
 }
 
-struct Line {
-  bool commented;
-  std::string value;
+// One line of example.toml that is an option or a table's header, commented out or not.
+struct Option {
+  bool commented = false;
+  std::string header;  // "[[chain.node]]"; "" for an option
+  std::string key, value;
 };
 
-// What example.toml says: section -> key -> first line with it, commented out or not.
-std::map<std::string, std::map<std::string, Line>> Documented(const std::string& text) {
-  static const std::regex kHeader(R"(^(# )?(\[+[a-z.]+\]+)$)");
-  static const std::regex kKey(R"(^(# )?([a-z_]+) = (.+)$)");
-  std::map<std::string, std::map<std::string, Line>> sections;
+bool ConsistsOf(std::string_view text, std::string_view characters) {
+  return !text.empty() && text.find_first_not_of(characters) == std::string_view::npos;
+}
+
+std::optional<Option> ReadOption(std::string_view line) {
+  constexpr std::string_view kLetters = "abcdefghijklmnopqrstuvwxyz_";
+  Option option;
+  option.commented = line.starts_with("# ");
+  if (option.commented) line.remove_prefix(2);
+  if (line.starts_with("[") && ConsistsOf(line, std::string(kLetters) + "[].")) {
+    option.header = line;
+    return option;
+  }
+  const size_t equals = line.find(" = ");
+  if (equals == std::string_view::npos || !ConsistsOf(line.substr(0, equals), kLetters)) {
+    return std::nullopt;
+  }
+  option.key = line.substr(0, equals);
+  option.value = line.substr(equals + 3);
+  return option;
+}
+
+// What example.toml says: section -> key -> first line with it.
+std::map<std::string, std::map<std::string, Option>> Documented(const std::string& text) {
+  std::map<std::string, std::map<std::string, Option>> sections;
   std::istringstream lines(text);
   std::string section;
-  std::smatch match;
   for (std::string line; std::getline(lines, line);) {
-    if (std::regex_match(line, match, kHeader)) section = match[2];
-    if (std::regex_match(line, match, kKey)) {
-      sections[section].try_emplace(match[2], Line{match[1].matched, match[3]});
+    const auto option = ReadOption(line);
+    if (!option) continue;
+    if (!option->header.empty()) {
+      section = option->header;
+    } else {
+      sections[section].try_emplace(option->key, *option);
     }
   }
   return sections;
 }
 
 std::string Uncommented(const std::string& text) {
-  static const std::regex kOption(R"((^|\n)# (\[+[a-z.]+\]+|[a-z_]+ = [^\n]+)(?=\n))");
-  return std::regex_replace(text, kOption, "$1$2");
+  std::istringstream lines(text);
+  std::string out;
+  for (std::string line; std::getline(lines, line);) {
+    const auto option = ReadOption(line);
+    out += (option && option->commented ? line.substr(2) : line) + "\n";
+  }
+  return out;
 }
 
 TEST_CASE("the shipped files load") {
