@@ -401,7 +401,7 @@ void RedisFeed::RefuseSnapshot(std::string reason) {
   owner_->OnFeedSnapshotRefused(reason);
 }
 
-void RedisFeed::Fail(std::string reason) {
+void RedisFeed::Fail(const std::string& reason) {
   End();
   owner_->OnFeedBroken(reason);
 }

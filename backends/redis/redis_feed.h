@@ -90,7 +90,7 @@ class RedisFeed {
 
   void Gap(std::string reason);
   void RefuseSnapshot(std::string reason);
-  void Fail(std::string reason);
+  void Fail(const std::string& reason);
   void End();
 
   io::Reactor& reactor_;

@@ -74,7 +74,9 @@ std::optional<size_t> RequestLink::Answer(std::string_view input) {
 
 void RequestLink::OnClosed(std::string_view reason) { Break(std::string(reason)); }
 
-void RequestLink::Break(std::string reason) {
+void RequestLink::Break(const std::string& why) {
+  // `why` may belong to what the callbacks destroy.
+  const std::string reason = why;
   const Liveness::Watch watch(liveness_);
   for (const ReplyCallback& callback : Abandon()) {
     callback(std::nullopt);

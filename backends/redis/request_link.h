@@ -54,7 +54,7 @@ class RequestLink : public io::StreamHandler {
   // Answers callbacks from the replies in `input`; returns the bytes used, or nullopt when this
   // object is gone.
   std::optional<size_t> Answer(std::string_view input);
-  void Break(std::string reason);
+  void Break(const std::string& why);
 
   Owner* owner_;
   bool connected_ = false;
