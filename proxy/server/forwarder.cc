@@ -20,74 +20,60 @@ constexpr Duration kExpireSlack = std::chrono::milliseconds(200);
 
 }  // namespace
 
-class Forwarder::Channel final : public io::StreamHandler {
+// One connection to the target's proxy until and while it carries commands.
+class Forwarder::Connection : public io::StreamHandler {
  public:
-  Channel(Forwarder& owner, Key key, chain::Member target, uint64_t number)
+  // `lane`: what the target knows the connection by, besides database and protocol; "" the shared one.
+  Connection(Forwarder& owner, Key key, chain::Member target, std::string lane)
       : owner_(owner),
         key_(key),
         target_(std::move(target)),
-        number_(number),
+        lane_(std::move(lane)),
+        number_(++owner.last_number_),
         dialler_(owner.options_.credentials, owner.reactor_.RandomBytes(16)),
         opened_at_(owner.reactor_.Now()),
         stream_(owner.reactor_.Connect(target_.peers, this)) {}
 
   const chain::Member& target() const { return target_; }
-  bool ready() const { return phase_ == Phase::kReady; }
-  bool RetryDue(TimePoint now) const {
-    if (phase_ == Phase::kBroken) return now - broken_at_ >= kRetryAfter;
-    return phase_ != Phase::kReady && now - opened_at_ >= kOpenTimeout;
-  }
-  bool Expired(TimePoint now) const {
-    return !owed_.empty() && now - owed_[0].sent_at >= owner_.options_.write_timeout + kExpireSlack;
-  }
-  bool Full() const { return stream_->UnsentBytes() > owner_.options_.pending_bytes_max; }
-
-  void Send(Session& session, uint64_t number, std::string_view raw, bool may_have_effect) {
-    owed_.push_back(Owed{&session, number, may_have_effect, owner_.reactor_.Now()});
-    ++owner_.owed_;
-    stream_->Write(raw);
-  }
+  bool is_ready() const { return phase_ == Phase::kReady; }
+  bool broken() const { return phase_ == Phase::kBroken; }
+  TimePoint broken_at() const { return broken_at_; }
+  bool OpeningTooLong(TimePoint now) const { return !is_ready() && !broken() && now - opened_at_ >= kOpenTimeout; }
 
   void Break(std::string_view why) {
-    if (phase_ == Phase::kBroken) return;
+    if (broken()) return;
     phase_ = Phase::kBroken;
     broken_at_ = owner_.reactor_.Now();
     stream_.reset();
-    std::string unknown = UnknownOutcome(why);
-    std::string down = ChainDown(why);
-    while (!owed_.empty()) {
-      Owed to = owed_.front();
-      owed_.pop_front();
-      --owner_.owed_;
-      to.session->Complete(to.number, to.may_have_effect ? unknown : down);
-    }
+    OnBroken(std::string(why));  // may destroy this
   }
 
   void OnConnected() override { stream_->Write(dialler_.Greeting()); }
 
   void OnRead(std::string_view bytes) override {
-    if (phase_ == Phase::kReady && input_.empty()) {
-      input_.assign(bytes.substr(Deliver(bytes)));
-      return;
-    }
+    if (is_ready() && input_.empty()) return Take(bytes);
     input_.append(bytes);
     if (phase_ == Phase::kProving && !Prove()) return;
     if (phase_ == Phase::kOpening && !Open()) return;
-    if (phase_ == Phase::kReady) input_.erase(0, Deliver(input_));
+    std::string input = std::move(input_);
+    input_.clear();
+    Take(input);
   }
 
   void OnClosed(std::string_view reason) override {
     Break("the connection to " + target_.id + " broke: " + std::string(reason));
   }
 
+ protected:
+  // One whole reply (or push). False: this was destroyed or broken meanwhile.
+  virtual bool OnMessage(std::string_view message) = 0;
+  virtual void OnBroken(const std::string& why) = 0;
+
+  Forwarder& owner_;
+  std::unique_ptr<io::Stream>& stream() { return stream_; }
+
  private:
   enum class Phase { kProving, kOpening, kReady, kBroken };
-  struct Owed {
-    Session* session = nullptr;
-    uint64_t number = 0;
-    bool may_have_effect = false;
-    TimePoint sent_at{};
-  };
 
   bool Prove() {
     std::string out;
@@ -104,7 +90,7 @@ class Forwarder::Channel final : public io::StreamHandler {
     auto [target, database, protocol] = key_;
     resp::AppendCommand(out, {"CATENA.FORWARD", owner_.options_.chain, target == Target::kHead ? "head" : "tail",
                               owner_.options_.node, resp::Decimal(owner_.replica_.incarnation().value()),
-                              resp::Decimal(number_), std::to_string(database), std::to_string(protocol)});
+                              resp::Decimal(number_), std::to_string(database), std::to_string(protocol), lane_});
     stream_->Write(out);
     return true;
   }
@@ -122,38 +108,121 @@ class Forwarder::Channel final : public io::StreamHandler {
     return true;
   }
 
-  size_t Deliver(std::string_view bytes) {
+  void Take(std::string_view bytes) {
     size_t used = 0;
-    while (phase_ == Phase::kReady && !owed_.empty()) {
+    while (true) {
       size_t length = 0;
       resp::Progress progress = scanner_.Scan(bytes.substr(used), length);
       if (progress == resp::Progress::kNeedMore) break;
-      if (progress == resp::Progress::kError) {
-        Break("the head's proxy sent " + scanner_.error());
-        break;
-      }
-      Owed to = owed_.front();
-      owed_.pop_front();
-      --owner_.owed_;
-      // Everything that the reply shows is committed, so it was received here before.
-      to.session->seen = std::max(to.session->seen, owner_.replica_.received());
-      to.session->Complete(to.number, bytes.substr(used, length));
+      if (progress == resp::Progress::kError) return Break("the proxy of " + target_.id + " sent " + scanner_.error());
+      if (!OnMessage(bytes.substr(used, length))) return;
       used += length;
     }
-    return phase_ == Phase::kBroken ? bytes.size() : used;
+    input_.assign(bytes.substr(used));
   }
 
-  Forwarder& owner_;
   Key key_;
   chain::Member target_;
+  std::string lane_;
   uint64_t number_;
   Phase phase_ = Phase::kProving;
   auth::Dialler dialler_;
   resp::ReplyScanner scanner_;
-  Ring<Owed> owed_;
   std::string input_;
   TimePoint opened_at_{}, broken_at_{};
   std::unique_ptr<io::Stream> stream_;
+};
+
+// Shared by all clients with the same database and protocol.
+class Forwarder::Channel final : public Connection {
+ public:
+  using Connection::Connection;
+
+  bool RetryDue(TimePoint now) const {
+    return OpeningTooLong(now) || (broken() && now - broken_at() >= kRetryAfter);
+  }
+  bool Expired(TimePoint now) const {
+    return !owed_.empty() && now - owed_[0].sent_at >= owner_.options_.write_timeout + kExpireSlack;
+  }
+  bool Full() { return stream()->UnsentBytes() > owner_.options_.pending_bytes_max; }
+
+  void Send(Session& session, uint64_t number, std::string_view raw, bool may_have_effect) {
+    owed_.push_back(Owed{&session, number, may_have_effect, owner_.reactor_.Now()});
+    ++owner_.owed_;
+    stream()->Write(raw);
+  }
+
+ private:
+  struct Owed {
+    Session* session = nullptr;
+    uint64_t number = 0;
+    bool may_have_effect = false;
+    TimePoint sent_at{};
+  };
+
+  Owed NextOwed() {
+    Owed to = owed_.front();
+    owed_.pop_front();
+    --owner_.owed_;
+    return to;
+  }
+
+  bool OnMessage(std::string_view message) override {
+    if (owed_.empty()) {
+      Break("the proxy of " + target().id + " sent a reply that nobody waits for");
+      return false;
+    }
+    Owed to = NextOwed();
+    // Everything that the reply shows is committed, so it was received here before.
+    to.session->seen = std::max(to.session->seen, owner_.replica_.received());
+    to.session->Complete(to.number, message);
+    return true;
+  }
+
+  void OnBroken(const std::string& why) override {
+    std::string unknown = UnknownOutcome(why);
+    std::string down = ChainDown(why);
+    while (!owed_.empty()) {
+      Owed to = NextOwed();
+      to.session->Complete(to.number, to.may_have_effect ? unknown : down);
+    }
+  }
+
+  Ring<Owed> owed_;
+};
+
+// One client's own way to a connection of its own at the head's database.
+class Forwarder::Tunnel final : public Connection, public PrivateChannel {
+ public:
+  Tunnel(Forwarder& owner, Key key, chain::Member target, Session& session, PrivateChannel::Handler* handler)
+      : Connection(owner, key, std::move(target), "client " + resp::Decimal(session.id())),
+        session_(session),
+        handler_(handler) {
+    owner_.tunnels_.push_back(this);
+  }
+  ~Tunnel() override {
+    *alive_ = false;
+    std::erase(owner_.tunnels_, this);
+  }
+
+  bool ready() const override { return is_ready(); }
+  void Submit(std::string_view command) override { stream()->Write(command); }
+
+ private:
+  bool OnMessage(std::string_view message) override {
+    std::shared_ptr<bool> alive = alive_;
+    session_.seen = std::max(session_.seen, owner_.replica_.received());
+    handler_->OnPrivateMessage(*this, message);
+    return *alive && !broken();
+  }
+  void OnBroken(const std::string& why) override {
+    owner_.tunnel_retry_at_ = broken_at() + kRetryAfter;
+    handler_->OnPrivateClosed(*this, why);
+  }
+
+  Session& session_;
+  PrivateChannel::Handler* handler_;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 
 Forwarder::Forwarder(io::Reactor& reactor, chain::Replica& replica, const Options& options)
@@ -175,6 +244,11 @@ void Forwarder::SetTargets(const std::optional<chain::Member>& head, const std::
     closed_.push_back(std::move(it->second));
     it = channels_.erase(it);
   }
+  // Breaking one may destroy others with their sessions.
+  for (Tunnel* tunnel : std::vector<Tunnel*>(tunnels_)) {
+    bool alive = std::find(tunnels_.begin(), tunnels_.end(), tunnel) != tunnels_.end();
+    if (alive && !(head_ && *head_ == tunnel->target())) tunnel->Break(tunnel->target().id + " is no longer the chain's head");
+  }
 }
 
 Forwarder::Channel* Forwarder::ReadyChannel(const Key& key) {
@@ -185,8 +259,14 @@ Forwarder::Channel* Forwarder::ReadyChannel(const Key& key) {
     channel->Break("no answer");
     closed_.push_back(std::move(channel));
   }
-  if (!channel) channel = std::make_unique<Channel>(*this, key, *target, ++last_number_);
-  return channel->ready() ? channel.get() : nullptr;
+  if (!channel) channel = std::make_unique<Channel>(*this, key, *target, "");
+  return channel->is_ready() ? channel.get() : nullptr;
+}
+
+std::unique_ptr<PrivateChannel> Forwarder::OpenTunnel(Session& session, PrivateChannel::Handler* handler) {
+  if (!head_ || reactor_.Now() < tunnel_retry_at_) return nullptr;
+  return std::make_unique<Tunnel>(*this, Key{Target::kHead, session.database, session.protocol}, *head_, session,
+                                  handler);
 }
 
 Dispatch Forwarder::Submit(Session& session, uint64_t number, const Request& request, Target target,
@@ -201,6 +281,10 @@ Dispatch Forwarder::Submit(Session& session, uint64_t number, const Request& req
 void Forwarder::Expire(TimePoint now) {
   for (auto& [key, channel] : channels_) {
     if (channel->Expired(now)) channel->Break("no answer from " + channel->target().id + " within the write timeout");
+  }
+  for (Tunnel* tunnel : std::vector<Tunnel*>(tunnels_)) {
+    bool alive = std::find(tunnels_.begin(), tunnels_.end(), tunnel) != tunnels_.end();
+    if (alive && tunnel->OpeningTooLong(now)) tunnel->Break("no answer");
   }
 }
 

@@ -1,7 +1,9 @@
 // Sends clients' commands on to the head's proxy (writes, and what follows them), or to the tail's (consistency `tail`), over
 // pipelined connections that all clients share: one for each target, database and protocol version.
 //
-//   CATENA.FORWARD <chain> <head|tail> <node> <incarnation> <number> <database> <protocol>   -> +OK or an error
+//   CATENA.FORWARD <chain> <head|tail> <node> <incarnation> <number> <database> <protocol> <lane>  -> +OK or an error
+//
+// <lane> is empty for the shared connections; a client in a state of its own (MULTI, a blocking command) has a tunnel.
 //
 // Then plain RESP in both directions. Connections of one lane are numbered: a later one makes the target drop what is
 // unread on the earlier (schedule S18). A command that was sent and whose answer is lost has an unknown outcome and is
@@ -22,6 +24,7 @@
 #include "proxy/chain/replica.h"
 #include "proxy/io/reactor.h"
 #include "proxy/server/options.h"
+#include "proxy/server/private_channel.h"
 #include "proxy/server/session.h"
 
 namespace catena::server {
@@ -37,6 +40,8 @@ class Forwarder {
 
   // kWait: no channel is ready (it is being opened) or it is full.
   Dispatch Submit(Session& session, uint64_t number, const Request& request, Target target, bool may_have_effect);
+  // nullptr: no head is known, or the last attempt failed just now.
+  std::unique_ptr<PrivateChannel> OpenTunnel(Session& session, PrivateChannel::Handler* handler);
   void EndTurn();
   // Breaks channels whose oldest command waits longer than the write timeout.
   void Expire(TimePoint now);
@@ -44,7 +49,9 @@ class Forwarder {
   void FailAll(std::string_view why);
 
  private:
+  class Connection;
   class Channel;
+  class Tunnel;
   using Key = std::tuple<Target, int, int>;  // target, database, protocol
 
   Channel* ReadyChannel(const Key& key);
@@ -56,6 +63,8 @@ class Forwarder {
   std::optional<chain::Member> head_, tail_;
   std::map<Key, std::unique_ptr<Channel>> channels_;
   std::vector<std::unique_ptr<Channel>> closed_;  // destroyed at the end of the turn
+  std::vector<Tunnel*> tunnels_;   // owned by their clients' states
+  TimePoint tunnel_retry_at_{};
   uint64_t last_number_ = 0;
   size_t owed_ = 0;
 };

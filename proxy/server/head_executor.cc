@@ -58,6 +58,74 @@ class HeadExecutor::HeadLane final : public backend::LaneHandler {
   std::unique_ptr<backend::Lane> lane_;
 };
 
+// A client's own connection to the database.
+class HeadExecutor::Private final : public PrivateChannel, public backend::LaneHandler {
+ public:
+  Private(HeadExecutor& executor, backend::LaneOptions options, PrivateChannel::Handler* handler)
+      : executor_(executor), handler_(handler), lane_(executor.backend_.OpenLane(options, this)) {
+    executor_.private_channels_.push_back(this);
+  }
+  ~Private() override {
+    *self_ = nullptr;
+    std::erase(executor_.private_channels_, this);
+  }
+
+  bool ready() const override { return true; }
+  void Submit(std::string_view command) override { lane_->Submit(command); }
+  void Deliver(std::string_view message) { handler_->OnPrivateMessage(*this, message); }
+  void Fail(const std::string& why) { handler_->OnPrivateClosed(*this, why); }
+
+  void OnReply(std::string_view reply) override { Take(reply); }
+  void OnPush(std::string_view push) override { Take(push); }
+  void OnPosition(Position) override {}
+  void OnLaneClosed(const std::string& reason) override { Fail("the connection to the database broke: " + reason); }
+
+ private:
+  void Take(std::string_view message) {
+    // I3: what a follower's database shows is committed. What is held from before a change of role stays ahead.
+    if (!executor_.replica_.is_head() && executor_.private_waiting_.empty() && !executor_.private_open_) {
+      return Deliver(message);
+    }
+    if (!executor_.private_open_) executor_.private_open_ = std::make_unique<PrivateBatch>();
+    executor_.private_open_->items.push_back({self_, std::string(message)});
+  }
+
+  HeadExecutor& executor_;
+  PrivateChannel::Handler* handler_;
+  std::shared_ptr<Private*> self_ = std::make_shared<Private*>(this);
+  std::unique_ptr<backend::Lane> lane_;
+};
+
+std::unique_ptr<PrivateChannel> HeadExecutor::OpenPrivate(int database, int protocol,
+                                                          PrivateChannel::Handler* handler) {
+  return std::make_unique<Private>(*this, backend::LaneOptions{database, protocol}, handler);
+}
+
+// A reply was received before its question is asked, so the answer covers what the reply may show.
+void HeadExecutor::AskPrivateBound() {
+  if (!private_open_) return;
+  std::shared_ptr<PrivateBatch> batch = std::move(private_open_);
+  batch->captured_at_ask = replica_.received();
+  batch->epoch = replica_.epoch();
+  batch->asked_at = now_();
+  private_waiting_.push_back(batch);
+  backend_.AskPosition([batch](std::optional<Position> bound) { batch->bound = bound; });
+}
+
+void HeadExecutor::ReleasePrivate(TimePoint now) {
+  while (!private_waiting_.empty()) {
+    PrivateBatch& batch = *private_waiting_.front();
+    if (!batch.bound || (replica_.is_head() && !replica_.head_ready())) return;
+    if (replica_.is_head() && (replica_.received() < *batch.bound || replica_.committed() < *batch.bound)) return;
+    if (!AuthorityProved(*batch.bound > batch.captured_at_ask, batch.epoch, batch.verify_ticket, now)) return;
+    std::shared_ptr<PrivateBatch> held = private_waiting_.front();
+    private_waiting_.pop_front();
+    for (PrivateBatch::Item& item : held->items) {
+      if (*item.channel != nullptr) (*item.channel)->Deliver(item.message);
+    }
+  }
+}
+
 HeadExecutor::HeadExecutor(chain::Replica& replica, backend::Backend& backend, const Options& options,
                            std::function<TimePoint()> now, std::function<std::string(std::string_view)> add_info)
     : replica_(replica),
@@ -104,6 +172,7 @@ Dispatch HeadExecutor::Submit(Session& session, uint64_t number, const Request& 
 
 void HeadExecutor::EndBatches() {
   closed_lanes_.clear();
+  AskPrivateBound();
   for (auto& [key, lane] : lanes_) {
     if (!lane->open || lane->closed) continue;
     lane->open->captured_at_send = replica_.received();
@@ -115,8 +184,9 @@ void HeadExecutor::EndBatches() {
 }
 
 void HeadExecutor::Release() {
-  if (waiting_.empty()) return;
+  if (waiting_.empty() && private_waiting_.empty()) return;
   TimePoint now = now_();
+  ReleasePrivate(now);
   // Batches of several lanes stand in the order of their answers; an older one may wait longer than a newer.
   for (size_t i = 0; i < waiting_.size(); ++i) ReleaseBatch(*waiting_[i], now);
   while (!waiting_.empty() && waiting_.front()->released == waiting_.front()->held.size()) {
@@ -133,7 +203,10 @@ void HeadExecutor::ReleaseBatch(Batch& batch, TimePoint now) {
     Held& held = batch.held[i];
     if (held.released || !DataSettled(batch, held, bound_committed)) continue;
     if (held.needs_authority && held.kind != ReplyKind::kNoData && held.kind != ReplyKind::kInfo) {
-      if (!authority) authority = AuthorityProved(batch, bound_committed, now);
+      if (!authority) {
+        bool entry_committed = bound_committed && batch.bound > batch.captured_at_send;
+        authority = AuthorityProved(entry_committed, batch.epoch, batch.verify_ticket, now);
+      }
       if (!*authority) continue;
     }
     Answer(batch, held);
@@ -160,12 +233,12 @@ bool HeadExecutor::DataSettled(Batch& batch, Held& held, bool bound_committed) {
   return false;
 }
 
-bool HeadExecutor::AuthorityProved(Batch& batch, bool bound_committed, TimePoint now) {
-  // S8: only an entry that went down the whole chain after the commands arrived proves anything.
-  if (bound_committed && batch.bound > batch.captured_at_send && batch.epoch == replica_.epoch()) return true;
+bool HeadExecutor::AuthorityProved(bool entry_committed, Epoch epoch, std::optional<uint64_t>& verify_ticket,
+                                   TimePoint now) {
+  if (entry_committed && epoch == replica_.epoch()) return true;
   if (replica_.HasAuthority(now)) return true;
-  if (!batch.verify_ticket) batch.verify_ticket = replica_.RequestVerify();
-  return replica_.settled_verify() >= *batch.verify_ticket;
+  if (!verify_ticket) verify_ticket = replica_.RequestVerify();
+  return replica_.settled_verify() >= *verify_ticket;
 }
 
 void HeadExecutor::Answer(Batch& batch, Held& held) {
@@ -198,13 +271,29 @@ void HeadExecutor::Expire(TimePoint now) {
     if (now - waiting_[i]->sent_at < options_.write_timeout) continue;
     FailBatch(*waiting_[i], "not confirmed by the whole chain within the write timeout");
   }
+  if (!private_waiting_.empty() && now - private_waiting_.front()->asked_at >= options_.write_timeout) {
+    FailPrivate("not confirmed by the whole chain within the write timeout");
+  }
 }
 
 void HeadExecutor::FailAll(std::string_view why) {
   for (auto& [key, lane] : lanes_) lane->Fail(why);
   for (auto& [key, lane] : lanes_) closed_lanes_.push_back(std::move(lane));
   lanes_.clear();
+  FailPrivate(std::string(why));
   for (; !waiting_.empty(); waiting_.pop_front()) FailBatch(*waiting_.front(), why);
+}
+
+void HeadExecutor::FailPrivate(const std::string& why) {
+  private_waiting_.clear();
+  private_open_.reset();
+  // Handlers may destroy channels, their own and others.
+  std::vector<Private*> channels = private_channels_;
+  for (Private* channel : channels) {
+    if (std::find(private_channels_.begin(), private_channels_.end(), channel) != private_channels_.end()) {
+      channel->Fail(why);
+    }
+  }
 }
 
 HeadExecutor::BatchPtr HeadExecutor::NewBatch() {

@@ -22,6 +22,7 @@
 #include "proxy/base/ring.h"
 #include "proxy/chain/replica.h"
 #include "proxy/server/options.h"
+#include "proxy/server/private_channel.h"
 #include "proxy/server/session.h"
 
 namespace catena::server {
@@ -41,6 +42,9 @@ class HeadExecutor {
   ~HeadExecutor();
 
   Dispatch Submit(Session& session, uint64_t number, const Request& request, ReplyKind kind);
+  // A connection to the local database for one client's own state. While this node is the head, its messages are held back
+  // like replies, behind one position question for all that came in a turn; at a follower they are committed already.
+  std::unique_ptr<PrivateChannel> OpenPrivate(int database, int protocol, PrivateChannel::Handler* handler);
   // Ends the turn's batches.
   void EndBatches();
   // Releases what may be released; after everything that this turn committed or captured.
@@ -49,7 +53,7 @@ class HeadExecutor {
   void Expire(TimePoint now);
   // Answers everything that is owed with an error and closes the lanes.
   void FailAll(std::string_view why);
-  bool idle() const { return owed_ == 0; }
+  bool idle() const { return owed_ == 0 && private_waiting_.empty(); }
   size_t owed() const { return owed_; }
 
  private:
@@ -79,16 +83,34 @@ class HeadExecutor {
   };
   using BatchPtr = std::unique_ptr<Batch>;
   class HeadLane;
+  class Private;
+  // What private channels brought in one turn, in order.
+  struct PrivateBatch {
+    struct Item {
+      std::shared_ptr<Private*> channel;  // nullptr inside: the client is gone
+      std::string message;
+    };
+    std::vector<Item> items;
+    Position captured_at_ask;
+    std::optional<Position> bound;
+    Epoch epoch;
+    TimePoint asked_at;
+    std::optional<uint64_t> verify_ticket;
+  };
 
   HeadLane& LaneFor(int database, int protocol);
   BatchPtr NewBatch();
   void Recycle(BatchPtr batch);
   void ReleaseBatch(Batch& batch, TimePoint now);
   bool DataSettled(Batch& batch, Held& held, bool bound_committed);
-  bool AuthorityProved(Batch& batch, bool bound_committed, TimePoint now);
+  // S8: only an entry that went down the whole chain after the commands arrived proves anything by itself.
+  bool AuthorityProved(bool entry_committed, Epoch epoch, std::optional<uint64_t>& verify_ticket, TimePoint now);
   void Answer(Batch& batch, Held& held);
   void FailBatch(Batch& batch, std::string_view why);
   bool Full(HeadLane& lane) const;
+  void AskPrivateBound();
+  void ReleasePrivate(TimePoint now);
+  void FailPrivate(const std::string& why);
 
   chain::Replica& replica_;
   backend::Backend& backend_;
@@ -99,6 +121,9 @@ class HeadExecutor {
   std::vector<std::unique_ptr<HeadLane>> closed_lanes_;  // destroyed at the end of the turn
   Ring<BatchPtr> waiting_;        // their bounds are known
   std::vector<BatchPtr> recycled_;
+  std::unique_ptr<PrivateBatch> private_open_;                 // of this turn
+  Ring<std::shared_ptr<PrivateBatch>> private_waiting_;        // oldest first; released in this order
+  std::vector<Private*> private_channels_;
   size_t owed_ = 0;
 };
 

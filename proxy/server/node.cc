@@ -105,6 +105,7 @@ Result<void> Node::Start() {
 void Node::EndTurn() {
   if (stopped_) return;
   if (!broken_.empty()) Resign(std::exchange(broken_, {}));
+  if (replica_.OwesAnswers()) replica_.AnswerAsks(reactor_.Now());
   PerformOutput();
   SendLog();
   SendJoinLog();
@@ -266,6 +267,8 @@ void Node::AfterRoleChange() {
                replica_.epoch().value(), RoleName(replica_.role()), replica_.configuration().members.size(),
                replica_.received().value(), replica_.committed().value(), replica_.applied().value());
   if (phase_ != Phase::kResigning) Enter(Phase::kMember, "");
+  // An offer that was made earlier is accepted while another attempt has begun to replace the data.
+  if (joining_.loading) Resign("listed while its database loads a snapshot");
   // The join link has done its work; the chain link takes over.
   if (joining_.link != chain::kNoLink) DropLink(joining_.link);
   if (!replica_.is_tail()) AbandonJoinSource("no longer the tail");
@@ -504,7 +507,7 @@ std::optional<std::string_view> Node::CommittedBytes(Position from, size_t max) 
 
 void Node::Dial() {
   const chain::Member* successor = replica_.Successor();
-  std::string key = successor == nullptr ? "" : resp::Decimal(replica_.epoch().value()) + successor->id;
+  std::string key = successor == nullptr ? "" : resp::Decimal(replica_.epoch().value()) + ' ' + successor->id;
   if (successor_link_ != chain::kNoLink && key != successor_key_) DropLink(successor_link_);
   if (successor == nullptr || successor_link_ != chain::kNoLink || reactor_.Now() < redial_at_) return;
   successor_key_ = std::move(key);
@@ -624,7 +627,7 @@ void Node::OpenForwarded(std::unique_ptr<io::Stream> stream, const std::vector<s
     stream->Write(out);
     stream->CloseAfterFlush();
   };
-  if (arguments.size() != 8 || (arguments[2] != "head" && arguments[2] != "tail")) return refuse("ERR malformed CATENA.FORWARD");
+  if (arguments.size() != 9 || (arguments[2] != "head" && arguments[2] != "tail")) return refuse("ERR malformed CATENA.FORWARD");
   auto incarnation = ParseNumber(arguments[4]), number = ParseNumber(arguments[5]);
   auto database = ParseNumber(arguments[6]), protocol = ParseNumber(arguments[7]);
   if (!incarnation || !number || !database || !protocol) return refuse("ERR malformed CATENA.FORWARD");
@@ -633,7 +636,7 @@ void Node::OpenForwarded(std::unique_ptr<io::Stream> stream, const std::vector<s
   bool ready = target == Target::kHead ? replica_.head_ready() : replica_.serves() && replica_.is_tail();
   if (!ready || stopping_) return refuse("CHAINDOWN " + options_.node + " is not (yet) the chain's " + arguments[2]);
 
-  ForwardedLane& lane = forwarded_[arguments[2] + ' ' + arguments[3] + ' ' + arguments[6] + ' ' + arguments[7]];
+  ForwardedLane& lane = forwarded_[arguments[2] + ' ' + arguments[3] + ' ' + arguments[6] + ' ' + arguments[7] + ' ' + arguments[8]];
   if (std::pair(lane.incarnation, lane.number) >= std::pair(*incarnation, *number)) return refuse("ERR superseded");
   // S18: what is unread on the earlier connection is dropped before anything of this one is read.
   if (lane.session != nullptr) lane.session->CloseNow("superseded");
@@ -702,7 +705,8 @@ Session& Node::AddSession(std::unique_ptr<io::Stream> stream) {
 }
 
 void Node::OnBlocked(Session& session) {
-  if (!session.over_limits() && !session.blocked_since) session.blocked_since = reactor_.Now();
+  // What waits behind its own unanswered commands waits as long as they may (a BLPOP: for ever).
+  if (!session.over_limits() && session.outstanding() == 0 && !session.blocked_since) session.blocked_since = reactor_.Now();
   if (session.in_blocked_list) return;
   session.in_blocked_list = true;
   blocked_.push_back(&session);
@@ -720,6 +724,9 @@ Dispatch Node::OnCommand(Session& session, uint64_t number, Request& request) {
   // Which commands there are is told by the database; until it was reached once, everybody waits.
   if (!commands_) return Dispatch::kWait;
   if (!session.forwarded && !CheckAuthenticated(*this, session, number, request)) return Dispatch::kTaken;
+  if (session.state ? session.state->Captures(request) : ClientState::Begins(request)) {
+    return StateOf(session).OnCommand(number, request);
+  }
   const command::CommandInfo* info = request.info;
   if (info == nullptr) return RouteLocal(session, number, request, ReplyKind::kEffect);
   if (info->route == command::Route::kRefused) {
@@ -728,14 +735,31 @@ Dispatch Node::OnCommand(Session& session, uint64_t number, Request& request) {
   }
   if (info->name == "info") return RouteLocal(session, number, request, ReplyKind::kInfo);
   if (info->route == command::Route::kProxy) return AnswerProxyCommand(*this, session, number, request);
-  if (command::MayBlock(*info, request.command->arguments)) {
-    session.Complete(number, "-ERR blocking commands are not supported through Catena: '" + info->name + "'\r\n");
-    return Dispatch::kTaken;
-  }
   if (info->route == command::Route::kLocal || info->route == command::Route::kUnknown) {
     return RouteLocal(session, number, request, ReplyKind::kNoData);
   }
   return RouteData(session, number, request);
+}
+
+ClientState& Node::StateOf(Session& session) {
+  if (!session.state) {
+    ClientState::Channels channels;
+    channels.to_head = [this](Session& of, PrivateChannel::Handler* handler) -> std::unique_ptr<PrivateChannel> {
+      if (replica_.head_ready()) return head_executor_.OpenPrivate(of.database, of.protocol, handler);
+      if (of.forwarded || replica_.is_head()) return nullptr;
+      return forwarder_.OpenTunnel(of, handler);
+    };
+    channels.to_local = [this](Session& of, PrivateChannel::Handler* handler) -> std::unique_ptr<PrivateChannel> {
+      if (!examined_) return nullptr;
+      return head_executor_.OpenPrivate(of.database, of.protocol, handler);
+    };
+    session.state = std::make_unique<ClientState>(session, std::move(channels));
+  }
+  return *session.state;
+}
+
+void Node::OnDisconnected(Session& session) {
+  if (session.state) session.state->Close();
 }
 
 Dispatch Node::RouteData(Session& session, uint64_t number, const Request& request) {

@@ -23,6 +23,7 @@
 #include "proxy/command/effect_parser.h"
 #include "proxy/io/reactor.h"
 #include "proxy/peer/peer_link.h"
+#include "proxy/server/client_state.h"
 #include "proxy/server/forwarder.h"
 #include "proxy/server/head_executor.h"
 #include "proxy/server/heartbeat.h"
@@ -54,6 +55,7 @@ class Node final : public SessionOwner,
   Dispatch OnCommand(Session& session, uint64_t number, Request& request) override;
   void OnBlocked(Session& session) override;
   void OnFinished(Session& session) override;
+  void OnDisconnected(Session& session) override;
   const command::CommandTable* Commands() const override { return commands_ ? &*commands_ : nullptr; }
   TimePoint Now() override { return reactor_.Now(); }
 
@@ -167,6 +169,8 @@ class Node final : public SessionOwner,
   Session& AddSession(std::unique_ptr<io::Stream> stream);
   Dispatch RouteData(Session& session, uint64_t number, const Request& request);
   Dispatch RouteLocal(Session& session, uint64_t number, const Request& request, ReplyKind kind);
+  // The session's state of its own, made when it enters one first.
+  ClientState& StateOf(Session& session);
   Dispatch RouteForwarded(Session& session, uint64_t number, const Request& request, bool reads);
   std::string WhyWaiting(const Session& session) const;
   void LearnDatabases();

@@ -85,6 +85,7 @@ void Node::StartFollowing(Position from) {
   parser_->Reset(from);
   following_ = true;
   joining_.loaded = true;
+  replica_.OnApplied(from);
   backend_->Follow(joining_.replid, from, this);
 }
 
@@ -100,6 +101,7 @@ void Node::OnSnapshotLoaded(Position position) {
   joining_.loaded = true;
   following_ = true;
   fed_ = Position();
+  replica_.OnApplied(position);
 }
 
 void Node::OnSnapshotRefused(const std::string& reason) { AbandonJoining("snapshot refused: " + reason); }

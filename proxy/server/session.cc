@@ -4,6 +4,7 @@
 
 #include "proxy/base/check.h"
 #include "proxy/resp/encoder.h"
+#include "proxy/server/client_state.h"
 
 namespace catena::server {
 namespace {
@@ -17,6 +18,8 @@ Session::Session(uint64_t id, std::unique_ptr<io::Stream> stream, SessionOwner* 
     : id_(id), owner_(owner), settings_(settings), stream_(std::move(stream)), decoder_(settings.limits) {
   stream_->SetHandler(this);
 }
+
+Session::~Session() = default;
 
 void Session::OnRead(std::string_view bytes) {
   if (close_after_replies_) return;
@@ -153,11 +156,18 @@ void Session::FlushReady() {
   if (slots_.empty() && close_after_replies_ && stream_) {
     stream_->CloseAfterFlush();
     stream_.reset();
+    owner_->OnDisconnected(*this);
   }
 }
 
 void Session::Emit(std::string_view reply) {
   if (stream_) stream_->Write(reply);
+}
+
+void Session::Push(std::string_view message) {
+  if (!stream_) return;
+  if (stream_->UnsentBytes() > settings_.output_bytes_max) return CloseNow("it does not read its messages");
+  stream_->Write(message);
 }
 
 void Session::Retry() {
@@ -199,6 +209,7 @@ void Session::OnClosed(std::string_view) {
   stream_.reset();
   waiting_ = false;
   input_.clear();
+  owner_->OnDisconnected(*this);
   MaybeFinish();
 }
 

@@ -23,13 +23,14 @@
 
 namespace catena::server {
 
+class ClientState;
 class Session;
 
 // Which end of the chain a forwarding connection was opened for.
 enum class Target : uint8_t { kHead, kTail };
 
 // Where the outstanding commands of a session are; a change waits until the old route is drained.
-enum class Path : uint8_t { kNone, kHead, kLocalRead, kForwardHead, kForwardTail };
+enum class Path : uint8_t { kNone, kHead, kLocalRead, kForwardHead, kForwardTail, kPrivate };
 
 // One decoded command on its way to an executor. Views are valid during the dispatch.
 struct Request {
@@ -63,6 +64,8 @@ class SessionOwner {
   virtual void OnBlocked(Session& session) = 0;
   // Stream gone and nothing outstanding any more: destroy it (not from inside the call).
   virtual void OnFinished(Session& session) = 0;
+  // The client is gone; answers may still be owed.
+  virtual void OnDisconnected(Session& session) = 0;
   virtual const command::CommandTable* Commands() const = 0;
   virtual TimePoint Now() = 0;
 };
@@ -76,7 +79,7 @@ class Session final : public io::StreamHandler {
   };
 
   Session(uint64_t id, std::unique_ptr<io::Stream> stream, SessionOwner* owner, const Settings& settings);
-  ~Session() override = default;
+  ~Session() override;
 
   uint64_t id() const { return id_; }
 
@@ -97,6 +100,7 @@ class Session final : public io::StreamHandler {
   // --- for the owner ---
   Path path = Path::kNone;                // of the outstanding commands
   ReadWait read_wait;
+  std::unique_ptr<ClientState> state;     // nullptr: never was in a state of its own
   std::optional<TimePoint> blocked_since; // first moment at which the waiting command could not be routed
   bool in_blocked_list = false;
   size_t outstanding() const { return outstanding_; }
@@ -108,6 +112,8 @@ class Session final : public io::StreamHandler {
 
   // The reply of command `number`. Copies only when an older one is still missing.
   void Complete(uint64_t number, std::string_view reply);
+  // A message outside of request and reply. A client that does not read them is disconnected.
+  void Push(std::string_view message);
   // Marks the command being dispatched as being with an executor (Complete ends it).
   void CountOutstanding(Path on);
   // Tries the waiting command again.

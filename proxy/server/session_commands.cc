@@ -195,7 +195,8 @@ Dispatch Quit(Call& call) {
 }
 
 Dispatch Reset(Call& call) {
-  if (call.session.outstanding() > 0) return Dispatch::kWait;
+  if (call.session.outstanding() > 0 && call.session.path != Path::kPrivate) return Dispatch::kWait;
+  if (call.session.state) call.session.state->Close();
   call.session.database = 0;
   call.session.protocol = 2;
   call.session.name.clear();

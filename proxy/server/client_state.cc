@@ -1,0 +1,311 @@
+#include "proxy/server/client_state.h"
+
+#include <charconv>
+
+#include "proxy/resp/decoder.h"
+#include "proxy/resp/encoder.h"
+#include "proxy/server/replies.h"
+
+namespace catena::server {
+namespace {
+
+constexpr std::string_view kTransaction[] = {"multi", "exec", "discard", "watch", "unwatch"};
+constexpr std::string_view kSubscribe[] = {"subscribe", "psubscribe", "ssubscribe"};
+constexpr std::string_view kUnsubscribe[] = {"unsubscribe", "punsubscribe", "sunsubscribe"};
+// Not known to any server: makes it abort the transaction as for any command that it refuses.
+constexpr std::string_view kAbortingCommand = "*1\r\n$14\r\nCATENA-REFUSED\r\n";
+
+template <size_t N>
+bool OneOf(std::string_view name, const std::string_view (&names)[N]) {
+  for (std::string_view candidate : names) {
+    if (name == candidate) return true;
+  }
+  return false;
+}
+
+std::string_view NameOf(const Request& request) {
+  return request.info == nullptr ? std::string_view() : std::string_view(request.info->name);
+}
+
+bool Blocks(const Request& request) {
+  return request.info != nullptr && command::MayBlock(*request.info, request.command->arguments);
+}
+
+// The first two bulks of a push or message: its kind and its channel.
+bool ReadKind(std::string_view message, std::string& kind, std::string& name) {
+  resp::Value value;
+  size_t consumed = 0;
+  std::string error;
+  if (message.empty() || (message[0] != '*' && message[0] != '>')) return false;
+  if (resp::DecodeValue(message, value, consumed, error) != resp::Progress::kComplete) return false;
+  if (value.elements.size() < 2 || !value.elements[0].IsString()) return false;
+  kind = value.elements[0].text;
+  name = value.elements[1].text;
+  return true;
+}
+
+bool IsMessage(std::string_view kind) { return kind == "message" || kind == "pmessage" || kind == "smessage"; }
+
+// Cheap look at a delivered message, so that a busy subscriber costs no decoding.
+bool LooksLikeMessage(std::string_view bytes) {
+  size_t first = bytes.find("\r\n");
+  if (first == std::string_view::npos) return false;
+  std::string_view rest = bytes.substr(first + 2);
+  return rest.starts_with("$7\r\nmessage\r\n") || rest.starts_with("$8\r\npmessage\r\n") ||
+         rest.starts_with("$8\r\nsmessage\r\n");
+}
+
+}  // namespace
+
+ClientState::ClientState(Session& session, Channels channels) : session_(session), make_(std::move(channels)) {}
+
+ClientState::~ClientState() = default;
+
+bool ClientState::Begins(const Request& request) {
+  std::string_view name = NameOf(request);
+  return OneOf(name, kTransaction) || OneOf(name, kSubscribe) || OneOf(name, kUnsubscribe) || name == "monitor" ||
+         Blocks(request);
+}
+
+bool ClientState::Captures(const Request& request) const {
+  std::string_view name = NameOf(request);
+  if (name == "quit" || name == "reset") return false;
+  if (in_multi_ || Begins(request)) return true;
+  return monitoring_ || (subscribed() && session_.protocol == 2);
+}
+
+Dispatch ClientState::Reply(uint64_t number, std::string_view reply) {
+  session_.Complete(number, reply);
+  return Dispatch::kTaken;
+}
+
+Dispatch ClientState::OnCommand(uint64_t number, const Request& request) {
+  dead_.reset();
+  std::string_view name = NameOf(request);
+  if (session_.outstanding() > 0 && session_.path != Path::kPrivate) return Dispatch::kWait;
+  if (in_multi_ && name != "exec" && name != "discard") return Queue(number, request);
+  if (OneOf(name, kTransaction)) return Transaction(number, request, name);
+  if (OneOf(name, kSubscribe) || OneOf(name, kUnsubscribe) || name == "monitor" || monitoring_ ||
+      (subscribed() && session_.protocol == 2)) {
+    return SubmitLocal(number, request);
+  }
+  return SubmitHead(number, request.command->raw, Action::kEffect);
+}
+
+// --- transactions and blocking commands ----------------------------------------------------------
+
+Dispatch ClientState::Transaction(uint64_t number, const Request& request, std::string_view name) {
+  std::string_view raw = request.command->raw;
+  size_t count = request.command->arguments.size();
+  if (name == "multi") {
+    if (count != 1) return Reply(number, "-ERR wrong number of arguments for 'multi' command\r\n");
+    Dispatch dispatch = SubmitHead(number, raw, Action::kPlain);
+    in_multi_ = dispatch == Dispatch::kTaken;
+    return dispatch;
+  }
+  if (name == "watch") {
+    Dispatch dispatch = SubmitHead(number, raw, Action::kPlain);
+    if (dispatch == Dispatch::kTaken && count > 1) watching_ = true;
+    return dispatch;
+  }
+  if (name == "unwatch") {
+    if (!watching_ || watch_lost_) {
+      watching_ = watch_lost_ = false;
+      return Reply(number, count == 1 ? "+OK\r\n" : "-ERR wrong number of arguments for 'unwatch' command\r\n");
+    }
+    Dispatch dispatch = SubmitHead(number, raw, Action::kPlain);
+    if (dispatch == Dispatch::kTaken && count == 1) watching_ = false;
+    return dispatch;
+  }
+  bool exec = name == "exec";
+  if (count != 1) return Reply(number, "-ERR wrong number of arguments for '" + std::string(name) + "' command\r\n");
+  if (!in_multi_) return Reply(number, exec ? "-ERR EXEC without MULTI\r\n" : "-ERR DISCARD without MULTI\r\n");
+  if (multi_lost_) {
+    in_multi_ = multi_lost_ = watching_ = watch_lost_ = false;
+    selected_.reset();
+    return Reply(number, exec ? "-EXECABORT Transaction discarded because the connection to the chain's head was lost.\r\n"
+                              : "+OK\r\n");
+  }
+  if (exec && watch_lost_) {
+    std::string null;
+    resp::AppendNullArray(null, session_.protocol);
+    Dispatch dispatch = SubmitHead(number, "*1\r\n$7\r\nDISCARD\r\n", Action::kReplace, std::move(null));
+    if (dispatch == Dispatch::kTaken) in_multi_ = watching_ = watch_lost_ = false;
+    return dispatch;
+  }
+  Dispatch dispatch = SubmitHead(number, raw, exec ? Action::kExec : Action::kPlain);
+  if (dispatch == Dispatch::kTaken) {
+    in_multi_ = watching_ = watch_lost_ = false;
+    if (!exec) selected_.reset();
+  }
+  return dispatch;
+}
+
+Dispatch ClientState::Queue(uint64_t number, const Request& request) {
+  if (multi_lost_) return Reply(number, ChainDown("the connection to the chain's head was lost inside MULTI"));
+  if (request.route == command::Route::kRefused) {
+    return SubmitHead(number, kAbortingCommand, Action::kReplace, "-" + request.info->refusal + "\r\n");
+  }
+  if (NameOf(request) == "select" && request.command->arguments.size() == 2) {
+    std::string_view text = request.command->arguments[1];
+    int database = 0;
+    auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), database);
+    if (error == std::errc() && end == text.data() + text.size()) selected_ = database;
+  }
+  return SubmitHead(number, request.command->raw, Action::kPlain);
+}
+
+bool ClientState::OpenHead() {
+  if (head_) return head_->ready();
+  head_ = make_.to_head(session_, this);
+  head_database_ = session_.database;
+  head_protocol_ = session_.protocol;
+  return head_ && head_->ready();
+}
+
+// The channel follows the session's SELECT and HELLO when it is used next.
+void ClientState::MatchConnection() {
+  std::string out;
+  if (head_protocol_ != session_.protocol) {
+    head_protocol_ = session_.protocol;
+    resp::AppendCommand(out, {"HELLO", resp::Decimal(static_cast<uint64_t>(head_protocol_))});
+    head_->Submit(out);
+    head_owed_.push_back(Pending{0, Action::kSwallow, {}});
+  }
+  if (head_database_ != session_.database) {
+    out.clear();
+    head_database_ = session_.database;
+    resp::AppendCommand(out, {"SELECT", resp::Decimal(static_cast<uint64_t>(head_database_))});
+    head_->Submit(out);
+    head_owed_.push_back(Pending{0, Action::kSwallow, {}});
+  }
+}
+
+Dispatch ClientState::SubmitHead(uint64_t number, std::string_view raw, Action action, std::string text) {
+  if (!OpenHead()) return Dispatch::kWait;
+  if (!in_multi_) MatchConnection();
+  session_.CountOutstanding(Path::kPrivate);
+  head_owed_.push_back(Pending{number, action, std::move(text)});
+  head_->Submit(raw);
+  return Dispatch::kTaken;
+}
+
+void ClientState::OnPrivateMessage(PrivateChannel& channel, std::string_view message) {
+  if (&channel == local_.get()) return OnLocalMessage(message);
+  if (&channel != head_.get() || head_owed_.empty()) return;
+  Pending pending = std::move(head_owed_.front());
+  head_owed_.pop_front();
+  switch (pending.action) {
+    case Action::kSwallow:
+      return;
+    case Action::kReplace:
+      return session_.Complete(pending.number, pending.text);
+    case Action::kExec:
+      // A queued SELECT took effect with the transaction.
+      if (selected_ && !message.starts_with("-") && !message.starts_with("*-1") && !message.starts_with("_")) {
+        session_.database = head_database_ = *selected_;
+      }
+      selected_.reset();
+      [[fallthrough]];
+    case Action::kPlain:
+    case Action::kEffect:
+      return session_.Complete(pending.number, message);
+  }
+}
+
+void ClientState::OnPrivateClosed(PrivateChannel& channel, const std::string& why) {
+  if (&channel == local_.get()) {
+    // A subscriber must know that it may have missed messages; Redis tells by closing.
+    dead_ = std::move(local_);
+    return session_.CloseNow("the local database was lost");
+  }
+  if (&channel != head_.get()) return;
+  dead_ = std::move(head_);
+  FailHead(why);
+}
+
+void ClientState::HeadChanged(const std::string& why) {
+  if (!head_) return;
+  head_.reset();
+  FailHead(why);
+}
+
+void ClientState::FailHead(const std::string& why) {
+  if (in_multi_) multi_lost_ = true;
+  if (watching_) watch_lost_ = true;
+  while (!head_owed_.empty()) {
+    Pending pending = std::move(head_owed_.front());
+    head_owed_.pop_front();
+    if (pending.action == Action::kSwallow) continue;
+    bool effect = pending.action == Action::kExec || pending.action == Action::kEffect;
+    session_.Complete(pending.number, effect ? UnknownOutcome(why) : ChainDown(why));
+  }
+}
+
+// --- subscriptions and MONITOR -------------------------------------------------------------------
+
+size_t ClientState::ExpectedConfirmations(const Request& request) const {
+  std::string_view name = NameOf(request);
+  size_t given = request.command->arguments.size() - 1;
+  if (OneOf(name, kSubscribe)) return given > 0 ? given : 1;
+  if (!OneOf(name, kUnsubscribe)) return 1;
+  if (given > 0) return given;
+  const std::set<std::string>& all = name == "unsubscribe" ? channels_ : name == "punsubscribe" ? patterns_ : shards_;
+  return all.empty() ? 1 : all.size();
+}
+
+Dispatch ClientState::SubmitLocal(uint64_t number, const Request& request) {
+  // One at a time: how many confirmations the next one gets depends on what this one leaves.
+  if (!local_owed_.empty() || session_.outstanding() > 0) return Dispatch::kWait;
+  if (!local_) local_ = make_.to_local(session_, this);
+  if (!local_) return Dispatch::kWait;
+  session_.CountOutstanding(Path::kPrivate);
+  local_owed_.push_back(PendingLocal{number, ExpectedConfirmations(request)});
+  if (NameOf(request) == "monitor") monitoring_ = true;
+  local_->Submit(request.command->raw);
+  return Dispatch::kTaken;
+}
+
+void ClientState::OnLocalMessage(std::string_view message) {
+  session_.Push(message);
+  if (LooksLikeMessage(message) || (monitoring_ && local_owed_.empty())) return;
+  std::string kind, name;
+  bool confirmation = ReadKind(message, kind, name);
+  if (confirmation && IsMessage(kind)) return;
+  if (confirmation) CountConfirmation(kind, name);
+  if (local_owed_.empty()) return;
+  PendingLocal& oldest = local_owed_.front();
+  // An error answers the whole command.
+  oldest.replies = message.starts_with("-") ? 0 : oldest.replies - 1;
+  if (oldest.replies > 0) return;
+  uint64_t number = oldest.number;
+  local_owed_.pop_front();
+  session_.Complete(number, "");
+}
+
+void ClientState::CountConfirmation(std::string_view kind, const std::string& name) {
+  if (kind == "subscribe") channels_.insert(name);
+  if (kind == "psubscribe") patterns_.insert(name);
+  if (kind == "ssubscribe") shards_.insert(name);
+  if (kind == "unsubscribe") channels_.erase(name);
+  if (kind == "punsubscribe") patterns_.erase(name);
+  if (kind == "sunsubscribe") shards_.erase(name);
+}
+
+void ClientState::Close() {
+  head_.reset();
+  local_.reset();
+  for (; !local_owed_.empty(); local_owed_.pop_front()) session_.Complete(local_owed_.front().number, "");
+  while (!head_owed_.empty()) {
+    Pending pending = std::move(head_owed_.front());
+    head_owed_.pop_front();
+    if (pending.action != Action::kSwallow) session_.Complete(pending.number, "");
+  }
+  in_multi_ = multi_lost_ = watching_ = watch_lost_ = monitoring_ = false;
+  selected_.reset();
+  channels_.clear();
+  patterns_.clear();
+  shards_.clear();
+}
+
+}  // namespace catena::server

@@ -1,0 +1,97 @@
+// What a client connection has entered that needs a connection of its own: MULTI, WATCH, a blocking command, subscriptions,
+// MONITOR. Commands of such a state pass through it in order; everything else of the session keeps its usual routes.
+//
+//   transactions, blocking commands   on a channel to the head's database, whose replies are held back like all others
+//   subscriptions, MONITOR            on a channel to the local database: the stream delivers messages everywhere
+//
+// A broken channel never repeats anything: an EXEC or a blocking command without an answer has an unknown outcome, an open
+// transaction is aborted (EXECABORT), watched keys count as touched (EXEC answers nil), subscribers are disconnected as by a
+// restarted server. Loop thread; owned by the session.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+
+#include "proxy/base/ring.h"
+#include "proxy/server/private_channel.h"
+#include "proxy/server/session.h"
+
+namespace catena::server {
+
+class ClientState final : public PrivateChannel::Handler {
+ public:
+  struct Channels {
+    // nullptr: not possible now (no head is known or ready).
+    std::function<std::unique_ptr<PrivateChannel>(Session&, PrivateChannel::Handler*)> to_head;
+    std::function<std::unique_ptr<PrivateChannel>(Session&, PrivateChannel::Handler*)> to_local;
+  };
+
+  ClientState(Session& session, Channels channels);
+  ~ClientState() override;
+
+  // True for commands that begin such a state, whoever sends them.
+  static bool Begins(const Request& request);
+  // True when the session is in a state in which this command must pass through here.
+  bool Captures(const Request& request) const;
+  Dispatch OnCommand(uint64_t number, const Request& request);
+  // The client is gone or said RESET: closes the channels and forgets everything; what is owed is answered by nothing.
+  void Close();
+  // The head is another one now, or this node's role changed: channels to the head are broken.
+  void HeadChanged(const std::string& why);
+
+  void OnPrivateMessage(PrivateChannel& channel, std::string_view message) override;
+  void OnPrivateClosed(PrivateChannel& channel, const std::string& why) override;
+
+ private:
+  enum class Action : uint8_t {
+    kPlain,      // reply as it is
+    kExec,       // ends a transaction
+    kEffect,     // a blocking command: unknown when lost
+    kReplace,    // the reply is replaced by `text`
+    kSwallow,    // ours (SELECT, HELLO): nobody waits for it
+  };
+  struct Pending {
+    uint64_t number = 0;
+    Action action = Action::kPlain;
+    std::string text;
+  };
+  struct PendingLocal {
+    uint64_t number = 0;
+    size_t replies = 1;   // confirmations still missing
+  };
+
+  bool subscribed() const { return channels_.size() + patterns_.size() + shards_.size() > 0; }
+  Dispatch Transaction(uint64_t number, const Request& request, std::string_view name);
+  Dispatch Queue(uint64_t number, const Request& request);
+  Dispatch SubmitHead(uint64_t number, std::string_view raw, Action action, std::string text = {});
+  Dispatch SubmitLocal(uint64_t number, const Request& request);
+  bool OpenHead();
+  void MatchConnection();
+  size_t ExpectedConfirmations(const Request& request) const;
+  void OnLocalMessage(std::string_view message);
+  void CountConfirmation(std::string_view kind, const std::string& name);
+  void FailHead(const std::string& why);
+  Dispatch Reply(uint64_t number, std::string_view reply);
+
+  Session& session_;
+  Channels make_;
+  std::unique_ptr<PrivateChannel> head_, local_;
+  std::unique_ptr<PrivateChannel> dead_;   // closed inside one of its own callbacks
+  Ring<Pending> head_owed_;
+  Ring<PendingLocal> local_owed_;
+  int head_database_ = 0, head_protocol_ = 2;
+  bool in_multi_ = false;
+  bool multi_lost_ = false;      // its channel broke: EXEC aborts
+  bool watching_ = false;
+  bool watch_lost_ = false;      // its channel broke: the next EXEC answers nil
+  std::optional<int> selected_;  // by a SELECT that is queued
+  bool monitoring_ = false;
+  std::set<std::string> channels_, patterns_, shards_;
+};
+
+}  // namespace catena::server
