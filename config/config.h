@@ -65,8 +65,6 @@ struct Limits {
   size_t pending_bytes_max = 128u << 20;
   size_t bulk_bytes_max = 512u << 20;
   size_t clients_max = 10'000;
-  // Entries in the table of key versions, after which the oldest applied ones are forgotten.
-  size_t version_keys_max = 1'000'000;
   // Log that a tail pins for a joiner; beyond it the join is given up and starts again.
   size_t join_bytes_max = 1024u << 20;
 };

@@ -47,7 +47,6 @@ void VisitFields(Visitor& v, Limits& limits) {
   v.Bytes("pending_bytes_max", limits.pending_bytes_max, 64 * kKb);
   v.Bytes("bulk_bytes_max", limits.bulk_bytes_max, kKb);
   v.Count("clients_max", limits.clients_max, 1);
-  v.Count("version_keys_max", limits.version_keys_max, 1);
   v.Bytes("join_bytes_max", limits.join_bytes_max, 64 * kKb);
 }
 

@@ -208,7 +208,7 @@ TEST_CASE("every option is read") {
       "replicas = 1\nconsistency = \"eventual\"\nwrite_timeout = \"2s\"\nmax_staleness = \"9s\"\n"
       "recovery = \"automatic\"\n[chain.limits]\nbacklog_bytes = \"1mb\"\nlog_bytes_max = 2097152\n"
       "client_output_bytes_max = \"3mb\"\nclient_pipeline_max = 4\npending_bytes_max = \"5mb\"\n"
-      "bulk_bytes_max = \"6mb\"\nclients_max = 7\nversion_keys_max = 8\njoin_bytes_max = \"9mb\"\n"
+      "bulk_bytes_max = \"6mb\"\nclients_max = 7\njoin_bytes_max = \"9mb\"\n"
       "[[chain.user]]\nname = \"default\"\npassword = \"pw\"\n");
   text += "overwrite = true\nreplication = \"127.0.0.1:7001\"\n";
   const auto config = ParseText(text);
@@ -233,7 +233,6 @@ TEST_CASE("every option is read") {
   CHECK(limits.pending_bytes_max == 5u << 20);
   CHECK(limits.bulk_bytes_max == 6u << 20);
   CHECK(limits.clients_max == 7);
-  CHECK(limits.version_keys_max == 8);
   CHECK(limits.join_bytes_max == 9u << 20);
   REQUIRE(chain.users.size() == 1);
   CHECK(chain.users[0].name == "default");
