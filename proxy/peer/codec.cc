@@ -85,8 +85,9 @@ class Reader {
     if (text != yes && text != no) ok_ = false;
     return text == yes;
   }
-  Configuration ReadConfiguration() {
-    auto configuration = coordinator::DecodeConfiguration(Text());
+  Configuration ReadConfiguration() { return ReadConfiguration(Text()); }
+  Configuration ReadConfiguration(std::string_view json) {
+    auto configuration = coordinator::DecodeConfiguration(json);
     if (!configuration) {
       ok_ = false;
       return {};
@@ -117,8 +118,7 @@ Hello ReadHello(Reader& in) {
 Refuse ReadRefuse(Reader& in) {
   Refuse refuse{in.String(), std::nullopt};
   std::string_view newer = in.Text();
-  if (newer.empty()) return refuse;
-  if (auto configuration = coordinator::DecodeConfiguration(newer)) refuse.newer = std::move(*configuration);
+  if (!newer.empty()) refuse.newer = in.ReadConfiguration(newer);
   return refuse;
 }
 
