@@ -74,8 +74,9 @@ bool JoinSource::Overrun(const Log& log) const {
 }
 
 bool JoinSource::Ready(const Log& log) const {
-  return phase_ == Phase::kStreaming && progress_.loaded &&
-         (progress_.received >= log.end() || log.end() - progress_.received <= kReadyLagBytes);
+  // A snapshot of an executing database can be ahead of what was captured of it; a member never is.
+  return phase_ == Phase::kStreaming && progress_.loaded && progress_.received <= log.end() &&
+         log.end() - progress_.received <= kReadyLagBytes;
 }
 
 }  // namespace catena::chain

@@ -17,6 +17,7 @@ void Replica::BeginLife(Incarnation incarnation) {
   incarnation_ = incarnation;
   role_ = Role::kOutside;
   resigned_ = synced_ = attached_ = promoting_ = false;
+  ack_owed_ = false;
   target_.reset();
   pin_.reset();
   replid_.clear();
@@ -25,6 +26,7 @@ void Replica::BeginLife(Incarnation incarnation) {
   lease_ = Lease(options_.drift_per_mille);
   query_ = Question{};
   verify_ = Question{};
+  DropIntentions();
 }
 
 void Replica::SetHistory(std::string replid, Position position) {
@@ -32,7 +34,15 @@ void Replica::SetHistory(std::string replid, Position position) {
                "a member among others keeps its history");
   replid_ = std::move(replid);
   log_.Reset(position);
-  committed_ = applied_ = position;
+  committed_ = position;
+  applied_ = Position();
+}
+
+// What a life wanted to do and has not done yet must not be done in the name of the next.
+void Replica::DropIntentions() {
+  output_.ask_target_bound = false;
+  output_.promote_at.reset();
+  output_.resign.reset();
 }
 
 Replica::Installed Replica::Install(const Configuration& configuration) {
@@ -48,6 +58,7 @@ Replica::Installed Replica::Install(const Configuration& configuration) {
     role_ = Role::kOutside;
     resigned_ = true;  // nothing is answered any more in this life
     lease_.Close();
+    DropIntentions();
     return Installed::kRemoved;
   }
   if (was_member) LeaveEpoch();
@@ -57,6 +68,7 @@ Replica::Installed Replica::Install(const Configuration& configuration) {
 
 void Replica::TakeRole(size_t index) {
   bool was_outside = role_ == Role::kOutside;
+  bool was_tail = is_tail();
   size_t last = configuration_.members.size() - 1;
   index_ = index;
   role_ = last == 0 ? Role::kSole : index == 0 ? Role::kHead : index == last ? Role::kTail : Role::kMiddle;
@@ -67,12 +79,13 @@ void Replica::TakeRole(size_t index) {
       output_.resign = "listed in epoch " + std::to_string(epoch().value()) + " without the chain's data";
     }
   }
-  if (role_ == Role::kSole && !synced_) {
-    output_.resign = "left alone in epoch " + std::to_string(epoch().value()) + " before it was synced";
+  if (is_head() && !synced_ && !output_.resign) {
+    output_.resign = "head of epoch " + std::to_string(epoch().value()) + " before it was synced";
   }
   if (!synced_) target_.reset();
   if (!attached_) log_.DropStaged();
-  if (is_tail()) pin_.reset();
+  // A joiner that was listed and is gone again needs nothing; one that this tail still feeds does.
+  if (is_tail() && !was_tail) pin_.reset();
   CommitLocally();
   AskIfWanted(query_, false);
   AskIfWanted(verify_, true);
@@ -95,6 +108,7 @@ void Replica::Resign() {
   lease_.Close();
   CloseLink(predecessor_link_);
   CloseLink(successor_.link);
+  DropIntentions();
 }
 
 // --- links ---------------------------------------------------------------------------------------
@@ -106,7 +120,11 @@ const Member* Replica::Successor() const {
 
 void Replica::OnSuccessorConnected(LinkId link) {
   const Member* successor = Successor();
-  CATENA_CHECK(successor != nullptr, "only a node with a successor dials");
+  if (successor == nullptr) {
+    // It was dialled for a configuration that has passed meanwhile.
+    output_.close.push_back(link);
+    return;
+  }
   successor_ = SuccessorLink{link, false, Position(), false};
   output_.messages.emplace_back(link, Hello{configuration_, options_.id, incarnation_, successor->id,
                                             successor->incarnation, false, replid_});
@@ -316,7 +334,7 @@ void Replica::OnApplied(Position applied) {
 
 void Replica::MaybePromote() {
   // S5: first the whole log goes down the chain and into the database; only then a promotion.
-  if (!is_head() || attached_ || promoting_ || replid_.empty() || resigned_) return;
+  if (!is_head() || !serves() || attached_ || promoting_ || replid_.empty()) return;
   if (committed_ != log_.end() || applied_ != committed_) return;
   log_.DropStaged();
   promoting_ = true;
@@ -346,6 +364,8 @@ void Replica::TrimLog() {
   log_.Forget(settled());
   uint64_t floor = settled().value() > options_.backlog_bytes ? settled().value() - options_.backlog_bytes : 0;
   if (pin_) floor = std::min(floor, pin_->value());
+  // An unsynced successor may lack what was committed before it was listed.
+  if (successor_.started) floor = std::min(floor, successor_.sent.value());
   log_.Trim(Position(floor));
 }
 

@@ -64,7 +64,8 @@ class Replica {
   // --- life -------------------------------------------------------------------------------------
   // A new incarnation, outside any configuration, with an empty log. Epochs seen stay seen (I5).
   void BeginLife(Incarnation incarnation);
-  // Whose data the log holds. The sole head names a new history; a joiner takes over the chain's.
+  // Whose data the log holds, which begins at `position`. The sole head names a new history; a joiner takes over the chain's.
+  // The database's own position is not known yet: OnApplied or OnHeadAttached tells it (it may have to load a snapshot).
   void SetHistory(std::string replid, Position position);
 
   enum class Installed { kIgnored, kMember, kRemoved };
@@ -120,8 +121,12 @@ class Replica {
   // is given up when its epoch ends and asked again in the next.
   uint64_t RequestQuery();
   uint64_t RequestVerify();
-  // The tail answers version queries under its lease; call after a grant and whenever questions may be answerable.
+  // The tail answers what it was asked, version queries under its lease. Step does it too; the driver calls it at the end of
+  // each turn in which OwesAnswers(), for a grant or a synced log may have made questions answerable.
   void AnswerAsks(TimePoint now);
+  bool OwesAnswers() const {
+    return is_tail() && serves() && !(queries_passing_.empty() && verifies_passing_.empty());
+  }
   uint64_t settled_query() const { return query_.settled; }
   uint64_t settled_verify() const { return verify_.settled; }
 
@@ -173,6 +178,7 @@ class Replica {
   };
 
   void LeaveEpoch();
+  void DropIntentions();
   void TakeRole(size_t index);
   void AdvanceCommitted(Position position);
   void CommitLocally();
