@@ -121,11 +121,34 @@ class Deciding {
     ChainRecord next;
     next.configuration.chain = in_.facts.chain;
     next.configuration.epoch = epoch;
+    next.known = KnownWith(members);
     next.configuration.members = std::move(members);
     next.reason = std::move(reason);
     next.lease = LeaseToRecord();
     next.head_complete = head_complete;
     out_.next = std::move(next);
+  }
+
+  // The record's, and those that these members have now.
+  std::vector<KnownDatabase> KnownWith(const std::vector<Member>& members) const {
+    std::vector<KnownDatabase> known;
+    if (in_.record) known = in_.record->known;
+    for (const Member& member : members) {
+      const Life* life = Find(member.id, member.incarnation);
+      if (life == nullptr || !life->report || life->report->backend.address.empty()) continue;
+      auto place = std::find_if(known.begin(), known.end(), [&](const KnownDatabase& database) {
+        return database.node >= member.id;
+      });
+      if (place == known.end() || place->node != member.id) place = known.insert(place, {member.id, ""});
+      place->address = life->report->backend.address;
+    }
+    return known;
+  }
+  bool IsKnown(const NodeReport& report) const {
+    const auto& known = in_.record->known;
+    return !report.backend.address.empty() &&
+           std::find(known.begin(), known.end(),
+                     KnownDatabase{report.node, report.backend.address}) != known.end();
   }
 
   // S17: while leases of an earlier, longer setting may be out, the record says so.
@@ -461,7 +484,9 @@ class Deciding {
     if (facts == nullptr) return "not in the coordinator's TOML";
     const BackendReport& backend = life.report->backend;
     if (!backend.healthy) return "its database is not ready" + Because(backend.problem);
-    if (backend.keys > 0 && !backend.from_chain && !facts->overwrite && !life.report->overwrite) {
+    const bool replaceable = backend.from_chain || IsKnown(*life.report) || facts->overwrite ||
+                             life.report->overwrite;
+    if (backend.keys > 0 && !replaceable) {
       return "refused: its database holds " + std::to_string(backend.keys) +
              " keys and was never part of this chain; empty it or set overwrite = true";
     }
@@ -540,6 +565,7 @@ class Deciding {
     if (!in_.record) return;
     ChainRecord next = *in_.record;
     next.lease = std::max(next.lease, in_.lease);
+    next.known = KnownWith(current().members);
     const Member& head = current().members.front();
     const Life* life = Find(head.id, head.incarnation);
     if (!next.head_complete && IsSyncedMember(head) && !RunsOtherDatabase(*life, head)) {
@@ -548,7 +574,8 @@ class Deciding {
       const NodeReport& report = *life->report;
       next.head_complete = report.head_ready || report.applied >= report.received;
     }
-    if (next.lease != in_.record->lease || next.head_complete != in_.record->head_complete) {
+    if (next.lease != in_.record->lease || next.head_complete != in_.record->head_complete ||
+        next.known != in_.record->known) {
       out_.next = std::move(next);
     }
   }

@@ -81,7 +81,7 @@ struct PolicyInput {
 struct Decision {
   // To be written. Its epoch is one more than the record's when the configuration changes (an
   // operator's choice may skip epochs that nodes have seen and etcd has lost); the same when only
-  // `lease` or `head_complete` change.
+  // `lease`, `head_complete` or `known` change.
   std::optional<ChainRecord> next;
   std::optional<JoinOrder> join;           // that stands from now on
   // Why nodes are not members, for them and the status.

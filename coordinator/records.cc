@@ -147,7 +147,7 @@ void FromJson(Reader& in, chain::Configuration& out) {
 json ToJson(const BackendReport& backend) {
   return {{"kind", backend.kind},       {"healthy", backend.healthy}, {"problem", backend.problem},
           {"run_id", backend.run_id},   {"version", backend.version}, {"keys", backend.keys},
-          {"from_chain", backend.from_chain}};
+          {"from_chain", backend.from_chain}, {"address", backend.address}};
 }
 void FromJson(Reader& in, BackendReport& out) {
   in.Get("kind", out.kind);
@@ -157,6 +157,7 @@ void FromJson(Reader& in, BackendReport& out) {
   in.Get("version", out.version);
   in.Get("keys", out.keys);
   in.Get("from_chain", out.from_chain);
+  in.Get("address", out.address);
 }
 
 json ToJson(const JoinerReady& ready) {
@@ -263,17 +264,29 @@ void FromJson(Reader& in, HeartbeatAnswer& out) {
   in.Get("notice", out.notice);
 }
 
+json ToJson(const KnownDatabase& known) {
+  return {{"node", known.node}, {"address", known.address}};
+}
+void FromJson(Reader& in, KnownDatabase& out) {
+  in.Need("node", out.node);
+  in.Need("address", out.address);
+}
+
 json ToJson(const ChainRecord& record) {
+  json known = json::array();
+  for (const KnownDatabase& database : record.known) known.push_back(ToJson(database));
   return {{"configuration", ToJson(record.configuration)},
           {"reason", record.reason},
           {"lease", record.lease.count()},
-          {"head_complete", record.head_complete}};
+          {"head_complete", record.head_complete},
+          {"known", std::move(known)}};
 }
 void FromJson(Reader& in, ChainRecord& out) {
   in.Need("configuration", out.configuration);
   in.Get("reason", out.reason);
   in.Get("lease", out.lease);
   in.Get("head_complete", out.head_complete);
+  in.Get("known", out.known);
 }
 
 json ToJson(const NodeStatus& node) {

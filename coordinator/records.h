@@ -33,7 +33,8 @@ struct BackendReport {
   std::string run_id;           // of the database process; "" unknown
   std::string version;          // "7.0.15"
   uint64_t keys = 0;            // number of keys, all databases
-  bool from_chain = false;      // its data came from a chain (its replid is a chain's), or it was a head
+  bool from_chain = false;      // its data came from a chain: its replid is a chain's
+  std::string address;          // where the database is, without credentials, as in the TOML
 };
 
 // T tells the coordinator that joiner N has nearly caught up (design.md 6, join).
@@ -97,6 +98,13 @@ struct HeartbeatAnswer {
   std::string notice;           // why the node is not a member, for its log and status; "" nothing
 };
 
+// A node's database that has been a member's: what it holds is the chain's, or was given to it.
+struct KnownDatabase {
+  NodeId node;
+  std::string address;          // BackendReport::address
+  friend bool operator==(const KnownDatabase&, const KnownDatabase&) = default;
+};
+
 // One chain as etcd keeps it under /catena/<cluster>/chains/<chain>.
 struct ChainRecord {
   chain::Configuration configuration;
@@ -108,6 +116,9 @@ struct ChainRecord {
   // chosen, or reported so after its promotion). Until then its run_id alone proves nothing: a
   // follower that was listed as head and died before its promotion lacks what its log held (S13).
   bool head_complete = false;
+  // Databases that members have had, one a node, in order of id. A head's own history, and any database
+  // that was restarted from an AOF, do not show that they came from the chain; this does.
+  std::vector<KnownDatabase> known;
 };
 
 struct NodeStatus {

@@ -28,6 +28,7 @@ server::Options NodeOptions(const config::Config& config, const config::Chain& c
   options.node = node.id;
   options.clients_address = node.clients;
   options.peers_address = node.peers;
+  options.backend_address = node.backend.address;
   options.overwrite = node.overwrite;
   options.consistency = ToConsistency(chain.consistency);
   options.write_timeout = chain.write_timeout;

@@ -367,6 +367,7 @@ coordinator::NodeReport Node::Report() {
   report.backend.run_id = info_.run_id;
   report.backend.version = info_.version;
   report.backend.keys = examined_ ? backend_->LastKeyCount() : info_.keys;
+  report.backend.address = options_.backend_address;
   report.backend.from_chain = info_.from_chain;
   if (join_source_.Ready(replica_.log()) && replica_.is_tail()) {
     report.joiner_ready = coordinator::JoinerReady{join_source_.joiner(), join_source_.incarnation(), replica_.epoch()};

@@ -229,7 +229,7 @@ struct Fixture {
     report.phase = phase;
     report.epoch = Epoch(Recorded().configuration.epoch.value() > 3 && id != "a" ? 4 : 3);
     report.synced = true;
-    report.backend = {"redis", true, "", "run", "7.0.15", 1, true};
+    report.backend = {"redis", true, "", "run", "7.0.15", 1, true, ""};
     report.number = ++number;
     keeper->OnHeartbeat(proxy, report, reactor.Now());
     CHECK(proxy.last.number == number);
@@ -298,7 +298,8 @@ TEST_CASE_FIXTURE(Fixture, "S16 from proposal to certain failure: no lease for t
   CHECK(answer.configuration->epoch == Epoch(4));
 }
 
-TEST_CASE_FIXTURE(Fixture, "S16 once a proposal has certainly failed, a node that is back is granted again") {
+TEST_CASE_FIXTURE(
+    Fixture, "S16 once a proposal has certainly failed, a node that is back is granted again") {
   LetLeaseOfARunOut();
   etcd.Take().done(tl::unexpected(etcd::Failure{false, "not sent"}));
   CHECK(Beat("a").lease == kLease);
@@ -341,11 +342,11 @@ TEST_CASE_FIXTURE(Fixture, "a new leader grants at once and removes nobody for a
   CHECK(Recorded().configuration.members[0].id == "b");
 }
 
-TEST_CASE_FIXTURE(Fixture, "a choice is answered when it is in force, others get no lease meanwhile") {
+TEST_CASE_FIXTURE(Fixture,
+                  "a choice is answered when it is in force, others get no lease meanwhile") {
   std::string outcome = "pending";
-  keeper->Choose("b", [&](Result<bool> result) {
-    outcome = result ? "done" : result.error().message;
-  });
+  keeper->Choose("b",
+                 [&](Result<bool> result) { outcome = result ? "done" : result.error().message; });
   for (int i = 0; i < 9; ++i) {
     reactor.Advance(kLease / 10);
     CHECK(Beat("a").lease == Duration(0));
@@ -361,7 +362,8 @@ TEST_CASE_FIXTURE(Fixture, "a choice is answered when it is in force, others get
   CHECK(Recorded().configuration.members[0].incarnation == Incarnation(10));
 }
 
-TEST_CASE_FIXTURE(Fixture, "a choice that cannot be followed ends with the reason, and is forgotten") {
+TEST_CASE_FIXTURE(Fixture,
+                  "a choice that cannot be followed ends with the reason, and is forgotten") {
   std::string outcome = "pending";
   auto done = [&](Result<bool> result) { outcome = result ? "done" : result.error().message; };
   keeper->Choose("x", done);

@@ -29,7 +29,7 @@ NodeStatus Member(const std::string& id, uint64_t incarnation, uint64_t received
   node.report.committed = Position(applied);
   node.report.applied = Position(applied);
   node.report.clients_connected = 3;
-  node.report.backend = {"redis", true, "", "run", "7.0.15", 42, true};
+  node.report.backend = {"redis", true, "", "run", "7.0.15", 42, true, "h:6379"};
   return node;
 }
 

@@ -52,7 +52,10 @@ class World {
     for (char id : ids) {
       record.configuration.members.push_back(
           {std::string(1, id), kOld, "clients", "peers", RunOf(id)});
+      record.known.push_back({std::string(1, id), AddressOf(id)});
     }
+    std::sort(record.known.begin(), record.known.end(),
+              [](const auto& a, const auto& b) { return a.node < b.node; });
     input_.record = record;
     for (char id : ids) AddMember(id);
     return *this;
@@ -138,6 +141,7 @@ class World {
   }
 
   static std::string RunOf(char id) { return std::string("run-") + id; }
+  static std::string AddressOf(char id) { return std::string(1, id) + ":6379"; }
 
  private:
   NodeReport Report(char id, Incarnation incarnation) {
@@ -147,7 +151,7 @@ class World {
     report.incarnation = incarnation;
     report.clients = "clients";
     report.peers = "peers";
-    report.backend = {"redis", true, "", RunOf(id), "7.0.15", 0, false};
+    report.backend = {"redis", true, "", RunOf(id), "7.0.15", 0, false, AddressOf(id)};
     return report;
   }
   Life& Add(const NodeReport& report) {
@@ -709,6 +713,45 @@ TEST_CASE("nothing of the user's is wiped by surprise") {
   world.input().facts.nodes[2].overwrite = false;
   world.ReportOf('c', kNew).backend.from_chain = true;
   CHECK(world.Decide().join.has_value());
+}
+
+TEST_CASE("a database that a member had may be replaced, whatever it says of itself") {
+  World world;
+  world.Chain("abc").Dead('a');
+  world.AddCandidate('d');
+  world.input().facts.nodes.push_back({"d", false});
+  const Decision removal = world.Decide();
+  REQUIRE(removal.next.has_value());
+  CHECK(removal.next->known.size() == 3);  // the removed one's too
+
+  // The first head kept a history of its own, and so does a database that came back from its AOF.
+  World after;
+  after.Chain("bc");
+  after.input().record->known = removal.next->known;
+  NodeReport& back = *after.AddCandidate('a').report;
+  back.backend.keys = 17;
+  REQUIRE(after.Decide().join.has_value());
+  CHECK(after.Decide().join->node == "a");
+  after.Offer('c', 'a');
+  CHECK(after.Next() == "bcA");
+  // Another database behind the same node is a stranger.
+  back.backend.address = "elsewhere:6379";
+  CHECK(after.Next() == "-");
+  CHECK_FALSE(after.Decide().join.has_value());
+  CHECK(Contains(after.NoticeOf("a"), "holds 17 keys"));
+}
+
+TEST_CASE("a record tells which databases its members have, as soon as they say so") {
+  World world;
+  world.Chain("ab");
+  world.input().record->known.clear();
+  const Decision decision = world.Decide();
+  REQUIRE(decision.next.has_value());
+  CHECK(decision.next->configuration == world.input().record->configuration);
+  CHECK(decision.next->known ==
+        std::vector<KnownDatabase>{{"a", World::AddressOf('a')}, {"b", World::AddressOf('b')}});
+  world.input().record = decision.next;
+  CHECK_FALSE(world.Decide().next.has_value());
 }
 
 TEST_CASE("a joiner's database is not older than the head's, and of its kind") {

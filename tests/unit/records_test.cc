@@ -41,7 +41,7 @@ NodeReport FullReport() {
   report.applied = Position(200);
   report.log_start = Position(100);
   report.replid = "ca7e4a";
-  report.backend = {"redis", true, "none", "run", "7.0.15", 42, true};
+  report.backend = {"redis", true, "none", "run", "7.0.15", 42, true, "h:6379"};
   report.joiner_ready = JoinerReady{"b", Incarnation(9), Epoch(3)};
   report.snapshot_done = 10;
   report.snapshot_total = 20;
@@ -81,6 +81,7 @@ TEST_CASE("a heartbeat keeps every field") {
   CHECK(decoded->backend.version == "7.0.15");
   CHECK(decoded->backend.keys == 42);
   CHECK(decoded->backend.from_chain);
+  CHECK(decoded->backend.address == "h:6379");
   REQUIRE(decoded->joiner_ready.has_value());
   CHECK(decoded->joiner_ready->node == "b");
   CHECK(decoded->joiner_ready->incarnation == Incarnation(9));
@@ -136,12 +137,14 @@ TEST_CASE("an answer keeps every field, present and absent") {
 }
 
 TEST_CASE("a record and a configuration keep every field") {
-  auto record = DecodeRecord(EncodeRecord({TwoMembers(), "b joined", std::chrono::seconds(4), true}));
+  auto record = DecodeRecord(EncodeRecord(
+      {TwoMembers(), "b joined", std::chrono::seconds(4), true, {{"a", "h:1"}, {"b", "h:2"}}}));
   REQUIRE(record.has_value());
   CHECK(record->configuration == TwoMembers());
   CHECK(record->reason == "b joined");
   CHECK(record->lease == std::chrono::seconds(4));
   CHECK(record->head_complete);
+  CHECK(record->known == std::vector<KnownDatabase>{{"a", "h:1"}, {"b", "h:2"}});
   auto configuration = DecodeConfiguration(EncodeConfiguration(TwoMembers()));
   REQUIRE(configuration.has_value());
   CHECK(*configuration == TwoMembers());
@@ -155,7 +158,7 @@ TEST_CASE("a status keeps every field") {
   status.etcd_healthy = true;
   ChainStatus chain;
   chain.chain = "sessions";
-  chain.record = ChainRecord{TwoMembers(), "why", Duration(5), false};
+  chain.record = ChainRecord{TwoMembers(), "why", Duration(5), false, {}};
   chain.nodes = {{FullReport(), true, Duration(6), Duration(7), "note"}};
   chain.join = JoinOrder{"c", Incarnation(8), "p:9"};
   chain.waiting_for = "an operator";
