@@ -17,7 +17,8 @@ std::vector<NodeId> NodesOf(const ChainFacts& facts) {
 std::string Describe(const chain::Configuration& configuration) {
   std::string text;
   for (const chain::Member& member : configuration.members) {
-    text += (text.empty() ? "" : ",") + member.id + "/" + std::to_string(member.incarnation.value());
+    text +=
+        (text.empty() ? "" : ",") + member.id + "/" + std::to_string(member.incarnation.value());
   }
   return text;
 }
@@ -170,17 +171,16 @@ void ChainKeeper::Write(const ChainRecord& next) {
 
 void ChainKeeper::Send() {
   etcd::Txn txn;
-  txn.compares = {
-      {leadership_.leader_key(), etcd::Compare::Target::kCreateRevision,
-       leadership_.owner_revision()},
-      {options_.key, etcd::Compare::Target::kModRevision, mod_revision_}};
+  txn.compares = {{leadership_.leader_key(), etcd::Compare::Target::kCreateRevision,
+                   leadership_.owner_revision()},
+                  {options_.key, etcd::Compare::Target::kModRevision, mod_revision_}};
   txn.puts = {{options_.key, EncodeRecord(*writing_), 0}};
   txn.reads = {leadership_.leader_key(), options_.key};
-  etcd_.Commit(etcd::Class::kData, std::move(txn),
-               [this, alive = std::weak_ptr<int>(alive_)](
-                   const etcd::Answer<etcd::TxnAnswer>& answer) {
-                 if (!alive.expired()) OnWritten(answer);
-               });
+  etcd_.Commit(
+      etcd::Class::kData, std::move(txn),
+      [this, alive = std::weak_ptr<int>(alive_)](const etcd::Answer<etcd::TxnAnswer>& answer) {
+        if (!alive.expired()) OnWritten(answer);
+      });
 }
 
 void ChainKeeper::OnWritten(const etcd::Answer<etcd::TxnAnswer>& answer) {
@@ -193,7 +193,8 @@ void ChainKeeper::OnWritten(const etcd::Answer<etcd::TxnAnswer>& answer) {
                options_.facts.chain, writing_->configuration.epoch.value(), answer.error().unknown,
                answer.error().message);
   // Unknown: only the same transaction again tells. It either happens now (then the earlier one can
-  // no longer), or it is refused and shows what happened. Until then the removed get no lease (S16).
+  // no longer), or it is refused and shows what happened. Until then the removed get no lease
+  // (S16).
   if (!answer.error().unknown) {
     writing_.reset();
     UpdateWithheld();

@@ -1,9 +1,10 @@
-// One chain under one leadership: hears its nodes, lets the policy decide, writes records to etcd and tells
-// everybody. Made when the leadership begins (with what etcd holds), destroyed when it ends. Loop thread.
+// One chain under one leadership: hears its nodes, lets the policy decide, writes records to etcd
+// and tells everybody. Made when the leadership begins (with what etcd holds), destroyed when it
+// ends. Loop thread.
 //
-// Between proposing a record and knowing its fate nothing else is decided, and those whom it removes
-// are granted no lease (S16). A transaction of unknown fate is sent again, unchanged, until etcd has said
-// either that it happened or that it no longer can.
+// Between proposing a record and knowing its fate nothing else is decided, and those whom it
+// removes are granted no lease (S16). A transaction of unknown fate is sent again, unchanged, until
+// etcd has said either that it happened or that it no longer can.
 #pragma once
 
 #include <functional>
@@ -37,7 +38,7 @@ class ChainKeeper {
  public:
   struct Options {
     ChainFacts facts;
-    std::string key;                 // of the chain's record in etcd
+    std::string key;  // of the chain's record in etcd
     Duration lease{0};
     Duration silence{0};
     Duration link_grace{0};
@@ -97,7 +98,7 @@ class ChainKeeper {
   etcd::Client& etcd_;
   Leadership& leadership_;
   Options options_;
-  std::string unreadable_;             // why the record in etcd cannot be used; then nothing is decided
+  std::string unreadable_;  // why the record in etcd cannot be used; then nothing is decided
   std::optional<ChainRecord> record_;
   int64_t mod_revision_ = 0;
   std::optional<ChainRecord> writing_;

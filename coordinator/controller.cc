@@ -49,13 +49,14 @@ void Controller::Over(const std::string& reason) { election_.Lost(reason); }
 
 void Controller::Load() {
   if (!election_.leading() || loaded_) return;
-  etcd_.RangePrefix(etcd::Class::kData, ChainKey(""),
-                    [this, leadership = leadership_](const etcd::Answer<etcd::RangeAnswer>& answer) {
-                      if (leadership != leadership_ || loaded_) return;
-                      if (answer) return OnLoaded(*answer);
-                      spdlog::warn("event=load_failed problem=\"{}\"", answer.error().message);
-                      load_timer_->Start(kLoadRetry);
-                    });
+  etcd_.RangePrefix(
+      etcd::Class::kData, ChainKey(""),
+      [this, leadership = leadership_](const etcd::Answer<etcd::RangeAnswer>& answer) {
+        if (leadership != leadership_ || loaded_) return;
+        if (answer) return OnLoaded(*answer);
+        spdlog::warn("event=load_failed problem=\"{}\"", answer.error().message);
+        load_timer_->Start(kLoadRetry);
+      });
 }
 
 void Controller::OnLoaded(const etcd::RangeAnswer& answer) {

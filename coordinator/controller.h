@@ -1,5 +1,5 @@
-// A coordinator process: the election, and while it leads one ChainKeeper for each chain of the TOML.
-// Knows no sockets (server.h does) and no etcd protocol (etcd_client.h does). Loop thread.
+// A coordinator process: the election, and while it leads one ChainKeeper for each chain of the
+// TOML. Knows no sockets (server.h does) and no etcd protocol (etcd_client.h does). Loop thread.
 #pragma once
 
 #include <functional>
@@ -20,7 +20,7 @@ namespace catena::coordinator {
 
 struct ControllerOptions {
   std::string cluster;
-  std::string address;                 // of this coordinator, as proxies know it
+  std::string address;  // of this coordinator, as proxies know it
   std::vector<ChainFacts> chains;
   Duration heartbeat{0};
   Duration lease{0};
@@ -69,7 +69,7 @@ class Controller : private Election::Events, private ChainKeeper::Leadership {
   ControllerOptions options_;
   Election election_;
   std::unique_ptr<io::Timer> load_timer_;
-  uint64_t leadership_ = 0;            // counts them, to tell late callbacks
+  uint64_t leadership_ = 0;  // counts them, to tell late callbacks
   bool loaded_ = false;
   std::map<std::string, std::unique_ptr<ChainKeeper>> keepers_;
 };

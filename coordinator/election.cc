@@ -91,8 +91,8 @@ void Election::TakeKey(TimePoint asked, const etcd::LeaseAnswer& lease) {
   etcd_.Commit(etcd::Class::kLeadership, std::move(txn), done);
 }
 
-// Nobody knows whether the key was taken: look. If it happens later after all, the lease that nobody keeps
-// alive (and that is revoked here) takes it away again.
+// Nobody knows whether the key was taken: look. If it happens later after all, the lease that
+// nobody keeps alive (and that is revoked here) takes it away again.
 void Election::FindOut(TimePoint asked, const etcd::LeaseAnswer& lease) {
   auto done = [this, asked, lease](const etcd::Answer<etcd::RangeAnswer>& answer) {
     if (stopped_) return LetGo(lease.id);

@@ -1,5 +1,5 @@
-// Which coordinator leads: whoever holds the leased key /catena/<cluster>/leader in etcd, whose value is the
-// leader's address. All on the loop thread.
+// Which coordinator leads: whoever holds the leased key /catena/<cluster>/leader in etcd, whose
+// value is the leader's address. All on the loop thread.
 //
 // A leader trusts itself only until the *sending* of its last successful keep-alive + TTL - margin:
 // etcd counts the TTL from a later moment, so before that nobody else can hold the key.
@@ -28,8 +28,8 @@ class Election {
   };
   struct Options {
     std::string key;
-    std::string address;                 // of this coordinator; the key's value
-    Duration ttl = std::chrono::seconds(2);   // whole seconds, etcd's smallest is 2
+    std::string address;                             // of this coordinator; the key's value
+    Duration ttl = std::chrono::seconds(2);          // whole seconds, etcd's smallest is 2
     Duration poll = std::chrono::milliseconds(250);  // how often a non-leader looks at the key
   };
 
@@ -37,7 +37,8 @@ class Election {
   Election(io::Reactor& reactor, etcd::Client& etcd, Options options, Events& events);
 
   void Start();
-  // Gives the leadership up at once, for a graceful end; `done` when etcd has heard or cannot be asked.
+  // Gives the leadership up at once, for a graceful end; `done` when etcd has heard or cannot be
+  // asked.
   void Stop(std::function<void()> done);
   // A transaction showed that the key is not this process's any more.
   void Lost(const std::string& reason);
@@ -77,9 +78,9 @@ class Election {
   bool etcd_healthy_ = false;
   bool health_told_ = false;
   int64_t lease_ = 0;
-  int64_t owner_revision_ = 0;     // 0: not leading
+  int64_t owner_revision_ = 0;  // 0: not leading
   TimePoint trusted_until_{};
-  std::string leader_address_;     // of another
+  std::string leader_address_;  // of another
   TimePoint leader_seen_{};
 };
 

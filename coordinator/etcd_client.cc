@@ -114,8 +114,8 @@ class Handle {
     curl_easy_getinfo(curl_, CURLINFO_RESPONSE_CODE, &status);
     if (status != 200) {
       // etcd's own timeouts arrive so, and say nothing about the outcome.
-      return Failed(true, endpoint + ": HTTP " + std::to_string(status) + ": " +
-                              DecodeError(reply.body));
+      return Failed(true,
+                    endpoint + ": HTTP " + std::to_string(status) + ": " + DecodeError(reply.body));
     }
     reply.ok = true;
     return reply;
@@ -225,8 +225,9 @@ class CurlClient final : public Client {
          DecodeLeaseKeepAlive, std::move(done));
   }
   void Revoke(int64_t lease, Done<bool> done) override {
-    Send(Class::kLeadership, "/v3/lease/revoke", EncodeLeaseRevoke(lease), true,
-         [](std::string_view) -> Result<bool> { return true; }, std::move(done));
+    Send(
+        Class::kLeadership, "/v3/lease/revoke", EncodeLeaseRevoke(lease), true,
+        [](std::string_view) -> Result<bool> { return true; }, std::move(done));
   }
 
  private:

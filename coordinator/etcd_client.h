@@ -1,4 +1,5 @@
-// Asynchronous access to etcd v3 through its JSON gateway. All calls and callbacks on the loop thread.
+// Asynchronous access to etcd v3 through its JSON gateway. All calls and callbacks on the loop
+// thread.
 //
 // Failures come in two kinds, and the difference matters (S16): a request that certainly had no
 // effect, and one of which nobody knows whether it had or is still going to have one.
@@ -18,7 +19,7 @@
 namespace catena::coordinator::etcd {
 
 struct Failure {
-  bool unknown = false;   // true: it may have happened, or may still happen
+  bool unknown = false;  // true: it may have happened, or may still happen
   std::string message;
 };
 template <typename T>
@@ -44,9 +45,9 @@ class Client {
 };
 
 struct CurlOptions {
-  std::vector<std::string> endpoints;                        // http://host:port
+  std::vector<std::string> endpoints;  // http://host:port
   Duration leadership_timeout = std::chrono::milliseconds(500);
-  Duration data_timeout = std::chrono::seconds(1);           // of one request, all endpoints together
+  Duration data_timeout = std::chrono::seconds(1);  // of one request, all endpoints together
 };
 
 // On libcurl, with blocking requests on the reactor's workers: at most one of the class kLeadership

@@ -96,11 +96,11 @@ std::string EncodeTxn(const Txn& txn) {
   json compares = json::array();
   for (const Compare& compare : txn.compares) {
     const bool create = compare.target == Compare::Target::kCreateRevision;
-    compares.push_back({{"key", Base64(compare.key)},
-                        {"result", "EQUAL"},
-                        {"target", create ? "CREATE" : "MOD"},
-                        {create ? "create_revision" : "mod_revision",
-                         std::to_string(compare.revision)}});
+    compares.push_back(
+        {{"key", Base64(compare.key)},
+         {"result", "EQUAL"},
+         {"target", create ? "CREATE" : "MOD"},
+         {create ? "create_revision" : "mod_revision", std::to_string(compare.revision)}});
   }
   json puts = json::array();
   for (const Put& put : txn.puts) {
@@ -159,7 +159,8 @@ Result<LeaseAnswer> DecodeLeaseKeepAlive(std::string_view body) {
   // One element of a stream: {"result": {...}}. A lease that is gone comes without a TTL.
   const json document = ParseObject(body.substr(0, body.find('\n')));
   const json& result = At(document, "result");
-  if (!result.is_object() || Number(At(result, "ID")) == 0) return Fail("etcd: no keep-alive answer");
+  if (!result.is_object() || Number(At(result, "ID")) == 0)
+    return Fail("etcd: no keep-alive answer");
   return LeaseAnswer{Number(At(result, "ID")), Number(At(result, "TTL"))};
 }
 
@@ -204,7 +205,8 @@ Result<std::string> FromBase64(std::string_view text) {
       if (digit < 0) return Fail("base64: a character that is none of its alphabet");
       group = group << 6 | static_cast<uint32_t>(digit);
     }
-    for (size_t k = 0; k + 1 < digits; ++k) bytes.push_back(static_cast<char>(group >> (16 - 8 * k)));
+    for (size_t k = 0; k + 1 < digits; ++k)
+      bytes.push_back(static_cast<char>(group >> (16 - 8 * k)));
   }
   return bytes;
 }

@@ -1,6 +1,6 @@
 // Requests to and answers from etcd v3's JSON gateway (POST /v3/kv/range and so on), as values.
-// Keys and values travel in base64, 64-bit numbers as decimal strings, and fields that are zero are left out.
-// Pure.
+// Keys and values travel in base64, 64-bit numbers as decimal strings, and fields that are zero are
+// left out. Pure.
 #pragma once
 
 #include <cstdint>
@@ -31,7 +31,7 @@ struct Compare {
 struct Put {
   std::string key;
   std::string value;
-  int64_t lease = 0;     // 0: none
+  int64_t lease = 0;  // 0: none
 };
 struct Txn {
   std::vector<Compare> compares;
@@ -44,7 +44,7 @@ struct RangeAnswer {
   std::vector<KeyValue> pairs;
 };
 struct TxnAnswer {
-  int64_t revision = 0;   // of the store; when `succeeded`, the mod_revision of every key put
+  int64_t revision = 0;  // of the store; when `succeeded`, the mod_revision of every key put
   bool succeeded = false;
   // When not succeeded: what each of `reads` holds, in order; nullopt: no such key.
   std::vector<std::optional<KeyValue>> reads;

@@ -26,8 +26,8 @@ ChainFacts FactsOf(const config::Chain& chain) {
   ChainFacts facts;
   facts.chain = chain.name;
   facts.replicas = static_cast<size_t>(chain.replicas);
-  facts.recovery = chain.recovery == config::Recovery::kAutomatic ? Recovery::kAutomatic
-                                                                  : Recovery::kOperator;
+  facts.recovery =
+      chain.recovery == config::Recovery::kAutomatic ? Recovery::kAutomatic : Recovery::kOperator;
   for (const config::Node& node : chain.nodes) facts.nodes.push_back({node.id, node.overwrite});
   return facts;
 }
@@ -67,8 +67,7 @@ int Serve(const config::Config& config, const std::string& listen) {
   options.credentials = {config.cluster.name, config.cluster.secret};
   Server server(*reactor, controller, std::move(options));
   if (const auto started = server.Start(); !started) {
-    spdlog::error("event=cannot_listen address={} problem=\"{}\"", listen,
-                  started.error().message);
+    spdlog::error("event=cannot_listen address={} problem=\"{}\"", listen, started.error().message);
     return 1;
   }
   spdlog::info("event=listening address={}", server.address());

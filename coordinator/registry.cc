@@ -37,8 +37,8 @@ Registry::Verdict Registry::OnHeartbeat(const NodeReport& report, uint64_t conne
     if (over) life.is_void = true;
     Supersede(known, report.incarnation, now);
     if (leading && !over && MayHoldLease(life)) {
-      verdict.lease = record_->lease == Duration(0) ? options_.lease
-                                                    : std::min(options_.lease, record_->lease);
+      verdict.lease =
+          record_->lease == Duration(0) ? options_.lease : std::min(options_.lease, record_->lease);
       life.lease_out = std::max(life.lease_out, now + verdict.lease);
     }
     verdict.incarnation_void = life.is_void;
@@ -52,8 +52,8 @@ Registry::Verdict Registry::OnHeartbeat(const NodeReport& report, uint64_t conne
 }
 
 // A report of an incarnation that can never act again: a newer one of the node exists, or it is
-// known to have been removed, or it believes to be a member and the configuration does not list it (what a
-// new leader did not see removed).
+// known to have been removed, or it believes to be a member and the configuration does not list it
+// (what a new leader did not see removed).
 bool Registry::IsOver(const Known& known, const NodeReport& report) const {
   if (!known.lives.empty() && report.incarnation < known.lives.rbegin()->first) return true;
   if (report.incarnation <= known.over) return true;
@@ -123,8 +123,7 @@ bool Registry::MayHoldLease(const Life& life) const {
   const bool acts = report.phase == ReportPhase::kMember && report.epoch == current.epoch;
   if (acts && !report.synced) return false;
   const std::string& listed_run = current.members[*index].backend_run_id;
-  return report.backend.run_id.empty() || listed_run.empty() ||
-         report.backend.run_id == listed_run;
+  return report.backend.run_id.empty() || listed_run.empty() || report.backend.run_id == listed_run;
 }
 
 void Registry::OnDisconnected(const NodeId& node, Incarnation incarnation, uint64_t connection,
@@ -203,9 +202,9 @@ bool Registry::IsKnownNode(const NodeId& node) const {
   if (std::find(options_.nodes.begin(), options_.nodes.end(), node) != options_.nodes.end()) {
     return true;
   }
-  return record_ && std::any_of(record_->configuration.members.begin(),
-                                record_->configuration.members.end(),
-                                [&](const chain::Member& member) { return member.id == node; });
+  return record_ &&
+         std::any_of(record_->configuration.members.begin(), record_->configuration.members.end(),
+                     [&](const chain::Member& member) { return member.id == node; });
 }
 
 void Registry::AddListed(const chain::Member& member, TimePoint heard, TimePoint lease_out) {

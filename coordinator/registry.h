@@ -1,10 +1,11 @@
 // What a leading coordinator remembers of the nodes of one chain: the lives it has heard of, the
-// leases it has granted, the incarnations that are over. Pure bookkeeping: the caller passes the time, read
-// after the heartbeat's bytes were read (S17).
+// leases it has granted, the incarnations that are over. Pure bookkeeping: the caller passes the
+// time, read after the heartbeat's bytes were read (S17).
 //
 // The lease timing argument is in README.md; in short: a lease is granted only to a listed
 // incarnation that is not being removed, and is taken to be out for the whole of its length from
-// the moment of the answer, which is later than the heartbeat's sending, from which the proxy counts.
+// the moment of the answer, which is later than the heartbeat's sending, from which the proxy
+// counts.
 #pragma once
 
 #include <map>
@@ -26,25 +27,27 @@ class Registry {
 
   struct Options {
     Duration lease{0};
-    std::vector<NodeId> nodes;   // of the TOML; others are heard only while they are listed
+    std::vector<NodeId> nodes;  // of the TOML; others are heard only while they are listed
   };
 
   // Leadership begins now; `record` is the chain's newest, nullopt: none.
   Registry(Options options, const std::optional<ChainRecord>& record, TimePoint now);
 
   struct Verdict {
-    Duration lease{0};           // granted
+    Duration lease{0};  // granted
     bool incarnation_void = false;
     Incarnation incarnation_above;
-    bool unknown_node = false;   // neither in the TOML nor listed; nothing was kept of the report
+    bool unknown_node = false;  // neither in the TOML nor listed; nothing was kept of the report
   };
-  // `leading`: the coordinator trusts its leadership at `now`. `connection`: a number for the connection
-  // it came by, never reused; the newest connection of a life is the one whose end counts.
+  // `leading`: the coordinator trusts its leadership at `now`. `connection`: a number for the
+  // connection it came by, never reused; the newest connection of a life is the one whose end
+  // counts.
   Verdict OnHeartbeat(const NodeReport& report, uint64_t connection, bool leading, TimePoint now);
   void OnDisconnected(const NodeId& node, Incarnation incarnation, uint64_t connection,
                       TimePoint now);
 
-  // `record` is in force (written, or found in etcd). Incarnations that it no longer lists are over.
+  // `record` is in force (written, or found in etcd). Incarnations that it no longer lists are
+  // over.
   void SetRecord(const ChainRecord& record, TimePoint now);
   // From now until the next call these are granted nothing: they are being removed (S16).
   void Withhold(std::vector<LifeName> lives);
@@ -63,9 +66,9 @@ class Registry {
 
  private:
   struct Known {
-    std::map<Incarnation, Life> lives;   // the listed one and the newest
+    std::map<Incarnation, Life> lives;  // the listed one and the newest
     std::map<Incarnation, uint64_t> connections;
-    Incarnation over;                    // this one and all below are over for good
+    Incarnation over;  // this one and all below are over for good
   };
 
   bool IsListed(const NodeId& node, Incarnation incarnation) const;

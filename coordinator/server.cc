@@ -116,8 +116,9 @@ class Server::Session final : public io::StreamHandler,
     if (name == "CATENA.CHOOSE" && arguments.size() == 3) {
       return Choose(std::string(arguments[1]), std::string(arguments[2]));
     }
-    Refuse("ERR unknown command; a coordinator understands CATENA.HEARTBEAT json, CATENA.STATUS "
-           "and CATENA.CHOOSE chain node");
+    Refuse(
+        "ERR unknown command; a coordinator understands CATENA.HEARTBEAT json, CATENA.STATUS "
+        "and CATENA.CHOOSE chain node");
   }
 
   void Heartbeat(std::string_view json) {
@@ -200,9 +201,8 @@ Server::Server(io::Reactor& reactor, Controller& controller, Options options)
 Server::~Server() { Stop(); }
 
 Result<bool> Server::Start() {
-  auto listener = reactor_.Listen(options_.listen, [this](std::unique_ptr<io::Stream> stream) {
-    Accept(std::move(stream));
-  });
+  auto listener = reactor_.Listen(
+      options_.listen, [this](std::unique_ptr<io::Stream> stream) { Accept(std::move(stream)); });
   if (!listener) return Fail(listener.error().message);
   listener_ = std::move(*listener);
   return true;

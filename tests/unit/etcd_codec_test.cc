@@ -11,9 +11,13 @@ namespace {
 using nlohmann::json;
 
 TEST_CASE("base64 as RFC 4648 has it") {
-  const std::pair<const char*, const char*> pairs[] = {
-      {"", ""}, {"f", "Zg=="}, {"fo", "Zm8="}, {"foo", "Zm9v"},
-      {"foob", "Zm9vYg=="}, {"fooba", "Zm9vYmE="}, {"foobar", "Zm9vYmFy"}};
+  const std::pair<const char*, const char*> pairs[] = {{"", ""},
+                                                       {"f", "Zg=="},
+                                                       {"fo", "Zm8="},
+                                                       {"foo", "Zm9v"},
+                                                       {"foob", "Zm9vYg=="},
+                                                       {"fooba", "Zm9vYmE="},
+                                                       {"foobar", "Zm9vYmFy"}};
   for (const auto& [bytes, text] : pairs) {
     CHECK(Base64(bytes) == text);
     REQUIRE(FromBase64(text).has_value());
@@ -26,7 +30,8 @@ TEST_CASE("base64 as RFC 4648 has it") {
     REQUIRE(FromBase64(Base64(part)).has_value());
     CHECK(*FromBase64(Base64(part)) == part);
   }
-  for (const char* wrong : {"Z", "Zg=", "Zg", "Z===", "Zm9v====", "Zm=v", "Zm9\n", "====", "Zg==Zg=="}) {
+  for (const char* wrong :
+       {"Z", "Zg=", "Zg", "Z===", "Zm9v====", "Zm=v", "Zm9\n", "====", "Zg==Zg=="}) {
     CHECK_FALSE(FromBase64(wrong).has_value());
   }
 }
@@ -78,9 +83,10 @@ TEST_CASE("a transaction compares revisions, puts, and reads when refused") {
 }
 
 TEST_CASE("a transaction's answers") {
-  const auto done = DecodeTxn(
-      R"({"header":{"revision":"6"},"succeeded":true,"responses":[{"response_put":)"
-      R"({"header":{"revision":"6"}}}]})", 2);
+  const auto done =
+      DecodeTxn(R"({"header":{"revision":"6"},"succeeded":true,"responses":[{"response_put":)"
+                R"({"header":{"revision":"6"}}}]})",
+                2);
   REQUIRE(done.has_value());
   CHECK(done->succeeded);
   CHECK(done->revision == 6);
@@ -88,7 +94,8 @@ TEST_CASE("a transaction's answers") {
   const auto refused = DecodeTxn(
       R"({"header":{"revision":"8"},"responses":[{"response_range":{"header":{"revision":"8"}}},)"
       R"({"response_range":{"header":{"revision":"8"},"kvs":[{"key":"YQ==","mod_revision":"7",)"
-      R"("value":"Yg=="}],"count":"1"}}]})", 2);
+      R"("value":"Yg=="}],"count":"1"}}]})",
+      2);
   REQUIRE(refused.has_value());
   CHECK_FALSE(refused->succeeded);
   REQUIRE(refused->reads.size() == 2);

@@ -141,8 +141,9 @@ TEST_CASE("S16 from the proposal of its removal a member is granted nothing") {
   CHECK(registry.OnHeartbeat(ReportOf('a', 10), 1, true, At(2)).lease == kLease);
 }
 
-TEST_CASE("S17 a new leader waits for the longest lease that may be out, and grants no longer one "
-          "than is recorded") {
+TEST_CASE(
+    "S17 a new leader waits for the longest lease that may be out, and grants no longer one "
+    "than is recorded") {
   CHECK(Three(At(0), milliseconds(500), milliseconds(3000)).removals_from() == At(3000));
   CHECK(Three(At(0), milliseconds(3000), milliseconds(500)).removals_from() == At(3000));
   Registry lowered = Three(At(0), milliseconds(500), milliseconds(3000));
