@@ -71,10 +71,6 @@ LocalReader::~LocalReader() = default;
 Dispatch LocalReader::Read(Session& session, uint64_t number, const Request& request) {
   switch (session.consistency) {
     case Consistency::kEventual:
-      if (options_.max_staleness > Duration(0) && now_() - heard_ > options_.max_staleness) {
-        session.Complete(number, ChainDown("this node has not heard from the chain for max_staleness"));
-        return Dispatch::kTaken;
-      }
       break;
     case Consistency::kSequential:
       // Never backwards, and the connection's own writes are seen: wait until what it saw is applied here.

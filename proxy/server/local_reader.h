@@ -36,8 +36,6 @@ class LocalReader {
   void EndTurn();
   void FailAll(std::string_view why);
   size_t in_flight() const { return in_flight_; }
-  // When the chain was last heard of, for max_staleness.
-  void HeardFromChain(TimePoint when) { heard_ = std::max(heard_, when); }
 
   struct Stats {
     uint64_t clean = 0, dirty = 0;
@@ -61,7 +59,6 @@ class LocalReader {
   size_t in_flight_ = 0;
   // Tickets of this turn: everything that arrived in it shares them, for their messages leave at its end.
   std::optional<uint64_t> query_ticket_, verify_ticket_;
-  TimePoint heard_{};
   Stats stats_;
 };
 

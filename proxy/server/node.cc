@@ -232,7 +232,6 @@ void Node::OnCoordinatorAnswer(const coordinator::HeartbeatAnswer& answer, std::
   }
   if (sent_at && answer.lease > Duration(0) && phase_ == Phase::kMember) {
     replica_.GrantLease(*sent_at, answer.lease);
-    local_reader_.HeardFromChain(*sent_at);
     replica_.AnswerAsks(reactor_.Now());
   }
   if (!answer.resign.empty()) Resign(answer.resign);
@@ -548,9 +547,10 @@ void Node::OnLinkReady(peer::PeerLink& link) {
 void Node::OnLinkMessage(peer::PeerLink& link, const chain::Message& message) {
   TimePoint now = reactor_.Now();
   heard_[link.id()] = now;
+  if (link.id() == predecessor_link_) heard_predecessor_ = now;
+  if (link.id() == successor_link_) heard_successor_ = now;
   if (const auto* append = std::get_if<chain::Append>(&message)) {
     if (link.id() == joining_.link) return OnJoinMessage(link, message);
-    local_reader_.HeardFromChain(now);
     if (!replica_.AcceptsAppend(link.id(), append->from) || !broken_.empty()) return;
     if (TakeStream(append->bytes)) replica_.OnReceived();
     return;
@@ -766,6 +766,10 @@ void Node::OnDisconnected(Session& session) {
 Dispatch Node::RouteData(Session& session, uint64_t number, const Request& request) {
   bool reads = request.route == command::Route::kRead;
   bool scans = reads && request.info->name.ends_with("scan");
+  if (reads && session.consistency == Consistency::kEventual && replica_.serves() && IsStale()) {
+    session.Complete(number, ChainDown("this node has not heard from the chain for max_staleness"));
+    return Dispatch::kTaken;
+  }
   if (replica_.is_head() && !replica_.resigned()) {
     if (!replica_.head_ready()) return Dispatch::kWait;
     if (session.outstanding() > 0 && session.path != Path::kHead) return Dispatch::kWait;
@@ -782,6 +786,13 @@ Dispatch Node::RouteData(Session& session, uint64_t number, const Request& reque
   }
   if (session.outstanding() > 0 && session.path != Path::kLocalRead) return Dispatch::kWait;
   return local_reader_.Read(session, number, request);
+}
+
+// A lease is no news: new data comes from the predecessor, that it is committed from the successor.
+bool Node::IsStale() {
+  if (options_.max_staleness == Duration(0)) return false;
+  TimePoint since = reactor_.Now() - options_.max_staleness;
+  return (!replica_.is_head() && heard_predecessor_ < since) || (!replica_.is_tail() && heard_successor_ < since);
 }
 
 Dispatch Node::RouteForwarded(Session& session, uint64_t number, const Request& request, bool reads) {

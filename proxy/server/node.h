@@ -172,6 +172,7 @@ class Node final : public SessionOwner,
   // The session's state of its own, made when it enters one first.
   ClientState& StateOf(Session& session);
   Dispatch RouteForwarded(Session& session, uint64_t number, const Request& request, bool reads);
+  bool IsStale();
   std::string WhyWaiting(const Session& session) const;
   void LearnDatabases();
 
@@ -200,6 +201,7 @@ class Node final : public SessionOwner,
   std::vector<std::unique_ptr<peer::PeerLink>> dead_links_;
   chain::LinkId last_link_ = chain::kNoLink;
   std::map<chain::LinkId, TimePoint> heard_;        // last sign of life of each link
+  TimePoint heard_predecessor_{}, heard_successor_{};  // for max_staleness, whatever the link
   chain::LinkId predecessor_link_ = chain::kNoLink;
   bool predecessor_paused_ = false;                 // the local database is too far behind
   chain::LinkId successor_link_ = chain::kNoLink;   // dialled or dialling
