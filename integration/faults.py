@@ -64,6 +64,12 @@ def _names(number):
 def _remove(number):
     """Everything of one network; what is not there is not missed."""
     prefix = _names(number)
+    # A namespace goes when the last process in it has gone, and takes its ends of the cables with it only then: their
+    # names would be in the way of whoever takes this number next.
+    for line in _ip("-o", "link", "show", check=False).stdout.splitlines():
+        name = line.split(": ")[1].split("@")[0]
+        if name.startswith(prefix + "-"):
+            _ip("link", "del", name, check=False)
     for line in _ip("netns", "list", check=False).stdout.splitlines():
         name = line.split()[0] if line.split() else ""
         if name.startswith(prefix + "-"):

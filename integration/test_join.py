@@ -1,0 +1,126 @@
+"""Nodes that join or come back while the chain works."""
+
+import random
+
+import pytest
+
+from cluster import Cluster
+from load import Load
+from processes import wait_until
+
+POSITIONS = ("head", "middle", "tail")
+DATASET_BYTES = 300 << 20
+DIGEST = ["--enable-debug-command", "local"]
+
+
+def digest(node):
+    """One number for the whole data of a Redis, whatever its encodings."""
+    return node.direct_client().execute_command("DEBUG", "DIGEST")
+
+
+def wait_equal_digests(cluster):
+    cluster.wait_position(timeout=60)
+    digests = {node.id: digest(node) for node in cluster.wait_members()}
+    assert len(set(digests.values())) == 1, digests
+
+
+def fill(node, size, value_bytes=10000):
+    """Values that do not compress, and a share of small keys of all types."""
+    client = node.direct_client()
+    source = random.Random(7)
+    block = source.randbytes(1 << 20)
+    written = number = 0
+    while written < size:
+        pipeline = client.pipeline(transaction=False)
+        for _ in range(200):
+            at = source.randrange(len(block) - value_bytes)
+            pipeline.set(f"fill:{number}", block[at:at + value_bytes])
+            pipeline.hset(f"hash:{number % 5000}", f"f{number}", number)
+            pipeline.zadd(f"zset:{number % 5000}", {f"m{number}": number})
+            number += 1
+        pipeline.execute()
+        written += 200 * value_bytes
+    assert client.info("memory")["used_memory"] >= size
+
+
+def sync_full(nodes):
+    return sum(node.direct_client().info("stats")["sync_full"] for node in nodes)
+
+
+def count_in_log(process, text):
+    with open(process.log, encoding="utf-8", errors="replace") as log:
+        return sum(text in line for line in log)
+
+
+def test_join_under_load():
+    """An empty spare joins a chain that holds 300 MB and takes 4,000 writes/s; no write waits long for it."""
+    with Cluster(nodes=3, redis_args=DIGEST) as cluster:
+        spare = cluster.tail()
+        assert spare.proxy.stop()
+        spare.redis.restart()
+        cluster.wait_whole(members=2, without=[spare.id])
+        fill(cluster.head(), DATASET_BYTES)
+        cluster.wait_position()
+        before = spare.direct_client().dbsize()
+        assert before == 0
+        with Load(cluster.head(), rate=4000) as load:
+            wait_until(lambda: cluster.head().redis_client().exists("load:20000"), 60, "load flows")
+            load.mark("join")
+            spare.proxy.start()
+            cluster.wait_whole(timeout=120)
+            load.mark("joined")
+            wait_until(lambda: spare.redis_client().get("load:5000") is not None, 60, "it serves")
+        print(load.result)
+        assert not load.result["errors"]
+        assert load.result["rate"] > 3800, "the load itself was not sustained"
+        assert load.result["parts"]["join"]["writes"] > 1000
+        assert load.result["slowest_ms"] < 500
+        assert spare.direct_client().info("memory")["used_memory"] >= DATASET_BYTES
+        wait_equal_digests(cluster)
+
+
+@pytest.mark.parametrize("position", ["middle", "tail"])
+def test_a_follower_back_within_the_backlog_continues(position):
+    """Its proxy was killed; its Redis lacks what was written meanwhile, and gets just that."""
+    with Cluster(nodes=3, redis_args=DIGEST) as cluster:
+        node = cluster.at(position)
+        client = cluster.head().redis_client()
+        for i in range(2000):
+            client.set(f"before:{i}", "x" * 100)
+        cluster.wait_position()
+        before = sync_full(cluster.nodes)
+        node.proxy.kill()
+        cluster.wait_whole(members=2, without=[node.id])
+        for i in range(2000):
+            client.set(f"away:{i}", "y" * 100)
+        assert node.direct_client().get("away:0") is None
+        resumed = count_in_log(node.proxy, "event=resuming")
+        node.proxy.start()
+        cluster.wait_whole()
+        assert node.redis_client().get("away:1999") == b"y" * 100
+        wait_equal_digests(cluster)
+        assert sync_full(cluster.nodes) == before
+        assert count_in_log(node.proxy, "event=resuming") == resumed + 1
+        assert count_in_log(node.proxy, "event=snapshot_begins") <= 1  # the one of the beginning
+
+
+def test_a_follower_back_too_late_gets_a_full_copy():
+    """More was written than the backlog holds: the same ends with equal data, by a snapshot."""
+    settings = {"chain.limits.backlog_bytes": "64kb"}
+    with Cluster(nodes=3, redis_args=DIGEST, settings=settings) as cluster:
+        node = cluster.tail()
+        client = cluster.head().redis_client()
+        client.set("before", "x")
+        cluster.wait_position()
+        node.proxy.kill()
+        cluster.wait_whole(members=2, without=[node.id])
+        snapshots = count_in_log(node.proxy, "event=snapshot_begins")
+        pipeline = client.pipeline(transaction=False)
+        for i in range(2000):
+            pipeline.set(f"away:{i}", "y" * 1000)
+        pipeline.execute()
+        node.proxy.start()
+        cluster.wait_whole()
+        assert node.redis_client().get("away:1999") == b"y" * 1000
+        assert count_in_log(node.proxy, "event=snapshot_begins") == snapshots + 1
+        wait_equal_digests(cluster)
