@@ -1,0 +1,3 @@
+add_library(catena_scenario_world STATIC scenario/world.cc)
+target_link_libraries(catena_scenario_world PUBLIC catena_chain catena_peer catena_coordinator_policy)
+catena_unit_test(chain_schedules_test SOURCES scenario/schedules_test.cc LIBS catena_scenario_world)
