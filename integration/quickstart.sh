@@ -63,7 +63,8 @@ if ! read -r described <&"${CLUSTER[0]}"; then
   exit 1
 fi
 
-python3 - "$described" "$bin" <<'PYTHON'
+# Ctrl-C may end what prints this too; going down in order is what counts then.
+python3 - "$described" "$bin" <<'PYTHON' || true
 import json, shlex, sys
 cluster, bin = json.loads(sys.argv[1]), sys.argv[2]
 nodes = cluster["nodes"]
