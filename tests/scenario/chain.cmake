@@ -1,3 +1,5 @@
 add_library(catena_scenario_world STATIC scenario/world.cc)
 target_link_libraries(catena_scenario_world PUBLIC catena_chain catena_peer catena_coordinator_policy)
 catena_unit_test(chain_schedules_test SOURCES scenario/schedules_test.cc LIBS catena_scenario_world)
+catena_unit_test(chain_papers_test SOURCES scenario/papers_test.cc LIBS catena_scenario_world)
+catena_unit_test(chain_replica_test SOURCES scenario/replica_test.cc LIBS catena_scenario_world)

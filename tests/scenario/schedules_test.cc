@@ -144,6 +144,8 @@ TEST_CASE("S3 back in the same incarnation") {
   world.Resume("N");
   CHECK(world.replica("N").synced());  // it has not heard of anything
   CHECK(world.Read("N", 'w')->waiting());
+  world.Tell("N");
+  CHECK(world.replica("N").incarnation() > before);
   BeatUntil(world, {"A", "N"});
   CHECK(world.replica("N").incarnation() > before);
   CHECK(world["N"].database.Get('w').second == "1");

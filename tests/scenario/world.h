@@ -162,7 +162,8 @@ class World {
   void Choose(const NodeId& id) { choice_ = id; }
 
   // --- faults --------------------------------------------------------------------------------
-  // What is named stays undone: "A>B" (messages), "apply B", "capture A", "promote B" (and attach), "bound A", "etcd".
+  // What is named stays undone: "A>B" (messages), "apply B", "capture A", "promote B" (and attach), "bound A", "send A" (log
+  // bytes: a full socket), "load N" (the end of a snapshot), "etcd".
   void Hold(const std::string& what) { held_.insert(what); }
   void Release(const std::string& what) { held_.erase(what); }
   void ReleaseAll() { held_.clear(); }
