@@ -167,6 +167,9 @@ class Backend {
   virtual void Follow(const std::string& chain_replid, Position position, FeedSource* source) = 0;
   // Tells that `source` has committed bytes up to `committed`.
   virtual void FeedAvailable(Position committed) = 0;
+  // Somebody waits until the database has executed everything up to `position`: OnApplied follows as soon as it has.
+  // Without this it may come some milliseconds later.
+  virtual void ApplyAwaited(Position position) { (void)position; }
   // Replaces all data by a snapshot of `length` bytes, of which the position is `position`; then follows from there as Follow does. Chunks are
   // taken in order; SnapshotChunk returns false when the caller should wait for OnSnapshotRoom before
   // the next one. The last byte is handed to the database only after the whole has been checked.

@@ -36,6 +36,7 @@ class RedisBackend final : public backend::Backend,
   void Follow(const std::string& chain_replid, Position position,
               backend::FeedSource* source) override;
   void FeedAvailable(Position committed) override;
+  void ApplyAwaited(Position position) override;
   void BeginSnapshot(const std::string& chain_replid, Position position, uint64_t length,
                      backend::FeedSource* source) override;
   bool SnapshotChunk(std::string_view bytes) override;
@@ -226,6 +227,10 @@ void RedisBackend::Follow(const std::string& chain_replid, Position position,
 
 void RedisBackend::FeedAvailable(Position) {
   if (feed_) feed_->Available();
+}
+
+void RedisBackend::ApplyAwaited(Position position) {
+  if (feed_) feed_->Await(position);
 }
 
 void RedisBackend::BeginSnapshot(const std::string& chain_replid, Position position,

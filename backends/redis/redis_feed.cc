@@ -21,6 +21,10 @@ constexpr int kEagerAsks = 3;
 constexpr Duration kAskPause = std::chrono::milliseconds(1);
 constexpr int kAskPausesMax = 10;
 
+// How long and for how many bytes nobody needs to know what is applied.
+constexpr Duration kLazyAsk = std::chrono::milliseconds(5);
+constexpr uint64_t kUnaskedBytesMax = 256u << 10;
+
 }  // namespace
 
 RedisFeed::Link::Link(RedisFeed& feed, std::unique_ptr<io::Stream> stream)
@@ -244,7 +248,22 @@ void RedisFeed::Pump() {
     drain_asked_ = true;
     stream.NotifyBelow(options_.feed_unsent_max / 2);
   }
-  AskApplied();
+  AskWhenDue();
+}
+
+void RedisFeed::Await(Position position) {
+  if (position <= awaited_) return;
+  awaited_ = position;
+  fruitless_ = 0;
+  if (applied_ < awaited_) AskApplied();
+}
+
+// Each question costs both processes system calls, so without anybody who waits it is asked for many pieces at once.
+void RedisFeed::AskWhenDue() {
+  if (applied_ >= fed_ || role_asked_ || ask_due_) return;
+  if (applied_ < awaited_ || fed_ - applied_ >= kUnaskedBytesMax) return AskApplied();
+  ask_due_ = true;
+  role_timer_->Start(kLazyAsk);
 }
 
 void RedisFeed::OnLinkDrained() {
@@ -256,6 +275,7 @@ void RedisFeed::OnLinkDrained() {
 // ROLE is the fastest way to learn that the feed is executed: its own acknowledgement comes once a
 // second.
 void RedisFeed::AskApplied() {
+  ask_due_ = false;
   if (role_asked_ || phase_ != Phase::kStreaming || applied_ >= fed_) return;
   role_timer_->Stop();
   role_asked_ = true;
@@ -274,7 +294,9 @@ void RedisFeed::OnRole(std::optional<Role> role) {
   if (role->offset) Observe(*role->offset);
   if (watch.Gone() || phase_ != Phase::kStreaming || applied_ >= fed_) return;
   fruitless_ = applied_ > before ? 0 : fruitless_ + 1;
+  if (applied_ >= awaited_ && fruitless_ == 0) return AskWhenDue();
   if (fruitless_ <= kEagerAsks) return AskApplied();
+  ask_due_ = true;
   role_timer_->Start(kAskPause * std::min(fruitless_ - kEagerAsks, kAskPausesMax));
 }
 
@@ -367,6 +389,7 @@ void RedisFeed::OnLoaded(Position position) {
                           resp::Decimal(position_.value()) + " after loading");
   }
   role_timer_->Stop();
+  ask_due_ = false;
   fruitless_ = 0;
   snapshot_ = false;
   check_.reset();

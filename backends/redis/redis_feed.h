@@ -49,6 +49,8 @@ class RedisFeed {
   bool SnapshotChunk(std::string_view bytes);
   // The source has more, or may have.
   void Available();
+  // Somebody waits until `position` is applied: it is asked for at once instead of now and then.
+  void Await(Position position);
   // Nothing is sent any more (promotion); the connection stays.
   void Stop();
   // What a lane or the check learned of the position of the Redis, which stands in the chain's
@@ -86,6 +88,7 @@ class RedisFeed {
   void OfferRoom();
   void StartLoading();
   void PollLoading();
+  void AskWhenDue();
   void OnLoaded(Position position);
 
   void Gap(std::string reason);
@@ -111,6 +114,8 @@ class RedisFeed {
   Position fed_, applied_;
   bool drain_asked_ = false;
   bool role_asked_ = false;
+  bool ask_due_ = false;    // role_timer_ runs
+  Position awaited_;        // somebody waits until so much is applied
   int fruitless_ = 0;  // answers of ROLE in a row that brought nothing new
 
   std::optional<RdbCheck> check_;

@@ -25,6 +25,7 @@ class LocalReader::ReadLane final : public backend::LaneHandler {
   bool closed = false;
 
   void OnReply(std::string_view reply) override {
+    if (closed) return;  // given up earlier in this turn
     CATENA_CHECK(!owed.empty(), "a reply answers a command");
     Owed to = owed.front();
     owed.pop_front();
@@ -39,11 +40,11 @@ class LocalReader::ReadLane final : public backend::LaneHandler {
   void OnPosition(Position) override {}
 
   void OnLaneClosed(const std::string& reason) override {
-    closed = true;
     Fail("the connection to the local database broke: " + reason);
   }
 
   void Fail(std::string_view why) {
+    closed = true;
     std::string down = ChainDown(why);
     while (!owed.empty()) {
       Owed to = owed.front();
@@ -74,7 +75,7 @@ Dispatch LocalReader::Read(Session& session, uint64_t number, const Request& req
       break;
     case Consistency::kSequential:
       // Never backwards, and the connection's own writes are seen: wait until what it saw is applied here.
-      if (replica_.applied() < session.seen) return Dispatch::kWait;
+      if (!Applied(session.seen)) return Dispatch::kWait;
       session.seen = replica_.applied();
       break;
     case Consistency::kLinearizable:
@@ -99,7 +100,13 @@ bool LocalReader::Linearizable(Session& session, const Request& request) {
     // The tail said, after this read arrived, that nothing behind its answer is committed.
     wait.needs = replica_.committed();
   }
-  return wait.needs <= replica_.applied();
+  return Applied(wait.needs);
+}
+
+bool LocalReader::Applied(Position position) {
+  if (position <= replica_.applied()) return true;
+  backend_.ApplyAwaited(position);
+  return false;
 }
 
 void LocalReader::StartWait(ReadWait& wait, const Request& request, TimePoint now) {

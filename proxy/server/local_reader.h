@@ -46,6 +46,8 @@ class LocalReader {
   class ReadLane;
   // True when the read may be sent to the database now.
   bool Linearizable(Session& session, const Request& request);
+  // False: not yet; the database is asked to say when.
+  bool Applied(Position position);
   void StartWait(ReadWait& wait, const Request& request, TimePoint now);
   Dispatch Submit(Session& session, uint64_t number, const Request& request, ReplyKind kind);
 
