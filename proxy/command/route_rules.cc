@@ -30,6 +30,7 @@ constexpr RouteRule kRules[] = {
     // About the server of this node.
     {"acl|cat", Route::kLocal, "a constant list"},
     {"acl|genpass", Route::kLocal, "a random number"},
+    {"acl|whoami", Route::kProxy, "the session knows its user"},
     {"bgrewriteaof", Route::kLocal, "files of this server"},
     {"bgsave", Route::kLocal, "files of this server"},
     {"save", Route::kLocal, "files of this server"},

@@ -12,6 +12,7 @@ namespace {
 constexpr std::string_view kTransaction[] = {"multi", "exec", "discard", "watch", "unwatch"};
 constexpr std::string_view kSubscribe[] = {"subscribe", "psubscribe", "ssubscribe"};
 constexpr std::string_view kUnsubscribe[] = {"unsubscribe", "punsubscribe", "sunsubscribe"};
+constexpr std::string_view kQueued = "+QUEUED\r\n";
 // Not known to any server: makes it abort the transaction as for any command that it refuses.
 constexpr std::string_view kAbortingCommand = "*1\r\n$14\r\nCATENA-REFUSED\r\n";
 
@@ -99,7 +100,7 @@ Dispatch ClientState::Transaction(uint64_t number, const Request& request, std::
   size_t count = request.command->arguments.size();
   if (name == "multi") {
     if (count != 1) return Reply(number, "-ERR wrong number of arguments for 'multi' command\r\n");
-    Dispatch dispatch = SubmitHead(number, raw, Action::kPlain);
+    Dispatch dispatch = SubmitHead(number, raw, Action::kBegin);
     in_multi_ = dispatch == Dispatch::kTaken;
     return dispatch;
   }
@@ -121,8 +122,7 @@ Dispatch ClientState::Transaction(uint64_t number, const Request& request, std::
   if (count != 1) return Reply(number, "-ERR wrong number of arguments for '" + std::string(name) + "' command\r\n");
   if (!in_multi_) return Reply(number, exec ? "-ERR EXEC without MULTI\r\n" : "-ERR DISCARD without MULTI\r\n");
   if (multi_lost_) {
-    in_multi_ = multi_lost_ = watching_ = watch_lost_ = false;
-    selected_.reset();
+    LeaveTransaction();
     return Reply(number, exec ? "-EXECABORT Transaction discarded because the connection to the chain's head was lost.\r\n"
                               : "+OK\r\n");
   }
@@ -130,16 +130,15 @@ Dispatch ClientState::Transaction(uint64_t number, const Request& request, std::
     std::string null;
     resp::AppendNullArray(null, session_.protocol);
     Dispatch dispatch = SubmitHead(number, "*1\r\n$7\r\nDISCARD\r\n", Action::kReplace, std::move(null));
-    if (dispatch == Dispatch::kTaken) in_multi_ = watching_ = watch_lost_ = false;
+    if (dispatch == Dispatch::kTaken) LeaveTransaction();
     return dispatch;
   }
   Dispatch dispatch = SubmitHead(number, raw, exec ? Action::kExec : Action::kPlain);
-  if (dispatch == Dispatch::kTaken) {
-    in_multi_ = watching_ = watch_lost_ = false;
-    if (!exec) selected_.reset();
-  }
+  if (dispatch == Dispatch::kTaken) LeaveTransaction();
   return dispatch;
 }
+
+void ClientState::LeaveTransaction() { in_multi_ = multi_lost_ = watching_ = watch_lost_ = false; }
 
 Dispatch ClientState::Queue(uint64_t number, const Request& request) {
   if (multi_lost_) return Reply(number, ChainDown("the connection to the chain's head was lost inside MULTI"));
@@ -150,9 +149,28 @@ Dispatch ClientState::Queue(uint64_t number, const Request& request) {
     std::string_view text = request.command->arguments[1];
     int database = 0;
     auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), database);
-    if (error == std::errc() && end == text.data() + text.size()) selected_ = database;
+    if (error == std::errc() && end == text.data() + text.size()) {
+      return SubmitHead(number, request.command->raw, Action::kSelect, std::string(text));
+    }
   }
   return SubmitHead(number, request.command->raw, Action::kPlain);
+}
+
+// A queued SELECT takes effect with the transaction, if it succeeds there.
+void ClientState::FollowSelects(std::string_view exec_reply) {
+  if (!exec_reply.starts_with("*") || exec_reply.starts_with("*-1")) return;
+  resp::ReplyScanner scanner;
+  size_t at = exec_reply.find("\r\n") + 2;
+  auto select = selects_.begin();
+  for (size_t index = 0; select != selects_.end(); ++index) {
+    size_t length = 0;
+    if (scanner.Scan(exec_reply.substr(at), length) != resp::Progress::kComplete) return;
+    if (index == select->first) {
+      if (exec_reply[at] == '+') session_.database = head_database_ = select->second;
+      ++select;
+    }
+    at += length;
+  }
 }
 
 bool ClientState::OpenHead() {
@@ -201,13 +219,20 @@ void ClientState::OnPrivateMessage(PrivateChannel& channel, std::string_view mes
     case Action::kReplace:
       return session_.Complete(pending.number, pending.text);
     case Action::kExec:
-      // A queued SELECT took effect with the transaction.
-      if (selected_ && !message.starts_with("-") && !message.starts_with("*-1") && !message.starts_with("_")) {
-        session_.database = head_database_ = *selected_;
+      if (!selects_.empty()) FollowSelects(message);
+      return session_.Complete(pending.number, message);
+    case Action::kBegin:
+      if (message.starts_with("+")) {
+        queued_ = 0;
+        selects_.clear();
       }
-      selected_.reset();
+      return session_.Complete(pending.number, message);
+    case Action::kSelect:
+      if (message == kQueued) selects_.emplace_back(queued_, std::atoi(pending.text.c_str()));
       [[fallthrough]];
     case Action::kPlain:
+      if (message == kQueued) ++queued_;
+      [[fallthrough]];
     case Action::kEffect:
       return session_.Complete(pending.number, message);
   }
@@ -301,8 +326,8 @@ void ClientState::Close() {
     head_owed_.pop_front();
     if (pending.action != Action::kSwallow) session_.Complete(pending.number, "");
   }
-  in_multi_ = multi_lost_ = watching_ = watch_lost_ = monitoring_ = false;
-  selected_.reset();
+  LeaveTransaction();
+  monitoring_ = false;
   channels_.clear();
   patterns_.clear();
   shards_.clear();

@@ -16,6 +16,8 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "proxy/base/ring.h"
 #include "proxy/server/private_channel.h"
@@ -53,6 +55,8 @@ class ClientState final : public PrivateChannel::Handler {
     kExec,       // ends a transaction
     kEffect,     // a blocking command: unknown when lost
     kReplace,    // the reply is replaced by `text`
+    kBegin,      // MULTI
+    kSelect,     // a SELECT to be queued; `text` is the database
     kSwallow,    // ours (SELECT, HELLO): nobody waits for it
   };
   struct Pending {
@@ -76,6 +80,8 @@ class ClientState final : public PrivateChannel::Handler {
   void OnLocalMessage(std::string_view message);
   void CountConfirmation(std::string_view kind, const std::string& name);
   void FailHead(const std::string& why);
+  void LeaveTransaction();
+  void FollowSelects(std::string_view exec_reply);
   Dispatch Reply(uint64_t number, std::string_view reply);
 
   Session& session_;
@@ -89,7 +95,8 @@ class ClientState final : public PrivateChannel::Handler {
   bool multi_lost_ = false;      // its channel broke: EXEC aborts
   bool watching_ = false;
   bool watch_lost_ = false;      // its channel broke: the next EXEC answers nil
-  std::optional<int> selected_;  // by a SELECT that is queued
+  size_t queued_ = 0;            // commands that the server queued in this transaction
+  std::vector<std::pair<size_t, int>> selects_;  // those among them that select a database
   bool monitoring_ = false;
   std::set<std::string> channels_, patterns_, shards_;
 };

@@ -91,7 +91,7 @@ bool Login(Call& call, std::string_view user, std::string_view password) {
 constexpr std::string_view kWrongPass = "WRONGPASS invalid username-password pair or user is disabled.";
 
 Dispatch Auth(Call& call) {
-  if (call.count() != 2 && call.count() != 3) return call.WrongArguments();
+  if (call.count() > 3) return call.Error("ERR syntax error");
   if (call.node.options().users.empty()) {
     if (call.count() == 2) {
       return call.Error(
@@ -326,12 +326,20 @@ Dispatch Client(Call& call) {
     if (info != nullptr && info->name == "client|setinfo") return ClientSetInfo(call);
     return call.Error("ERR unknown subcommand '" + std::string(what) + "'. Try CLIENT HELP.");
   }
-  if (Same(what, "no-evict") || Same(what, "no-touch")) return call.Ok();
+  if (Same(what, "no-evict") || Same(what, "no-touch")) {
+    if (call.count() != 3) return call.WrongArguments();
+    bool known = Same(call.arguments[2], "on") || Same(call.arguments[2], "off");
+    return known ? call.Ok() : call.Error("ERR syntax error");
+  }
   return call.Error("ERR CLIENT " + std::string(what) + " is not supported through Catena");
 }
 
 Dispatch ReadOnly(Call& call) { return SetConsistency(call, Consistency::kEventual); }
 Dispatch ReadWrite(Call& call) { return SetConsistency(call, call.node.options().consistency); }
+
+Dispatch WhoAmI(Call& call) {
+  return call.count() == 2 ? call.Bulk(call.session.user) : call.WrongArguments();
+}
 
 struct Entry {
   std::string_view name;
@@ -339,11 +347,17 @@ struct Entry {
 };
 
 constexpr Entry kAnswers[] = {
-    {"auth", Auth},         {"catena", CatenaCommand}, {"client", Client}, {"echo", Echo},
+    {"acl", WhoAmI},        {"auth", Auth},         {"catena", CatenaCommand}, {"client", Client}, {"echo", Echo},
     {"hello", Hello},       {"ping", Ping},            {"quit", Quit},     {"readonly", ReadOnly},
     {"readwrite", ReadWrite}, {"reset", Reset},        {"role", Role},     {"select", Select},
     {"wait", Wait},
 };
+
+bool ArityFits(const Request& request) {
+  auto count = static_cast<int>(request.command->arguments.size());
+  int arity = request.info->arity;
+  return arity >= 0 ? count == arity : count >= -arity;
+}
 
 // "client|list" -> "client"
 std::string_view Container(std::string_view name) { return name.substr(0, name.find('|')); }
@@ -352,6 +366,7 @@ std::string_view Container(std::string_view name) { return name.substr(0, name.f
 
 Dispatch AnswerProxyCommand(Node& node, Session& session, uint64_t number, const Request& request) {
   Call call{node, session, number, request.command->arguments, request.info->name};
+  if (!ArityFits(request)) return call.WrongArguments();
   for (const Entry& entry : kAnswers) {
     if (entry.name == Container(request.info->name)) return entry.answer(call);
   }
@@ -362,8 +377,14 @@ bool CheckAuthenticated(Node& node, Session& session, uint64_t number, const Req
   if (session.authenticated) return true;
   std::string_view name = request.info != nullptr ? Container(request.info->name) : std::string_view();
   if (name == "auth" || name == "hello" || name == "quit" || name == "reset") return true;
-  Call call{node, session, number, request.command->arguments, ""};
-  call.Error("NOAUTH Authentication required.");
+  Call call{node, session, number, request.command->arguments, request.info != nullptr ? request.info->name : ""};
+  // As Redis does, which looks at the arguments' number first. A command that the table does not know is not passed on
+  // for its error's sake: the server may know it.
+  if (request.info != nullptr && !ArityFits(request)) {
+    call.WrongArguments();
+  } else {
+    call.Error("NOAUTH Authentication required.");
+  }
   return false;
 }
 
