@@ -314,7 +314,7 @@ void Node::Resign(const std::string& reason) {
 void Node::BeginNewLife(Incarnation above) {
   AbandonJoinSource("a new life");
   Incarnation incarnation = NewIncarnation(reactor_, std::max(above, replica_.incarnation()));
-  for (chain::LinkId id : {predecessor_link_, successor_link_, joining_.link}) DropLink(id);
+  for (chain::LinkId id : {predecessor_link_, successor_link_, news_link_, joining_.link}) DropLink(id);
   replica_.BeginLife(incarnation);
   joining_ = Joining{};
   promote_wanted_ = attaching_ = following_ = false;
@@ -534,13 +534,37 @@ void Node::DropLink(chain::LinkId id) {
   }
   if (id == join_link_) AbandonJoinSource("the link closed");
   if (id == joining_.link) joining_.link = chain::kNoLink;
+  if (id == news_link_) news_link_ = chain::kNoLink;
 }
 
 void Node::OnLinkReady(peer::PeerLink& link) {
   if (link.id() == successor_link_) {
+// Nobody dials a member that was removed. One that the coordinators cannot reach either asks those before it, in turn,
+// as if to become their predecessor: they refuse, and say what they know.
+void Node::AskForNews() {
+  TimePoint now = reactor_.Now();
+  std::optional<size_t> index = replica_.configuration().IndexOf(options_.node, replica_.incarnation());
+  bool cut_off = index && *index > 0 && !replica_.resigned() && !replica_.predecessor_linked() &&
+                 !replica_.lease().ValidAt(now);
+  if (!cut_off || news_link_ != chain::kNoLink || now < news_at_) return;
+  news_at_ = now + options_.lease;
+  // The nearest first; whoever was asked last is passed over once.
+  size_t next = *index - 1;
+  for (size_t i = 0; i < *index; ++i) {
+    if (replica_.configuration().members[i] == news_from_) next = i > 0 ? i - 1 : *index - 1;
+  }
+  news_from_ = replica_.configuration().members[next];
+  news_link_ = ++last_link_;
+  heard_[news_link_] = now;
+  links_[news_link_] = std::make_unique<peer::PeerLink>(news_link_, reactor_, news_from_.peers, options_.credentials, this);
+}
+
     replica_.OnSuccessorConnected(link.id());
   } else if (link.id() == join_link_) {
     link.Send(join_source_.OnConnected(link.id(), replica_));
+  } else if (link.id() == news_link_) {
+    link.Send(chain::Hello{replica_.configuration(), options_.node, replica_.incarnation(), news_from_.id,
+                           news_from_.incarnation, false, replica_.replid()});
   }
 }
 
@@ -669,7 +693,7 @@ void Node::OnBeat() {
   std::vector<chain::LinkId> silent;
   for (auto& [id, link] : links_) {
     bool paused = id == predecessor_link_ && predecessor_paused_;
-    bool chain_link = id == predecessor_link_ || id == successor_link_;
+    bool chain_link = id == predecessor_link_ || id == successor_link_ || id == news_link_;
     if (chain_link && !paused && now - heard_[id] > options_.lease) silent.push_back(id);
   }
   for (chain::LinkId id : silent) {
@@ -679,6 +703,7 @@ void Node::OnBeat() {
   replica_.KeepAlive();
   if (auto link = links_.find(joining_.link); link != links_.end()) link->second->Send(JoinProgressNow());
 }
+  AskForNews();
 
 // --- sessions ------------------------------------------------------------------------------------
 

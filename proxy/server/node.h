@@ -146,6 +146,7 @@ class Node final : public SessionOwner,
   void Dial();
   void DropLink(chain::LinkId id);
   void OnPeerOpened(std::unique_ptr<io::Stream> stream, const std::vector<std::string>& arguments, std::string rest);
+  void AskForNews();
   void OpenForwarded(std::unique_ptr<io::Stream> stream, const std::vector<std::string>& arguments, std::string rest);
   void OpenLink(std::unique_ptr<io::Stream> stream, const std::vector<std::string>& arguments, std::string rest);
   void OnHello(peer::PeerLink& link, const chain::Hello& hello);
@@ -208,6 +209,9 @@ class Node final : public SessionOwner,
   std::string successor_key_;                       // whom it was dialled for
   TimePoint redial_at_{};
   PeerAcceptor acceptor_;
+  chain::LinkId news_link_ = chain::kNoLink;        // to one that may know a newer configuration
+  chain::Member news_from_;
+  TimePoint news_at_{};
 
   chain::JoinSource join_source_;
   chain::LinkId join_link_ = chain::kNoLink;
