@@ -188,6 +188,8 @@ void Session::FailWaiting(std::string_view error_reply) {
   resp::Progress progress = decoder_.Decode(input_, command_, consumed);
   CATENA_CHECK(progress == resp::Progress::kComplete, "a waiting command is complete");
   input_.erase(0, consumed);
+  // Those that were sent together with it have waited as long; a later one has not waited at all.
+  if (input_.empty()) blocked_since.reset();
   read_wait = ReadWait{};
   uint64_t number = next_number_++;
   slots_.push_back(Slot{});
