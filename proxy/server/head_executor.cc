@@ -25,6 +25,7 @@ class HeadExecutor::HeadLane final : public backend::LaneHandler {
   bool closed = false;
 
   void OnReply(std::string_view reply) override {
+    if (closed) return;  // given up earlier in this turn
     CATENA_CHECK(!sent.empty(), "a reply answers a command");
     Batch& batch = *sent.front();
     Held& held = batch.held[batch.answered++];
@@ -34,6 +35,7 @@ class HeadExecutor::HeadLane final : public backend::LaneHandler {
   }
 
   void OnPosition(Position bound) override {
+    if (closed) return;
     CATENA_CHECK(!sent.empty() && sent.front()->answered == sent.front()->held.size(),
                  "the position closes a batch");
     sent.front()->bound = bound;
@@ -42,12 +44,11 @@ class HeadExecutor::HeadLane final : public backend::LaneHandler {
   }
 
   void OnLaneClosed(const std::string& reason) override {
-    closed = true;
-    std::string why = "the connection to the head's database broke: " + reason;
-    Fail(why);
+    Fail("the connection to the head's database broke: " + reason);
   }
 
   void Fail(std::string_view why) {
+    closed = true;
     if (open) executor_.FailBatch(*open, why);
     open.reset();
     for (; !sent.empty(); sent.pop_front()) executor_.FailBatch(*sent.front(), why);
