@@ -373,10 +373,12 @@ class Deciding {
     std::optional<size_t> leaver;
     for (size_t i = 0; i + 1 < members.size(); ++i) {
       if (!IsCut(members[i], members[i + 1])) continue;
-      // A member between two cuts is the one that is cut off.
-      const bool next_too = i + 2 < members.size() && IsCut(members[i + 1], members[i + 2]);
+      // A member between two cuts is the one that is cut off. The cuts are not noticed at the same time: of
+      // the other one it is enough that it has been noticed.
+      const bool next_too = i + 2 < members.size() && IsLinkLost(members[i + 1], members[i + 2]);
+      const bool previous_too = i > 0 && IsLinkLost(members[i - 1], members[i]);
       const bool left_is_smaller = i + 1 < members.size() - (i + 1);
-      leaver = left_is_smaller && !next_too ? i : i + 1;
+      leaver = (left_is_smaller || previous_too) && !next_too ? i : i + 1;
       break;
     }
     if (!leaver) return;
@@ -385,6 +387,11 @@ class Deciding {
     if (synced - (counts ? 1 : 0) == 0) return;  // S1
     out_.resign = Decision::Request{member.id, member.incarnation,
                                     "its neighbours in the chain and it cannot reach each other"};
+  }
+
+  bool IsLinkLost(const Member& predecessor, const Member& successor) const {
+    return Find(predecessor.id, predecessor.incarnation)->successor_lost.has_value() ||
+           Find(successor.id, successor.incarnation)->predecessor_lost.has_value();
   }
 
   bool IsCut(const Member& predecessor, const Member& successor) {

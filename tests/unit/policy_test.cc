@@ -512,6 +512,18 @@ TEST_CASE("neighbours that cannot reach each other: one resigns, from the smalle
   CHECK(AskedToResign("abc", {"ab"}, milliseconds(1999)) == "");
 }
 
+TEST_CASE("neighbours that cannot reach each other: the one between two cuts, whichever was noticed first") {
+  for (const char* first : {"ab", "bc"}) {
+    World world;
+    world.Chain("abc");
+    world.Of('a').successor_lost = world.Of('b').predecessor_lost = world.now() - milliseconds(1600);
+    world.Of('b').successor_lost = world.Of('c').predecessor_lost = world.now() - milliseconds(1600);
+    world.Of(first[0]).successor_lost = world.now() - milliseconds(2000);
+    REQUIRE(world.Decide().resign.has_value());
+    CHECK(world.Decide().resign->node == "b");
+  }
+}
+
 TEST_CASE("a missing link to a failing or an only synced member is no reason to resign") {
   World world;
   world.Chain("abc");
