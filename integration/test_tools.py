@@ -214,9 +214,7 @@ def answer_on_terminal(cluster, answers, *arguments):
 
 def test_choose_when_everything_was_lost_at_once(tmp_path):
     """Every proxy and every Redis is gone at once and comes back from its AOF: somebody decides."""
-    # A Redis that was restarted from its AOF no longer shows that its data is the chain's.
     with Cluster(nodes=2, directory=tmp_path / "c",
-                 settings={"node.n1.overwrite": "true", "node.n2.overwrite": "true"},
                  redis_args=["--appendonly", "yes", "--appendfsync", "always"]) as cluster:
         head, tail = cluster.members()
         head.redis_client().set("kept", "yes")
