@@ -296,6 +296,57 @@ TEST_CASE("CRAQ 2.3: one query in flight serves every read that came before it w
   CHECK(world.replica("B").stats().queries_sent == 2);
 }
 
+// Guards: replica.cc RequestQuery (a question in flight may have been answered before this reader came).
+TEST_CASE("CRAQ 2.3: a read does not take an answer that the tail gave before it arrived") {
+  World world = ChainOf({"A", "B", "C"});
+  world.Hold("send B");
+  world.Hold("C>B");
+  world.Write("A", "x=1");
+  world.Settle();
+  auto before = world.Read("B", 'x');
+  world.Settle();  // C answers: nothing of x is committed
+  world.Release("send B");
+  world.Settle();
+  auto shown = world.Read("C", 'x');
+  REQUIRE(shown->value == "1");
+  auto after = world.Read("B", 'x');
+  REQUIRE(world.Deliver("C", "B"));
+  CHECK(before->answered());
+  CHECK(before->value.empty());
+  CHECK(after->waiting());
+  world.ReleaseAll();
+  world.Settle();
+  CHECK(after->value == "1");
+}
+
+// Guards: replica.cc RequestVerify.
+TEST_CASE("CRAQ 2.4, strong: a read does not take a verify that began before it arrived") {
+  World world = ChainOf({"A", "B", "C"});
+  world.Write("A", "x=1");
+  world.Settle();
+  world.ExpireLeases();
+  world.Hold("C>B");
+  auto before = world.Read("B", 'x');
+  world.Settle();
+  REQUIRE(before->waiting());
+  // B is removed and does not hear of it; the others go on.
+  world.Hold("A>B");
+  world.Configure({"A", "C"});
+  world.Tell("A");
+  world.Tell("C");
+  world.Settle();
+  auto newer = world.Write("A", "x=2");
+  world.Settle();
+  REQUIRE(newer->answered());
+  auto after = world.Read("B", 'x');
+  REQUIRE(world.Deliver("C", "B"));
+  CHECK(before->value == "1");
+  CHECK(after->waiting());
+  world.ReleaseAll();
+  world.Settle();
+  CHECK_FALSE(after->answered());
+}
+
 TEST_CASE("CRAQ 2.3: an acknowledgement makes the version clean, and the older ones are forgotten") {
   World world = ChainOf({"A", "B", "C"});
   for (const char* effect : {"x=1", "x=2", "y=1"}) world.Write("A", effect);

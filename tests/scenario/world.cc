@@ -35,6 +35,10 @@ chain::Entry EntryOf(std::string_view text, Position end, uint64_t& hash) {
 }
 
 // "CATENA.APPEND 4 x=1;" of a message's bytes, for the story that a failure prints.
+std::string Short(std::string_view text, size_t max = 60) {
+  return text.size() <= max ? std::string(text) : std::string(text.substr(0, max)) + "...";
+}
+
 std::string Readable(const std::string& bytes) {
   resp::CommandDecoder decoder;
   resp::Command command;
@@ -42,7 +46,7 @@ std::string Readable(const std::string& bytes) {
   std::string text;
   if (decoder.Decode(bytes, command, consumed) != resp::Progress::kComplete) return "?";
   for (std::string_view argument : command.arguments) {
-    text += (text.empty() ? "" : " ") + std::string(argument.substr(0, 40)) + (argument.size() > 40 ? "..." : "");
+    text += (text.empty() ? "" : " ") + Short(argument, 40);
   }
   return text;
 }
@@ -86,7 +90,7 @@ void World::Fail(const std::string& what) {
             " " + RoleText(r.role()) + (r.synced() ? "" : " unsynced") + (r.resigned() ? " resigned" : "") + " log [" +
             std::to_string(r.log().start().value()) + ", " + std::to_string(r.received().value()) + "] committed " +
             std::to_string(r.committed().value()) + " applied " + std::to_string(r.applied().value()) + " database \"" +
-            m.database.history + "\"" + (m.resigned_because.empty() ? "" : " resigned: " + m.resigned_because) + "\n";
+            Short(m.database.history, 400) + "\"" + (m.resigned_because.empty() ? "" : " resigned: " + m.resigned_because) + "\n";
   }
   size_t first = events_.size() > kEventsShown ? events_.size() - kEventsShown : 0;
   for (size_t i = first; i < events_.size(); ++i) text += "  " + std::to_string(i) + " " + events_[i] + "\n";
@@ -439,7 +443,7 @@ bool World::Capture(const NodeId& id, size_t bytes) {
   Database& database = machine.database;
   bytes = std::min(bytes, database.history.size() - database.captured);
   if (bytes == 0) return false;
-  Note("capture " + id + " " + database.history.substr(database.captured, bytes));
+  Note("capture " + id + " " + Short(std::string_view(database.history).substr(database.captured, bytes)));
   std::string chunk = database.history.substr(database.captured, bytes);
   database.captured += bytes;
   TakeStream(machine, chunk);
@@ -880,7 +884,7 @@ OpPtr World::Write(const NodeId& id, const std::string& effect) {
   op->key = effect[0];
   op->effect = effect + ";";
   op->must_see = revealed_[op->key];
-  Note("write " + effect + " at " + id);
+  Note("write " + Short(effect) + " at " + id);
   Machine& machine = machines_.at(id);
   machine.ops.push_back(op);
   After(machine);
@@ -899,7 +903,7 @@ OpPtr World::Read(const NodeId& id, char key) {
 }
 
 void World::Execute(const NodeId& id, const std::string& effect) {
-  Note("execute " + effect + " at the database of " + id);
+  Note("execute " + Short(effect) + " at the database of " + id);
   machines_.at(id).database.history += effect + ";";
 }
 
@@ -983,7 +987,7 @@ void World::Answer(Machine& machine, Op& op) {
   if (op.is_write) op.version = op.bound;
   op.state = Op::State::kAnswered;
   std::string_view shown = std::string_view(machine.database.history).substr(0, op.version.value());
-  Note(machine.id + " answers " + (op.is_write ? op.effect : std::string(1, op.key) + " is \"" + op.value + "\""));
+  Note(machine.id + " answers " + (op.is_write ? Short(op.effect) : std::string(1, op.key) + " is \"" + Short(op.value) + "\""));
   if (op.version.value() > truth_.size() || !Extends(truth_, shown)) {
     Fail("I4: an answer of " + machine.id + " reveals what is not committed");
   }

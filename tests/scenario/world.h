@@ -198,6 +198,7 @@ class World {
   // --- state ---------------------------------------------------------------------------------
   Machine& operator[](const NodeId& id);
   chain::Replica& replica(const NodeId& id) { return *(*this)[id].replica; }
+  const Options& options() const { return options_; }
   const chain::Configuration& newest() const { return record_.configuration; }
   std::map<NodeId, Machine>& machines() { return machines_; }
   const std::map<chain::LinkId, Link>& links() const { return links_; }
