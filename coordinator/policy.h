@@ -1,10 +1,11 @@
 // Who is in a chain: a pure function from what the coordinator's leader knows to the next record of
-// the chain (design.md 6 and 10; the state table is in README.md). It reads no clock, draws no random number and
-// keeps nothing: the same input gives the same decision.
+// the chain (design.md 6 and 10; the state table is in README.md). It reads no clock, draws no
+// random number and keeps nothing: the same input gives the same decision.
 //
 //   PolicyInput input = ...;               // everything the leader knows, and the time
 //   Decision decision = Decide(input);
-//   if (decision.next) ...                 // write it to etcd; until that is known to have failed, grant
+//   if (decision.next) ...                 // write it to etcd; until that is known to have failed,
+//   grant
 //                                          // no lease to those whom it removes (S16)
 //   ask again on news, and at decision.look_again
 #pragma once
@@ -36,46 +37,48 @@ struct ChainFacts {
     bool overwrite = false;  // a non-empty database that the chain never had may be replaced
   };
   std::string chain;
-  std::vector<Node> nodes;   // head-to-tail order for a new chain
+  std::vector<Node> nodes;  // head-to-tail order for a new chain
   size_t replicas = 0;
   Recovery recovery = Recovery::kOperator;
 };
 
-// One incarnation of one node, as the leader has seen it since its leadership began. Kept by Registry.
+// One incarnation of one node, as the leader has seen it since its leadership began. Kept by
+// Registry.
 struct Life {
   NodeId node;
   Incarnation incarnation;
-  std::optional<NodeReport> report;        // newest; nullopt: never heard by this leader
-  TimePoint heard;                         // when `report` was read; the leadership's beginning if never
+  std::optional<NodeReport> report;  // newest; nullopt: never heard by this leader
+  TimePoint heard;                   // when `report` was read; the leadership's beginning if never
   bool connected = false;
-  TimePoint lease_out;                     // until then a lease of this life may be valid
-  bool resigned = false;                   // has said so once: answers nothing, ignores grants
+  TimePoint lease_out;    // until then a lease of this life may be valid
+  bool resigned = false;  // has said so once: answers nothing, ignores grants
   // Since when it is known to be failing: it resigned, its connection broke, or a newer incarnation
   // of its node appeared. A new connection of the same incarnation ends the second.
   std::optional<TimePoint> failed_since;
-  bool is_void = false;                    // removed or superseded: never listed (again)
-  // Since when it has been reporting, in the epoch of `report`, that a link to a neighbour is missing.
+  bool is_void = false;  // removed or superseded: never listed (again)
+  // Since when it has been reporting, in the epoch of `report`, that a link to a neighbour is
+  // missing.
   std::optional<TimePoint> predecessor_lost, successor_lost;
 };
 
 struct PolicyInput {
   ChainFacts facts;
-  std::optional<ChainRecord> record;       // nullopt: etcd has none
-  std::vector<Life> lives;                 // at least one for each listed (id, incarnation)
+  std::optional<ChainRecord> record;  // nullopt: etcd has none
+  std::vector<Life> lives;            // at least one for each listed (id, incarnation)
   TimePoint now;
   TimePoint leader_since;
   // No unresigned member is removed earlier: a full lease of any earlier leader has passed then.
   TimePoint removals_from;
-  Duration lease{0};                       // that this leader grants
-  Duration silence{0};                     // without a heartbeat for so long a node counts as failing
+  Duration lease{0};    // that this leader grants
+  Duration silence{0};  // without a heartbeat for so long a node counts as failing
   // How long two living neighbours, or the tail and its joiner, may fail to reach each other.
   Duration link_grace{0};
   // How long after a leadership's beginning a member may need to find the new leader.
   Duration introduction{0};
-  Duration settling{0};                    // how long a first configuration waits for nodes that are silent
-  std::optional<JoinOrder> join;           // the order that stands
-  TimePoint join_since;                    // when it was given
-  std::optional<NodeId> choice;            // the operator's, pending
+  Duration settling{0};           // how long a first configuration waits for nodes that are silent
+  std::optional<JoinOrder> join;  // the order that stands
+  TimePoint join_since;           // when it was given
+  std::optional<NodeId> choice;   // the operator's, pending
 };
 
 struct Decision {
@@ -83,7 +86,7 @@ struct Decision {
   // operator's choice may skip epochs that nodes have seen and etcd has lost); the same when only
   // `lease`, `head_complete` or `known` change.
   std::optional<ChainRecord> next;
-  std::optional<JoinOrder> join;           // that stands from now on
+  std::optional<JoinOrder> join;  // that stands from now on
   // Why nodes are not members, for them and the status.
   struct Notice {
     NodeId node;
@@ -99,15 +102,16 @@ struct Decision {
     std::string reason;
   };
   std::optional<Request> resign;
-  std::string waiting_for;                 // what keeps the chain from being whole, for people; "" nothing
-  bool choice_done = false;                // the choice is in force already
+  std::string waiting_for;   // what keeps the chain from being whole, for people; "" nothing
+  bool choice_done = false;  // the choice is in force already
   // The next moment at which time alone may change the decision.
   std::optional<TimePoint> look_again;
 };
 
 Decision Decide(const PolicyInput& input);
 
-// -1, 0, 1 as dotted version `a` is older than, as old as, newer than `b`. Parts that are not numbers count as 0.
+// -1, 0, 1 as dotted version `a` is older than, as old as, newer than `b`. Parts that are not
+// numbers count as 0.
 int CompareVersions(std::string_view a, std::string_view b);
 
 }  // namespace catena::coordinator

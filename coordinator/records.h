@@ -3,13 +3,17 @@
 //
 // On a connection (after auth::Dialler/Acceptor) every message is a RESP array of bulk strings:
 //   proxy -> coordinator   CATENA.HEARTBEAT <json of NodeReport>
-//   coordinator -> proxy   HEARTBEAT <json of HeartbeatAnswer>        one for each heartbeat, in order
-//                          CONFIGURATION <json of HeartbeatAnswer>    unasked, as soon as a configuration
+//   coordinator -> proxy   HEARTBEAT <json of HeartbeatAnswer>        one for each heartbeat, in
+//   order
+//                          CONFIGURATION <json of HeartbeatAnswer>    unasked, as soon as a
+//                          configuration
 //                                                       changes; grants no lease
 //                          NOTLEADER <address or "">    instead of an answer: ask there
 //   catenactl -> coordinator  CATENA.STATUS            -> bulk: json of ClusterStatus
-//                             CATENA.CHOOSE <chain> <node>  -> +OK or error: the operator's decision of
-//                                                       design.md 6 (what may be lost is the caller's to say)
+//                             CATENA.CHOOSE <chain> <node>  -> +OK or error: the operator's
+//                             decision of
+//                                                       design.md 6 (what may be lost is the
+//                                                       caller's to say)
 #pragma once
 
 #include <cstdint>
@@ -27,21 +31,21 @@ namespace catena::coordinator {
 
 // The database behind a node as its proxy sees it.
 struct BackendReport {
-  std::string kind;             // "redis" | "rocksdb"
-  bool healthy = false;         // reachable, right role, not loading: fit to be a member
-  std::string problem;          // why not healthy, for people
-  std::string run_id;           // of the database process; "" unknown
-  std::string version;          // "7.0.15"
-  uint64_t keys = 0;            // number of keys, all databases
-  bool from_chain = false;      // its data came from a chain: its replid is a chain's
-  std::string address;          // where the database is, without credentials, as in the TOML
+  std::string kind;         // "redis" | "rocksdb"
+  bool healthy = false;     // reachable, right role, not loading: fit to be a member
+  std::string problem;      // why not healthy, for people
+  std::string run_id;       // of the database process; "" unknown
+  std::string version;      // "7.0.15"
+  uint64_t keys = 0;        // number of keys, all databases
+  bool from_chain = false;  // its data came from a chain: its replid is a chain's
+  std::string address;      // where the database is, without credentials, as in the TOML
 };
 
 // T tells the coordinator that joiner N has nearly caught up (design.md 6, join).
 struct JoinerReady {
   NodeId node;
   Incarnation incarnation;
-  Epoch epoch;                  // of the reporter; void unless the reporter is the tail of that epoch
+  Epoch epoch;  // of the reporter; void unless the reporter is the tail of that epoch
 };
 
 enum class ReportPhase { kStarting, kCandidate, kMember, kJoining, kResigning, kRefused };
@@ -52,21 +56,23 @@ struct NodeReport {
   std::string chain;
   NodeId node;
   Incarnation incarnation;
-  uint64_t number = 0;          // echoed in the answer; the proxy measures its lease from this one's sending
-  std::string clients, peers;   // addresses for Member
+  uint64_t number =
+      0;  // echoed in the answer; the proxy measures its lease from this one's sending
+  std::string clients, peers;  // addresses for Member
   ReportPhase phase = ReportPhase::kStarting;
-  // kStarting: backend not examined yet, no candidate. kCandidate: examined, wants to be (or become)
-  // a member. kMember: acts in configuration `epoch`. kJoining: being fed by the tail. kResigning:
-  // answers nothing any more and wants to be removed (also a draining node). kRefused: cannot join, see `problem`.
-  std::string problem;          // reason of kResigning / kRefused, for people
-  Epoch epoch;                  // newest configuration installed; 0 none
-  bool synced = false;          // in `epoch` (design.md 6); only then it may be left alone or promoted
-  bool keeps_log = false;       // this incarnation has been a synced member and still holds its log
+  // kStarting: backend not examined yet, no candidate. kCandidate: examined, wants to be (or
+  // become) a member. kMember: acts in configuration `epoch`. kJoining: being fed by the tail.
+  // kResigning: answers nothing any more and wants to be removed (also a draining node). kRefused:
+  // cannot join, see `problem`.
+  std::string problem;     // reason of kResigning / kRefused, for people
+  Epoch epoch;             // newest configuration installed; 0 none
+  bool synced = false;     // in `epoch` (design.md 6); only then it may be left alone or promoted
+  bool keeps_log = false;  // this incarnation has been a synced member and still holds its log
   // Head of `epoch`, promoted and attached: its database has executed everything that the log held.
   bool head_ready = false;
-  bool overwrite = false;       // TOML: a non-empty database that the chain never had may be wiped
+  bool overwrite = false;  // TOML: a non-empty database that the chain never had may be wiped
   Position received, committed, applied, log_start;
-  std::string replid;           // the chain history that its data belongs to; "" unknown
+  std::string replid;  // the chain history that its data belongs to; "" unknown
   BackendReport backend;
   std::optional<JoinerReady> joiner_ready;
   // Whether the links to the neighbours in `epoch` work (true where there is none).
@@ -74,7 +80,7 @@ struct NodeReport {
   // Progress of a join that this node receives: bytes of snapshot done / total (0 unknown).
   uint64_t snapshot_done = 0, snapshot_total = 0;
   uint64_t clients_connected = 0;
-  Duration lease_left{0};       // for the status display
+  Duration lease_left{0};  // for the status display
 };
 
 // The tail of `configuration` is to bring this node up to date and offer it with JoinerReady.
@@ -86,38 +92,40 @@ struct JoinOrder {
 
 struct HeartbeatAnswer {
   uint64_t number = 0;
-  Duration lease{0};            // granted from the heartbeat's sending; 0: none
+  Duration lease{0};  // granted from the heartbeat's sending; 0: none
   // The newest configuration that this leader knows of the chain (also when the node is no member).
   std::optional<chain::Configuration> configuration;
-  std::optional<JoinOrder> join;     // for the tail; repeated while it stands
+  std::optional<JoinOrder> join;  // for the tail; repeated while it stands
   // This incarnation is superseded or was removed: take one larger than `incarnation_above`.
   bool incarnation_void = false;
   Incarnation incarnation_above;
   // The member is asked to resign: it cannot be reached by the other members. "": not.
   std::string resign;
-  std::string notice;           // why the node is not a member, for its log and status; "" nothing
+  std::string notice;  // why the node is not a member, for its log and status; "" nothing
 };
 
 // A node's database that has been a member's: what it holds is the chain's, or was given to it.
 struct KnownDatabase {
   NodeId node;
-  std::string address;          // BackendReport::address
+  std::string address;  // BackendReport::address
   friend bool operator==(const KnownDatabase&, const KnownDatabase&) = default;
 };
 
 // One chain as etcd keeps it under /catena/<cluster>/chains/<chain>.
 struct ChainRecord {
   chain::Configuration configuration;
-  std::string reason;           // why this epoch came to be, for people
-  // The longest lease that may be out when this is the newest record: a later leader whose TOML says
-  // less still waits so long before it removes anybody (schedule S17). 0: no more than its own.
+  std::string reason;  // why this epoch came to be, for people
+  // The longest lease that may be out when this is the newest record: a later leader whose TOML
+  // says less still waits so long before it removes anybody (schedule S17). 0: no more than its
+  // own.
   Duration lease{0};
-  // The head's database is known to have executed everything that was ever answered (it was the first head, was
-  // chosen, or reported so after its promotion). Until then its run_id alone proves nothing: a
-  // follower that was listed as head and died before its promotion lacks what its log held (S13).
+  // The head's database is known to have executed everything that was ever answered (it was the
+  // first head, was chosen, or reported so after its promotion). Until then its run_id alone proves
+  // nothing: a follower that was listed as head and died before its promotion lacks what its log
+  // held (S13).
   bool head_complete = false;
-  // Databases that members have had, one a node, in order of id. A head's own history, and any database
-  // that was restarted from an AOF, do not show that they came from the chain; this does.
+  // Databases that members have had, one a node, in order of id. A head's own history, and any
+  // database that was restarted from an AOF, do not show that they came from the chain; this does.
   std::vector<KnownDatabase> known;
 };
 
@@ -125,21 +133,21 @@ struct NodeStatus {
   NodeReport report;
   bool member = false;
   Duration heard_ago{0};
-  Duration lease_out{0};        // what is left of the lease as the coordinator counts it
+  Duration lease_out{0};  // what is left of the lease as the coordinator counts it
   std::string notice;
 };
 
 struct ChainStatus {
   std::string chain;
   std::optional<ChainRecord> record;
-  std::vector<NodeStatus> nodes;      // members in chain order, then the others in TOML order
+  std::vector<NodeStatus> nodes;  // members in chain order, then the others in TOML order
   std::optional<JoinOrder> join;
-  std::string waiting_for;      // why nothing can be done right now ("operator must choose ..."), or ""
+  std::string waiting_for;  // why nothing can be done right now ("operator must choose ..."), or ""
 };
 
 struct ClusterStatus {
   std::string cluster;
-  std::string leader;           // address of the coordinator that leads; "" none known
+  std::string leader;  // address of the coordinator that leads; "" none known
   std::string answered_by;
   bool etcd_healthy = false;
   std::vector<ChainStatus> chains;

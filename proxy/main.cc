@@ -1,4 +1,5 @@
-// catena-proxy: one node of a chain. Reads the cluster's TOML, wires the parts together and runs until it is told to stop.
+// catena-proxy: one node of a chain. Reads the cluster's TOML, wires the parts together and runs
+// until it is told to stop.
 #include <CLI/CLI.hpp>
 #include <cstdio>
 
@@ -14,15 +15,20 @@ using namespace catena;
 
 server::Consistency ToConsistency(config::Consistency consistency) {
   switch (consistency) {
-    case config::Consistency::kLinearizable: return server::Consistency::kLinearizable;
-    case config::Consistency::kSequential: return server::Consistency::kSequential;
-    case config::Consistency::kEventual: return server::Consistency::kEventual;
-    case config::Consistency::kTail: return server::Consistency::kTail;
+    case config::Consistency::kLinearizable:
+      return server::Consistency::kLinearizable;
+    case config::Consistency::kSequential:
+      return server::Consistency::kSequential;
+    case config::Consistency::kEventual:
+      return server::Consistency::kEventual;
+    case config::Consistency::kTail:
+      return server::Consistency::kTail;
   }
   return server::Consistency::kLinearizable;
 }
 
-server::Options NodeOptions(const config::Config& config, const config::Chain& chain, const config::Node& node) {
+server::Options NodeOptions(const config::Config& config, const config::Chain& chain,
+                            const config::Node& node) {
   server::Options options;
   options.chain = chain.name;
   options.node = node.id;
@@ -86,7 +92,8 @@ int main(int argc, char** argv) {
   bool check = false;
   app.add_option("--config", path, "the cluster's TOML file")->required();
   app.add_option("--node", id, "id of the node in the file that this process is");
-  app.add_option("--log-level", log_level, "debug, info, warn or error; default: cluster.log_level");
+  app.add_option("--log-level", log_level,
+                 "debug, info, warn or error; default: cluster.log_level");
   app.add_flag("--check", check, "validate the file and exit");
   CLI11_PARSE(app, argc, argv);
 
@@ -100,7 +107,8 @@ int main(int argc, char** argv) {
   auto ref = config->FindNode(id);
   if (!ref) return ExitWith(ref.error().message);
   if (ref->node->backend.kind != config::BackendKind::kRedis) {
-    return ExitWith("node " + id + ": backend " + ref->node->backend.text + ": this build supports redis:// and unix:// backends");
+    return ExitWith("node " + id + ": backend " + ref->node->backend.text +
+                    ": this build supports redis:// and unix:// backends");
   }
   if (check) {
     std::printf("%s: ok\n", path.c_str());

@@ -1,15 +1,15 @@
-// How processes of one cluster prove to each other that they know `secret_file`, before anything else
-// is said on a peer or coordinator connection. Mutual challenge-response with HMAC-SHA256; the
+// How processes of one cluster prove to each other that they know `secret_file`, before anything
+// else is said on a peer or coordinator connection. Mutual challenge-response with HMAC-SHA256; the
 // secret never travels, a recorded handshake cannot be replayed. Sans I/O.
 //
 //   dialler:  CATENA.AUTH <protocol version> <cluster> <nonce_d hex>
-//   listener: *2 <nonce_l hex> <HMAC(secret, "listener|" version "|" cluster "|" nonce_d "|" nonce_l) hex>
-//   dialler:  CATENA.PROVE <HMAC(secret, "dialler|" ... same fields) hex>
-//   listener: +OK
+//   listener: *2 <nonce_l hex> <HMAC(secret, "listener|" version "|" cluster "|" nonce_d "|"
+//   nonce_l) hex> dialler:  CATENA.PROVE <HMAC(secret, "dialler|" ... same fields) hex> listener:
+//   +OK
 //
-// Anything else is answered "-NOAUTH ..." / "-WRONGSECRET ..." / "-WRONGCLUSTER ..." by the listener,
-// which then closes. Texts never contain the secret or a proof. Neither side holds more than 1 KB of
-// an unfinished message; how long it waits for one is the caller's to bound.
+// Anything else is answered "-NOAUTH ..." / "-WRONGSECRET ..." / "-WRONGCLUSTER ..." by the
+// listener, which then closes. Texts never contain the secret or a proof. Neither side holds more
+// than 1 KB of an unfinished message; how long it waits for one is the caller's to bound.
 #pragma once
 
 #include <string>
@@ -34,8 +34,8 @@ class Dialler {
   Dialler(Credentials credentials, std::string_view nonce);
   // The first bytes to send.
   std::string Greeting() const;
-  // Feed with received bytes. `out` gets bytes to send. true: proven on both sides (bytes behind the
-  // +OK stay in `input`); false: need more; Error: refused, close.
+  // Feed with received bytes. `out` gets bytes to send. true: proven on both sides (bytes behind
+  // the +OK stay in `input`); false: need more; Error: refused, close.
   Result<bool> Feed(std::string& input, std::string& out);
 
  private:

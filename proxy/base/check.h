@@ -9,9 +9,9 @@ namespace catena {
                               std::string_view why);
 }  // namespace catena
 
-#define CATENA_CHECK(condition, why)                                        \
-  do {                                                                      \
-    if (!(condition)) [[unlikely]] {                                        \
-      ::catena::CheckFailed(__FILE__, __LINE__, #condition, (why));         \
-    }                                                                       \
+#define CATENA_CHECK(condition, why)                                \
+  do {                                                              \
+    if (!(condition)) [[unlikely]] {                                \
+      ::catena::CheckFailed(__FILE__, __LINE__, #condition, (why)); \
+    }                                                               \
   } while (false)

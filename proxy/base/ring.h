@@ -1,4 +1,5 @@
-// A FIFO in one growing array: unlike std::deque it allocates nothing once it is as large as it gets.
+// A FIFO in one growing array: unlike std::deque it allocates nothing once it is as large as it
+// gets.
 #pragma once
 
 #include <cstddef>

@@ -27,7 +27,8 @@ Hello JoinSource::OnConnected(LinkId link, const Replica& replica) {
   link_ = link;
   phase_ = Phase::kOffered;
   const Member& self = replica.configuration().members.back();
-  return Hello{replica.configuration(), self.id, self.incarnation, joiner_, incarnation_, true, replica.replid()};
+  return Hello{replica.configuration(), self.id, self.incarnation, joiner_, incarnation_, true,
+               replica.replid()};
 }
 
 bool JoinSource::OnOffer(const Offer& offer, const Replica& replica, Start& start) {

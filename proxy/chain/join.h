@@ -1,8 +1,9 @@
-// How a tail brings a node that is no member up to date (design.md 6, join): from its log where the joiner's database
-// can continue, else by a snapshot of its own database and then from the log. Pure; the driver moves the bytes.
+// How a tail brings a node that is no member up to date (design.md 6, join): from its log where the
+// joiner's database can continue, else by a snapshot of its own database and then from the log.
+// Pure; the driver moves the bytes.
 //
-// The order stands across epochs as long as this node stays the tail: what a tail holds is committed, and stays
-// a prefix of every later history.
+// The order stands across epochs as long as this node stays the tail: what a tail holds is
+// committed, and stays a prefix of every later history.
 #pragma once
 
 #include <cstdint>
@@ -20,11 +21,12 @@ class JoinSource {
  public:
   enum class Phase { kIdle, kDialling, kOffered, kSnapshot, kStreaming };
 
-  // A joiner counts as close when it lacks at most so much: less than the tail's log can take in while the coordinator writes
-  // the new configuration.
+  // A joiner counts as close when it lacks at most so much: less than the tail's log can take in
+  // while the coordinator writes the new configuration.
   static constexpr uint64_t kReadyLagBytes = 1u << 20;
 
-  // `pin_bytes_max`: log kept for the joiner; beyond it the join is given up (never stalls the chain).
+  // `pin_bytes_max`: log kept for the joiner; beyond it the join is given up (never stalls the
+  // chain).
   explicit JoinSource(uint64_t pin_bytes_max) : pin_bytes_max_(pin_bytes_max) {}
 
   void Begin(NodeId joiner, Incarnation incarnation);

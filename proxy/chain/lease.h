@@ -1,6 +1,6 @@
-// A member's lease as the member itself counts it (design.md 6). It runs from the moment at which the heartbeat was
-// *sent*, less a margin for clock drift, so it always ends before the coordinator's count, which runs from the
-// moment of the answer (schedule S17 names the clock).
+// A member's lease as the member itself counts it (design.md 6). It runs from the moment at which
+// the heartbeat was *sent*, less a margin for clock drift, so it always ends before the
+// coordinator's count, which runs from the moment of the answer (schedule S17 names the clock).
 #pragma once
 
 #include <algorithm>

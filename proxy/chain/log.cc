@@ -36,7 +36,8 @@ void Log::Append(std::string_view bytes) {
 }
 
 void Log::Seal(const Entry& entry) {
-  CATENA_CHECK(entry.end > end_ && entry.end <= staged_end_, "an entry ends inside the staged bytes");
+  CATENA_CHECK(entry.end > end_ && entry.end <= staged_end_,
+               "an entry ends inside the staged bytes");
   end_ = entry.end;
   if (entry.touches_every_key) every_key_version_ = entry.end;
   for (uint64_t key_hash : entry.key_hashes) {
@@ -99,7 +100,8 @@ void Log::Trim(Position upto) {
   upto = std::min(upto, end_);
   while (!blocks_.empty()) {
     const Block& first = blocks_.front();
-    if (first.start + first.data->size() > upto || first.data->size() < first.data->capacity()) break;
+    if (first.start + first.data->size() > upto || first.data->size() < first.data->capacity())
+      break;
     start_ = first.start + first.data->size();
     blocks_.pop_front();
   }

@@ -1,9 +1,10 @@
-// The log of one node: the bytes of the effect stream that it holds, and the versions of the keys that
-// its newest entries touch (CRAQ section 2.3: the dirty versions of an object).
+// The log of one node: the bytes of the effect stream that it holds, and the versions of the keys
+// that its newest entries touch (CRAQ section 2.3: the dirty versions of an object).
 //
-// Bytes are kept in blocks that are shared with the links that send them, so a payload is copied once, from the
-// socket into the log. Entries are never cut: bytes behind the last complete entry are *staged*, invisible to everybody
-// but the parser, until Seal() makes them part of the log (design.md 7: one EVAL can be one 9 MB MULTI).
+// Bytes are kept in blocks that are shared with the links that send them, so a payload is copied
+// once, from the socket into the log. Entries are never cut: bytes behind the last complete entry
+// are *staged*, invisible to everybody but the parser, until Seal() makes them part of the log
+// (design.md 7: one EVAL can be one 9 MB MULTI).
 #pragma once
 
 #include <tsl/robin_map.h>
@@ -50,12 +51,13 @@ class Log {
   // Forgets the bytes of a cut entry: its link broke, it will be sent again or never.
   void DropStaged();
 
-  // Up to `max` contiguous bytes from `from`, none behind `limit` (<= end()). Empty bytes: from == limit.
-  // nullopt: `from` is before start() or behind `limit`.
+  // Up to `max` contiguous bytes from `from`, none behind `limit` (<= end()). Empty bytes: from ==
+  // limit. nullopt: `from` is before start() or behind `limit`.
   std::optional<Slice> Read(Position from, Position limit, size_t max) const;
 
-  // Version of a key: the position of the last entry that touched it, or `forgotten()` when no entry behind that
-  // did (design.md 4: a key that the table does not know counts as at the highest forgotten position).
+  // Version of a key: the position of the last entry that touched it, or `forgotten()` when no
+  // entry behind that did (design.md 4: a key that the table does not know counts as at the highest
+  // forgotten position).
   Position VersionOf(std::span<const uint64_t> key_hashes) const;
   Position forgotten() const { return forgotten_; }
   // Forgets the versions of entries that end at or before `upto`.
@@ -78,8 +80,8 @@ class Log {
   Position start_, end_, staged_end_;
   std::deque<Block> blocks_;
   tsl::robin_map<uint64_t, Position> versions_;
-  std::deque<Touch> touches_;       // in order of `end`, for Forget
-  Position every_key_version_;      // last entry that touched every key
+  std::deque<Touch> touches_;   // in order of `end`, for Forget
+  Position every_key_version_;  // last entry that touched every key
   Position forgotten_;
 };
 

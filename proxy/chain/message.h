@@ -1,6 +1,7 @@
-// What neighbours in a chain tell each other. A link is one connection, dialled by the predecessor, and belongs to
-// one epoch: when either side installs another configuration the link is closed, so nothing said on it can count in a
-// later epoch (I5, schedules S3 and S15). proxy/peer/codec.h gives the bytes.
+// What neighbours in a chain tell each other. A link is one connection, dialled by the predecessor,
+// and belongs to one epoch: when either side installs another configuration the link is closed, so
+// nothing said on it can count in a later epoch (I5, schedules S3 and S15). proxy/peer/codec.h
+// gives the bytes.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +16,8 @@ namespace catena::chain {
 
 // Down (predecessor to successor) -----------------------------------------------------------------
 
-// First message. The configuration rides along, so a successor that has not heard of it yet installs it.
+// First message. The configuration rides along, so a successor that has not heard of it yet
+// installs it.
 struct Hello {
   Configuration configuration;
   NodeId from;
@@ -26,7 +28,8 @@ struct Hello {
   std::string replid;
 };
 
-// The stream continues at `from`. On a join link: the offer was accepted, or the snapshot is complete.
+// The stream continues at `from`. On a join link: the offer was accepted, or the snapshot is
+// complete.
 struct Start {
   Position from;
 };
@@ -49,7 +52,8 @@ struct Ask {
   uint64_t number = 0;
 };
 
-// The log no longer holds what the successor lacks, or their histories differ: it must resign and resync.
+// The log no longer holds what the successor lacks, or their histories differ: it must resign and
+// resync.
 struct CannotCatchUp {
   std::string reason;
 };
@@ -105,7 +109,8 @@ struct JoinProgress {
   bool loaded = false;  // the snapshot is in the joiner's database
 };
 
-using Message = std::variant<Hello, Start, Target, Append, Ask, CannotCatchUp, SnapshotBegin, SnapshotChunk,
-                             SnapshotEnd, Welcome, Offer, Refuse, Ack, VerifyRequest, Answer, JoinProgress>;
+using Message =
+    std::variant<Hello, Start, Target, Append, Ask, CannotCatchUp, SnapshotBegin, SnapshotChunk,
+                 SnapshotEnd, Welcome, Offer, Refuse, Ack, VerifyRequest, Answer, JoinProgress>;
 
 }  // namespace catena::chain

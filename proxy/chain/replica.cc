@@ -71,12 +71,17 @@ void Replica::TakeRole(size_t index) {
   bool was_tail = is_tail();
   size_t last = configuration_.members.size() - 1;
   index_ = index;
-  role_ = last == 0 ? Role::kSole : index == 0 ? Role::kHead : index == last ? Role::kTail : Role::kMiddle;
+  role_ = last == 0       ? Role::kSole
+          : index == 0    ? Role::kHead
+          : index == last ? Role::kTail
+                          : Role::kMiddle;
   if (was_outside) {
-    // A chain's first or only member is complete by the coordinator's decision; a joiner must prove it.
+    // A chain's first or only member is complete by the coordinator's decision; a joiner must prove
+    // it.
     synced_ = role_ == Role::kSole;
     if (role_ != Role::kSole && (replid_.empty() || role_ != Role::kTail)) {
-      output_.resign = "listed in epoch " + std::to_string(epoch().value()) + " without the chain's data";
+      output_.resign =
+          "listed in epoch " + std::to_string(epoch().value()) + " without the chain's data";
     }
   }
   if (is_head() && !synced_ && !output_.resign) {
@@ -97,7 +102,8 @@ void Replica::LeaveEpoch() {
   queries_passing_.clear();
   verifies_passing_.clear();
   verify_requests_passing_.clear();
-  // What was asked in this epoch is asked again in the next; an answer of this one no longer arrives.
+  // What was asked in this epoch is asked again in the next; an answer of this one no longer
+  // arrives.
   query_.asked = query_.settled;
   verify_.asked = verify_.settled;
   target_bound_.reset();
@@ -126,8 +132,8 @@ void Replica::OnSuccessorConnected(LinkId link) {
     return;
   }
   successor_ = SuccessorLink{link, false, Position(), false};
-  output_.messages.emplace_back(link, Hello{configuration_, options_.id, incarnation_, successor->id,
-                                            successor->incarnation, false, replid_});
+  output_.messages.emplace_back(link, Hello{configuration_, options_.id, incarnation_,
+                                            successor->id, successor->incarnation, false, replid_});
 }
 
 void Replica::OnLinkClosed(LinkId link) {
@@ -143,7 +149,8 @@ void Replica::OnLinkClosed(LinkId link) {
 void Replica::CloseLink(LinkId link) {
   if (link == kNoLink) return;
   output_.close.push_back(link);
-  std::erase_if(output_.messages, [link](const auto& addressed) { return addressed.first == link; });
+  std::erase_if(output_.messages,
+                [link](const auto& addressed) { return addressed.first == link; });
   OnLinkClosed(link);
 }
 
@@ -159,7 +166,8 @@ bool Replica::OnHello(LinkId link, const Hello& hello) {
     return false;
   };
   if (hello.to != options_.id || hello.to_incarnation != incarnation_) {
-    return refuse("this is " + options_.id + " in incarnation " + std::to_string(incarnation_.value()));
+    return refuse("this is " + options_.id + " in incarnation " +
+                  std::to_string(incarnation_.value()));
   }
   if (resigned_) return refuse("resigned");
   if (hello.configuration.epoch != epoch()) {
@@ -299,7 +307,8 @@ void Replica::OnReceived() {
 }
 
 void Replica::CommitLocally() {
-  // The tail's receipt commits. A joiner outside the configuration is fed by the tail: all of it is committed.
+  // The tail's receipt commits. A joiner outside the configuration is fed by the tail: all of it is
+  // committed.
   if (is_tail() || role_ == Role::kOutside) AdvanceCommitted(log_.end());
 }
 
@@ -362,7 +371,8 @@ std::optional<Replica::AppendSlice> Replica::NextAppend(size_t max) {
 
 void Replica::TrimLog() {
   log_.Forget(settled());
-  uint64_t floor = settled().value() > options_.backlog_bytes ? settled().value() - options_.backlog_bytes : 0;
+  uint64_t floor =
+      settled().value() > options_.backlog_bytes ? settled().value() - options_.backlog_bytes : 0;
   if (pin_) floor = std::min(floor, pin_->value());
   // An unsynced successor may lack what was committed before it was listed.
   if (successor_.started) floor = std::min(floor, successor_.sent.value());
@@ -383,7 +393,8 @@ bool Replica::HasAuthority(TimePoint now) const {
 }
 
 uint64_t Replica::RequestQuery() {
-  // A question that is in flight may have been answered before this reader came: it shares the next one.
+  // A question that is in flight may have been answered before this reader came: it shares the next
+  // one.
   query_.wanted = std::max(query_.wanted, query_.asked + 1);
   AskIfWanted(query_, false);
   return query_.wanted;
@@ -417,7 +428,8 @@ void Replica::PassVerifyRequest(const VerifyRequest& request) {
 void Replica::PassAsk(const Ask& ask) {
   auto& passing = ask.verify ? verifies_passing_ : queries_passing_;
   passing[ask.asker] = Passing{ask.number, std::nullopt};
-  // An unsynced member passes nothing on; it is asked again when it is synced (AnswerAsks at the tail).
+  // An unsynced member passes nothing on; it is asked again when it is synced (AnswerAsks at the
+  // tail).
   if (synced_ && !is_tail()) SendDown(ask);
 }
 
@@ -437,7 +449,8 @@ void Replica::AnswerAsks(TimePoint now) {
   for (auto it = queries_passing_.begin(); it != queries_passing_.end();) {
     Passing& passing = it->second;
     // S7: a removed tail must not answer "not committed".
-    bool authority = HasAuthority(now) || (passing.verify_ticket && verify_.settled >= *passing.verify_ticket);
+    bool authority =
+        HasAuthority(now) || (passing.verify_ticket && verify_.settled >= *passing.verify_ticket);
     if (!authority) {
       if (!passing.verify_ticket) passing.verify_ticket = RequestVerify();
       ++it;
@@ -452,7 +465,8 @@ void Replica::AnswerAsks(TimePoint now) {
 
 void Replica::Settle(const Answer& answer) {
   auto& passing = answer.verify ? verifies_passing_ : queries_passing_;
-  if (auto found = passing.find(answer.asker); found != passing.end() && found->second.number <= answer.number) {
+  if (auto found = passing.find(answer.asker);
+      found != passing.end() && found->second.number <= answer.number) {
     passing.erase(found);
   }
   if (answer.verify) {

@@ -1,8 +1,10 @@
-// One member of a chain as a state machine: values in, values out. No I/O, no clock, no randomness, no logger;
-// `now` is passed in where a lease counts. The driver (proxy/server/node) feeds events, and at the end of each loop turn
-// performs what TakeOutput() and NextAppend() say. See README.md for the protocol and the invariants.
+// One member of a chain as a state machine: values in, values out. No I/O, no clock, no randomness,
+// no logger; `now` is passed in where a lease counts. The driver (proxy/server/node) feeds events,
+// and at the end of each loop turn performs what TakeOutput() and NextAppend() say. See README.md
+// for the protocol and the invariants.
 //
-// Thread: the owner's loop thread. Lifetime: one per node; a new *life* (BeginLife) after each removal.
+// Thread: the owner's loop thread. Lifetime: one per node; a new *life* (BeginLife) after each
+// removal.
 #pragma once
 
 #include <algorithm>
@@ -47,11 +49,12 @@ struct Output {
   std::vector<LinkId> close;
   // To send, in order, before log bytes.
   std::vector<std::pair<LinkId, Message>> messages;
-  // The head must ask its database for a bound that covers everything executed so far, and tell OnTargetBound
-  // (schedule S9). Asked once for each link.
+  // The head must ask its database for a bound that covers everything executed so far, and tell
+  // OnTargetBound (schedule S9). Asked once for each link.
   bool ask_target_bound = false;
-  // All is committed and applied here: promote the database at exactly this position, then call OnHeadAttached.
-  // Only when no local read is in flight any more (schedule S6): the driver may delay it.
+  // All is committed and applied here: promote the database at exactly this position, then call
+  // OnHeadAttached. Only when no local read is in flight any more (schedule S6): the driver may
+  // delay it.
   std::optional<Position> promote_at;
   // This member cannot go on: stop answering, tell the coordinator.
   std::optional<std::string> resign;
@@ -64,16 +67,18 @@ class Replica {
   // --- life -------------------------------------------------------------------------------------
   // A new incarnation, outside any configuration, with an empty log. Epochs seen stay seen (I5).
   void BeginLife(Incarnation incarnation);
-  // Whose data the log holds, which begins at `position`. The sole head names a new history; a joiner takes over the chain's.
-  // The database's own position is not known yet: OnApplied or OnHeadAttached tells it (it may have to load a snapshot).
+  // Whose data the log holds, which begins at `position`. The sole head names a new history; a
+  // joiner takes over the chain's. The database's own position is not known yet: OnApplied or
+  // OnHeadAttached tells it (it may have to load a snapshot).
   void SetHistory(std::string replid, Position position);
 
   enum class Installed { kIgnored, kMember, kRemoved };
-  // From the coordinator or a neighbour. kIgnored: not newer. kRemoved: this incarnation was a member and is no
-  // longer: whatever is owed has an unknown outcome, and the node begins a new life. An incarnation that was never
-  // listed ignores it but remembers the epoch.
+  // From the coordinator or a neighbour. kIgnored: not newer. kRemoved: this incarnation was a
+  // member and is no longer: whatever is owed has an unknown outcome, and the node begins a new
+  // life. An incarnation that was never listed ignores it but remembers the epoch.
   Installed Install(const Configuration& configuration);
-  // Stops answering for good in this life: no authority, no acks, no commits, no later grant (design.md 6, Lease).
+  // Stops answering for good in this life: no authority, no acks, no commits, no later grant
+  // (design.md 6, Lease).
   void Resign();
 
   // --- links ------------------------------------------------------------------------------------
@@ -81,15 +86,16 @@ class Replica {
   const Member* Successor() const;
   void OnSuccessorConnected(LinkId link);
   void OnLinkClosed(LinkId link);
-  // Hello on an accepted connection. True: the link is the predecessor's now (an earlier one is closed).
-  // False: a Refuse is in the output and the connection is to be closed after it.
+  // Hello on an accepted connection. True: the link is the predecessor's now (an earlier one is
+  // closed). False: a Refuse is in the output and the connection is to be closed after it.
   bool OnHello(LinkId link, const Hello& hello);
-  // Everything else but Append, snapshots and Refuse (a newer configuration in a Refuse goes to Install). A
-  // message of an unknown link is dropped: it is of the past (I5).
+  // Everything else but Append, snapshots and Refuse (a newer configuration in a Refuse goes to
+  // Install). A message of an unknown link is dropped: it is of the past (I5).
   void Step(LinkId link, const Message& message, TimePoint now);
 
   // --- data -------------------------------------------------------------------------------------
-  // True when an Append on `link` continues the log exactly; its bytes then go to AppendBytes. Otherwise the link is closed.
+  // True when an Append on `link` continues the log exactly; its bytes then go to AppendBytes.
+  // Otherwise the link is closed.
   bool AcceptsAppend(LinkId link, Position from);
   // Next bytes of the stream: captured at the head, received elsewhere; then its complete entries.
   void AppendBytes(std::string_view bytes) { log_.Append(bytes); }
@@ -100,7 +106,8 @@ class Replica {
   void OnReceived();
   // Says something on each link, so that the other side knows a silent one to be broken.
   void KeepAlive();
-  // The local database has executed everything up to `applied` (never at an attached head: see OnHeadAttached).
+  // The local database has executed everything up to `applied` (never at an attached head: see
+  // OnHeadAttached).
   void OnApplied(Position applied);
   // The database executes commands and its stream is captured from `position` on.
   void OnHeadAttached(Position position);
@@ -116,13 +123,15 @@ class Replica {
   void GrantLease(TimePoint sent_at, Duration duration) { lease_.Grant(sent_at, duration); }
   // May this member answer from its own state, now? (I6) A chain of one needs no lease.
   bool HasAuthority(TimePoint now) const;
-  // Version query / verify: a ticket; it is settled when settled_*() >= ticket, by a question that was sent after this
-  // call. One question of each kind is in flight; later callers share the next one (design.md 4). A query in flight
-  // is given up when its epoch ends and asked again in the next.
+  // Version query / verify: a ticket; it is settled when settled_*() >= ticket, by a question that
+  // was sent after this call. One question of each kind is in flight; later callers share the next
+  // one (design.md 4). A query in flight is given up when its epoch ends and asked again in the
+  // next.
   uint64_t RequestQuery();
   uint64_t RequestVerify();
-  // The tail answers what it was asked, version queries under its lease. Step does it too; the driver calls it at the end of
-  // each turn in which OwesAnswers(), for a grant or a synced log may have made questions answerable.
+  // The tail answers what it was asked, version queries under its lease. Step does it too; the
+  // driver calls it at the end of each turn in which OwesAnswers(), for a grant or a synced log may
+  // have made questions answerable.
   void AnswerAsks(TimePoint now);
   bool OwesAnswers() const {
     return is_tail() && serves() && !(queries_passing_.empty() && verifies_passing_.empty());
@@ -132,7 +141,9 @@ class Replica {
 
   // --- state ------------------------------------------------------------------------------------
   Output TakeOutput();
-  const Configuration& configuration() const { return configuration_; }  // newest seen; epoch 0: none
+  const Configuration& configuration() const {
+    return configuration_;
+  }  // newest seen; epoch 0: none
   Epoch epoch() const { return configuration_.epoch; }
   Incarnation incarnation() const { return incarnation_; }
   Role role() const { return role_; }
@@ -209,7 +220,7 @@ class Replica {
   bool resigned_ = false;
   bool synced_ = false;
   bool attached_ = false;
-  bool promoting_ = false;         // promote_at was given out
+  bool promoting_ = false;  // promote_at was given out
   bool predecessor_started_ = false;
   std::optional<Position> target_;        // synced once received >= target
   std::optional<Position> target_bound_;  // the head's answer to ask_target_bound, for this epoch
@@ -223,11 +234,13 @@ class Replica {
   SuccessorLink successor_;
   Lease lease_;
   Question query_, verify_;
-  // Questions (own ones too) under way through this node, newest of each asker; sent again on a new link (schedule S19).
-  // Bounded by the number of members. Ordered maps, so that a run repeats exactly.
+  // Questions (own ones too) under way through this node, newest of each asker; sent again on a new
+  // link (schedule S19). Bounded by the number of members. Ordered maps, so that a run repeats
+  // exactly.
   struct Passing {
     uint64_t number = 0;
-    std::optional<uint64_t> verify_ticket;  // at the tail without a lease: the verify that covers it
+    std::optional<uint64_t>
+        verify_ticket;  // at the tail without a lease: the verify that covers it
   };
   std::map<NodeId, Passing> queries_passing_, verifies_passing_, verify_requests_passing_;
   Output output_;

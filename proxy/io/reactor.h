@@ -16,7 +16,8 @@
 
 namespace catena::io {
 
-// "host:port" (IPv4, [IPv6] or a name) or "unix:///path". Port 0 asks for any free one when listening.
+// "host:port" (IPv4, [IPv6] or a name) or "unix:///path". Port 0 asks for any free one when
+// listening.
 using Address = std::string;
 
 // Callbacks of one stream. Each may destroy the stream it is called for.

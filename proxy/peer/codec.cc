@@ -19,40 +19,53 @@ struct Encoder {
   std::string& out;
 
   void operator()(const Hello& m) const {
-    resp::AppendCommand(out, {"CATENA.HELLO", coordinator::EncodeConfiguration(m.configuration), m.from,
-                              Text(m.from_incarnation), m.to, Text(m.to_incarnation), m.join ? "join" : "chain",
-                              m.replid});
+    resp::AppendCommand(out, {"CATENA.HELLO", coordinator::EncodeConfiguration(m.configuration),
+                              m.from, Text(m.from_incarnation), m.to, Text(m.to_incarnation),
+                              m.join ? "join" : "chain", m.replid});
   }
-  void operator()(const Start& m) const { resp::AppendCommand(out, {"CATENA.START", Text(m.from)}); }
-  void operator()(const Target& m) const { resp::AppendCommand(out, {"CATENA.TARGET", Text(m.position)}); }
+  void operator()(const Start& m) const {
+    resp::AppendCommand(out, {"CATENA.START", Text(m.from)});
+  }
+  void operator()(const Target& m) const {
+    resp::AppendCommand(out, {"CATENA.TARGET", Text(m.position)});
+  }
   void operator()(const Append& m) const {
     EncodeAppendHeader(m.from, m.bytes.size(), out);
     out.append(m.bytes).append("\r\n");
   }
   void operator()(const Ask& m) const {
-    resp::AppendCommand(out, {"CATENA.ASK", m.verify ? "verify" : "query", m.asker, resp::Decimal(m.number)});
+    resp::AppendCommand(
+        out, {"CATENA.ASK", m.verify ? "verify" : "query", m.asker, resp::Decimal(m.number)});
   }
-  void operator()(const CannotCatchUp& m) const { resp::AppendCommand(out, {"CATENA.CANNOT", m.reason}); }
+  void operator()(const CannotCatchUp& m) const {
+    resp::AppendCommand(out, {"CATENA.CANNOT", m.reason});
+  }
   void operator()(const SnapshotBegin& m) const {
     resp::AppendCommand(out, {"CATENA.SNAPSHOT", Text(m.position), resp::Decimal(m.length)});
   }
-  void operator()(const SnapshotChunk& m) const { resp::AppendCommand(out, {"CATENA.CHUNK", m.bytes}); }
+  void operator()(const SnapshotChunk& m) const {
+    resp::AppendCommand(out, {"CATENA.CHUNK", m.bytes});
+  }
   void operator()(const SnapshotEnd&) const { resp::AppendCommand(out, {"CATENA.SNAPSHOTEND"}); }
   void operator()(const Welcome& m) const {
     resp::AppendCommand(out, {"CATENA.WELCOME", Text(m.received), m.replid});
   }
-  void operator()(const Offer& m) const { resp::AppendCommand(out, {"CATENA.OFFER", m.replid, Text(m.position)}); }
+  void operator()(const Offer& m) const {
+    resp::AppendCommand(out, {"CATENA.OFFER", m.replid, Text(m.position)});
+  }
   void operator()(const Refuse& m) const {
     std::string newer = m.newer ? coordinator::EncodeConfiguration(*m.newer) : "";
     resp::AppendCommand(out, {"CATENA.REFUSE", m.reason, newer});
   }
-  void operator()(const Ack& m) const { resp::AppendCommand(out, {"CATENA.ACK", Text(m.committed)}); }
+  void operator()(const Ack& m) const {
+    resp::AppendCommand(out, {"CATENA.ACK", Text(m.committed)});
+  }
   void operator()(const VerifyRequest& m) const {
     resp::AppendCommand(out, {"CATENA.VERIFY", m.asker, resp::Decimal(m.number)});
   }
   void operator()(const Answer& m) const {
-    resp::AppendCommand(out, {"CATENA.ANSWER", m.verify ? "verify" : "query", m.asker, resp::Decimal(m.number),
-                              Text(m.committed)});
+    resp::AppendCommand(out, {"CATENA.ANSWER", m.verify ? "verify" : "query", m.asker,
+                              resp::Decimal(m.number), Text(m.committed)});
   }
   void operator()(const JoinProgress& m) const {
     resp::AppendCommand(out, {"CATENA.JOINED", Text(m.received), m.loaded ? "1" : "0"});

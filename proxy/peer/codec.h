@@ -21,7 +21,8 @@
 
 namespace catena::peer {
 
-// Appends the encoded message. Append and SnapshotChunk are copied; see AppendHeader for the way without a copy.
+// Appends the encoded message. Append and SnapshotChunk are copied; see AppendHeader for the way
+// without a copy.
 void Encode(const chain::Message& message, std::string& out);
 // The bytes before the payload of an Append of `length` bytes; the payload and "\r\n" follow.
 void EncodeAppendHeader(Position from, size_t length, std::string& out);

@@ -8,7 +8,8 @@ namespace {
 // Below this a copy into the output is cheaper than a reference.
 constexpr size_t kSharedWriteBytesMin = 4096;
 // A frame is at most one slice of the log or one snapshot chunk.
-constexpr resp::Limits kLimits{.bulk_bytes_max = 2u << 20, .elements_max = 16, .inline_bytes_max = 4096, .nesting_max = 1};
+constexpr resp::Limits kLimits{
+    .bulk_bytes_max = 2u << 20, .elements_max = 16, .inline_bytes_max = 4096, .nesting_max = 1};
 
 }  // namespace
 
@@ -54,7 +55,8 @@ void PeerLink::DecodeMessages() {
   std::string error;
   while (error.empty()) {
     size_t consumed = 0;
-    resp::Progress progress = decoder_.Decode(std::string_view(input_).substr(used), command_, consumed);
+    resp::Progress progress =
+        decoder_.Decode(std::string_view(input_).substr(used), command_, consumed);
     used += consumed;
     if (progress == resp::Progress::kNeedMore) break;
     if (progress == resp::Progress::kError) {
@@ -73,7 +75,9 @@ void PeerLink::DecodeMessages() {
   if (!error.empty()) handler_->OnLinkClosed(*this, error);
 }
 
-void PeerLink::OnClosed(std::string_view reason) { handler_->OnLinkClosed(*this, std::string(reason)); }
+void PeerLink::OnClosed(std::string_view reason) {
+  handler_->OnLinkClosed(*this, std::string(reason));
+}
 
 void PeerLink::OnDrained() { handler_->OnLinkDrained(*this); }
 

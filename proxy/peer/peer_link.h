@@ -1,5 +1,5 @@
-// One link to a neighbour: a stream that has proved the cluster's secret and carries chain messages.
-// Owns the stream. Loop thread.
+// One link to a neighbour: a stream that has proved the cluster's secret and carries chain
+// messages. Owns the stream. Loop thread.
 #pragma once
 
 #include <memory>
@@ -35,8 +35,8 @@ class PeerLink final : public io::StreamHandler {
   static constexpr size_t kUnsentBytesMax = 4u << 20;
 
   // Dials `address`. `handler` outlives the link.
-  PeerLink(chain::LinkId id, io::Reactor& reactor, const io::Address& address, const auth::Credentials& credentials,
-           PeerLinkHandler* handler);
+  PeerLink(chain::LinkId id, io::Reactor& reactor, const io::Address& address,
+           const auth::Credentials& credentials, PeerLinkHandler* handler);
   // Takes over an accepted stream that has proved the secret; call Received for bytes already read.
   PeerLink(chain::LinkId id, std::unique_ptr<io::Stream> stream, PeerLinkHandler* handler);
 
@@ -72,7 +72,8 @@ class PeerLink final : public io::StreamHandler {
   resp::Command command_;
   std::string input_;
   std::unique_ptr<io::Stream> stream_;
-  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // false: destroyed inside a callback
+  std::shared_ptr<bool> alive_ =
+      std::make_shared<bool>(true);  // false: destroyed inside a callback
 
  public:
   ~PeerLink() override { *alive_ = false; }

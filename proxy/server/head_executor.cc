@@ -79,12 +79,16 @@ class HeadExecutor::Private final : public PrivateChannel, public backend::LaneH
   void OnReply(std::string_view reply) override { Take(reply); }
   void OnPush(std::string_view push) override { Take(push); }
   void OnPosition(Position) override {}
-  void OnLaneClosed(const std::string& reason) override { Fail("the connection to the database broke: " + reason); }
+  void OnLaneClosed(const std::string& reason) override {
+    Fail("the connection to the database broke: " + reason);
+  }
 
  private:
   void Take(std::string_view message) {
-    // I3: what a follower's database shows is committed. What is held from before a change of role stays ahead.
-    if (!executor_.replica_.is_head() && executor_.private_waiting_.empty() && !executor_.private_open_) {
+    // I3: what a follower's database shows is committed. What is held from before a change of role
+    // stays ahead.
+    if (!executor_.replica_.is_head() && executor_.private_waiting_.empty() &&
+        !executor_.private_open_) {
       return Deliver(message);
     }
     if (!executor_.private_open_) executor_.private_open_ = std::make_unique<PrivateBatch>();
@@ -117,8 +121,12 @@ void HeadExecutor::ReleasePrivate(TimePoint now) {
   while (!private_waiting_.empty()) {
     PrivateBatch& batch = *private_waiting_.front();
     if (!batch.bound || (replica_.is_head() && !replica_.head_ready())) return;
-    if (replica_.is_head() && (replica_.received() < *batch.bound || replica_.committed() < *batch.bound)) return;
-    if (!AuthorityProved(*batch.bound > batch.captured_at_ask, batch.epoch, batch.verify_ticket, now)) return;
+    if (replica_.is_head() &&
+        (replica_.received() < *batch.bound || replica_.committed() < *batch.bound))
+      return;
+    if (!AuthorityProved(*batch.bound > batch.captured_at_ask, batch.epoch, batch.verify_ticket,
+                         now))
+      return;
     std::shared_ptr<PrivateBatch> held = private_waiting_.front();
     private_waiting_.pop_front();
     for (PrivateBatch::Item& item : held->items) {
@@ -127,8 +135,9 @@ void HeadExecutor::ReleasePrivate(TimePoint now) {
   }
 }
 
-HeadExecutor::HeadExecutor(chain::Replica& replica, backend::Backend& backend, const Options& options,
-                           std::function<TimePoint()> now, std::function<std::string(std::string_view)> add_info)
+HeadExecutor::HeadExecutor(chain::Replica& replica, backend::Backend& backend,
+                           const Options& options, std::function<TimePoint()> now,
+                           std::function<std::string(std::string_view)> add_info)
     : replica_(replica),
       backend_(backend),
       options_(options),
@@ -149,7 +158,8 @@ bool HeadExecutor::Full(HeadLane& lane) const {
          replica_.received() - replica_.committed() > options_.log_bytes_max;
 }
 
-Dispatch HeadExecutor::Submit(Session& session, uint64_t number, const Request& request, ReplyKind kind) {
+Dispatch HeadExecutor::Submit(Session& session, uint64_t number, const Request& request,
+                              ReplyKind kind) {
   HeadLane& lane = LaneFor(session.database, session.protocol);
   if (Full(lane)) return Dispatch::kWait;
   if (!lane.open) lane.open = NewBatch();
@@ -158,7 +168,8 @@ Dispatch HeadExecutor::Submit(Session& session, uint64_t number, const Request& 
   held.session = &session;
   held.number = number;
   held.kind = kind;
-  held.needs_authority = session.consistency == Consistency::kLinearizable || session.consistency == Consistency::kTail;
+  held.needs_authority = session.consistency == Consistency::kLinearizable ||
+                         session.consistency == Consistency::kTail;
   if (kind == ReplyKind::kKeys) {
     held.hash_begin = static_cast<uint32_t>(batch.hashes.size());
     held.hash_count = static_cast<uint32_t>(request.key_hashes->size());
@@ -188,7 +199,8 @@ void HeadExecutor::Release() {
   if (waiting_.empty() && private_waiting_.empty()) return;
   TimePoint now = now_();
   ReleasePrivate(now);
-  // Batches of several lanes stand in the order of their answers; an older one may wait longer than a newer.
+  // Batches of several lanes stand in the order of their answers; an older one may wait longer than
+  // a newer.
   for (size_t i = 0; i < waiting_.size(); ++i) ReleaseBatch(*waiting_[i], now);
   while (!waiting_.empty() && waiting_.front()->released == waiting_.front()->held.size()) {
     Recycle(std::move(waiting_.front()));
@@ -197,7 +209,9 @@ void HeadExecutor::Release() {
 }
 
 void HeadExecutor::ReleaseBatch(Batch& batch, TimePoint now) {
-  if (batch.released == batch.held.size() || replica_.received() < batch.bound || !replica_.head_ready()) return;
+  if (batch.released == batch.held.size() || replica_.received() < batch.bound ||
+      !replica_.head_ready())
+    return;
   bool bound_committed = replica_.committed() >= batch.bound;
   std::optional<bool> authority;
   for (size_t i = 0; i < batch.held.size(); ++i) {
@@ -234,8 +248,8 @@ bool HeadExecutor::DataSettled(Batch& batch, Held& held, bool bound_committed) {
   return false;
 }
 
-bool HeadExecutor::AuthorityProved(bool entry_committed, Epoch epoch, std::optional<uint64_t>& verify_ticket,
-                                   TimePoint now) {
+bool HeadExecutor::AuthorityProved(bool entry_committed, Epoch epoch,
+                                   std::optional<uint64_t>& verify_ticket, TimePoint now) {
   if (entry_committed && epoch == replica_.epoch()) return true;
   if (replica_.HasAuthority(now)) return true;
   if (!verify_ticket) verify_ticket = replica_.RequestVerify();
@@ -246,7 +260,8 @@ void HeadExecutor::Answer(Batch& batch, Held& held) {
   held.released = true;
   ++batch.released;
   --owed_;
-  std::string_view reply = std::string_view(batch.replies).substr(held.reply_begin, held.reply_size);
+  std::string_view reply =
+      std::string_view(batch.replies).substr(held.reply_begin, held.reply_size);
   held.session->seen = std::max(held.session->seen, replica_.committed());
   if (held.kind == ReplyKind::kInfo) {
     held.session->Complete(held.number, add_info_(reply));
@@ -272,7 +287,8 @@ void HeadExecutor::Expire(TimePoint now) {
     if (now - waiting_[i]->sent_at < options_.write_timeout) continue;
     FailBatch(*waiting_[i], "not confirmed by the whole chain within the write timeout");
   }
-  if (!private_waiting_.empty() && now - private_waiting_.front()->asked_at >= options_.write_timeout) {
+  if (!private_waiting_.empty() &&
+      now - private_waiting_.front()->asked_at >= options_.write_timeout) {
     FailPrivate("not confirmed by the whole chain within the write timeout");
   }
 }
@@ -291,7 +307,8 @@ void HeadExecutor::FailPrivate(const std::string& why) {
   // Handlers may destroy channels, their own and others.
   std::vector<Private*> channels = private_channels_;
   for (Private* channel : channels) {
-    if (std::find(private_channels_.begin(), private_channels_.end(), channel) != private_channels_.end()) {
+    if (std::find(private_channels_.begin(), private_channels_.end(), channel) !=
+        private_channels_.end()) {
       channel->Fail(why);
     }
   }
@@ -305,7 +322,8 @@ HeadExecutor::BatchPtr HeadExecutor::NewBatch() {
 }
 
 void HeadExecutor::Recycle(BatchPtr batch) {
-  if (recycled_.size() >= kRecycledBatchesMax || batch->replies.capacity() > kRecycledReplyBytesMax) return;
+  if (recycled_.size() >= kRecycledBatchesMax || batch->replies.capacity() > kRecycledReplyBytesMax)
+    return;
   batch->held.clear();
   batch->hashes.clear();
   batch->replies.clear();

@@ -1,10 +1,14 @@
-// Executes commands at the head's database and holds each reply back until it may be seen (design.md 3).
+// Executes commands at the head's database and holds each reply back until it may be seen
+// (design.md 3).
 //
-// What a loop turn brings for one lane (database, protocol) is a batch; it ends with a position question, whose answer is
-// an upper bound of everything executed so far by anybody. A reply is released when
-//   data:      the capture has reached the bound, and the bound (a read: the versions of its keys, looked up then)
+// What a loop turn brings for one lane (database, protocol) is a batch; it ends with a position
+// question, whose answer is an upper bound of everything executed so far by anybody. A reply is
+// released when
+//   data:      the capture has reached the bound, and the bound (a read: the versions of its keys,
+//   looked up then)
 //              is committed (I4);
-//   authority: an entry went down the whole chain after the command arrived, or the lease is valid now, or a
+//   authority: an entry went down the whole chain after the command arrived, or the lease is valid
+//   now, or a
 //              verify that began later was answered (I6).
 // Loop thread.
 #pragma once
@@ -29,22 +33,25 @@ namespace catena::server {
 
 // What a reply may reveal, and so how long it waits.
 enum class ReplyKind : uint8_t {
-  kEffect,    // writes, scripts, everything whose keys are unknown: the whole bound
-  kKeys,      // reads of known keys: their versions
-  kNoData,    // nothing of the data: CONFIG, SLOWLOG ...
-  kInfo,      // INFO: as kNoData, with the chain's section added
+  kEffect,  // writes, scripts, everything whose keys are unknown: the whole bound
+  kKeys,    // reads of known keys: their versions
+  kNoData,  // nothing of the data: CONFIG, SLOWLOG ...
+  kInfo,    // INFO: as kNoData, with the chain's section added
 };
 
 class HeadExecutor {
  public:
   HeadExecutor(chain::Replica& replica, backend::Backend& backend, const Options& options,
-               std::function<TimePoint()> now, std::function<std::string(std::string_view)> add_info);
+               std::function<TimePoint()> now,
+               std::function<std::string(std::string_view)> add_info);
   ~HeadExecutor();
 
   Dispatch Submit(Session& session, uint64_t number, const Request& request, ReplyKind kind);
-  // A connection to the local database for one client's own state. While this node is the head, its messages are held back
-  // like replies, behind one position question for all that came in a turn; at a follower they are committed already.
-  std::unique_ptr<PrivateChannel> OpenPrivate(int database, int protocol, PrivateChannel::Handler* handler);
+  // A connection to the local database for one client's own state. While this node is the head, its
+  // messages are held back like replies, behind one position question for all that came in a turn;
+  // at a follower they are committed already.
+  std::unique_ptr<PrivateChannel> OpenPrivate(int database, int protocol,
+                                              PrivateChannel::Handler* handler);
   // Ends the turn's batches.
   void EndBatches();
   // Releases what may be released; after everything that this turn committed or captured.
@@ -103,8 +110,10 @@ class HeadExecutor {
   void Recycle(BatchPtr batch);
   void ReleaseBatch(Batch& batch, TimePoint now);
   bool DataSettled(Batch& batch, Held& held, bool bound_committed);
-  // S8: only an entry that went down the whole chain after the commands arrived proves anything by itself.
-  bool AuthorityProved(bool entry_committed, Epoch epoch, std::optional<uint64_t>& verify_ticket, TimePoint now);
+  // S8: only an entry that went down the whole chain after the commands arrived proves anything by
+  // itself.
+  bool AuthorityProved(bool entry_committed, Epoch epoch, std::optional<uint64_t>& verify_ticket,
+                       TimePoint now);
   void Answer(Batch& batch, Held& held);
   void FailBatch(Batch& batch, std::string_view why);
   bool Full(HeadLane& lane) const;
@@ -119,10 +128,10 @@ class HeadExecutor {
   std::function<std::string(std::string_view)> add_info_;
   std::map<std::pair<int, int>, std::unique_ptr<HeadLane>> lanes_;
   std::vector<std::unique_ptr<HeadLane>> closed_lanes_;  // destroyed at the end of the turn
-  Ring<BatchPtr> waiting_;        // their bounds are known
+  Ring<BatchPtr> waiting_;                               // their bounds are known
   std::vector<BatchPtr> recycled_;
-  std::unique_ptr<PrivateBatch> private_open_;                 // of this turn
-  Ring<std::shared_ptr<PrivateBatch>> private_waiting_;        // oldest first; released in this order
+  std::unique_ptr<PrivateBatch> private_open_;           // of this turn
+  Ring<std::shared_ptr<PrivateBatch>> private_waiting_;  // oldest first; released in this order
   std::vector<Private*> private_channels_;
   size_t owed_ = 0;
 };

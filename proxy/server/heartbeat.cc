@@ -8,7 +8,8 @@ namespace {
 
 // A coordinator that has not answered for so many beats is given up for the next.
 constexpr int kSilentBeatsMax = 3;
-constexpr resp::Limits kLimits{.bulk_bytes_max = 1u << 20, .elements_max = 8, .inline_bytes_max = 4096, .nesting_max = 1};
+constexpr resp::Limits kLimits{
+    .bulk_bytes_max = 1u << 20, .elements_max = 8, .inline_bytes_max = 4096, .nesting_max = 1};
 
 }  // namespace
 
@@ -39,7 +40,9 @@ void Heartbeat::SendNow() {
   SendReport();
 }
 
-void Heartbeat::Connect() { ConnectTo(options_.coordinators[next_address_++ % options_.coordinators.size()]); }
+void Heartbeat::Connect() {
+  ConnectTo(options_.coordinators[next_address_++ % options_.coordinators.size()]);
+}
 
 void Heartbeat::ConnectTo(const std::string& address) {
   sent_.clear();
@@ -103,7 +106,8 @@ void Heartbeat::Decode() {
   size_t used = 0;
   while (phase_ == Phase::kReady) {
     size_t consumed = 0;
-    resp::Progress progress = decoder_.Decode(std::string_view(input_).substr(used), command_, consumed);
+    resp::Progress progress =
+        decoder_.Decode(std::string_view(input_).substr(used), command_, consumed);
     used += consumed;
     if (progress == resp::Progress::kNeedMore) break;
     if (progress == resp::Progress::kError) return OnClosed(decoder_.error());

@@ -1,5 +1,6 @@
-// The proxy's connection to the coordinators: heartbeats out; leases, configurations and orders in (coordinator/records.h
-// has the protocol). Follows NOTLEADER, and tries the others when one does not answer. Loop thread.
+// The proxy's connection to the coordinators: heartbeats out; leases, configurations and orders in
+// (coordinator/records.h has the protocol). Follows NOTLEADER, and tries the others when one does
+// not answer. Loop thread.
 #pragma once
 
 #include <cstdint>
@@ -23,8 +24,10 @@ class Heartbeat final : public io::StreamHandler {
   struct Callbacks {
     // Fills the report; called when a heartbeat is about to be sent.
     std::function<coordinator::NodeReport()> report;
-    // A HEARTBEAT answer (sent_at: when its heartbeat was sent) or a CONFIGURATION push (sent_at unset, no lease).
-    std::function<void(const coordinator::HeartbeatAnswer&, std::optional<TimePoint> sent_at)> on_answer;
+    // A HEARTBEAT answer (sent_at: when its heartbeat was sent) or a CONFIGURATION push (sent_at
+    // unset, no lease).
+    std::function<void(const coordinator::HeartbeatAnswer&, std::optional<TimePoint> sent_at)>
+        on_answer;
   };
 
   Heartbeat(io::Reactor& reactor, const Options& options, Callbacks callbacks);
@@ -65,9 +68,10 @@ class Heartbeat final : public io::StreamHandler {
   resp::Command command_;
   std::string input_;
   uint64_t number_ = 0;
-  std::map<uint64_t, TimePoint> sent_;   // heartbeats without an answer, bounded by the answer timeout
+  std::map<uint64_t, TimePoint>
+      sent_;  // heartbeats without an answer, bounded by the answer timeout
   TimePoint connecting_since_{};
-  TimePoint last_sign_{};                // last answer, or when the connection began
+  TimePoint last_sign_{};  // last answer, or when the connection began
   std::unique_ptr<io::Stream> stream_;
 };
 

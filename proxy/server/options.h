@@ -27,7 +27,8 @@ struct Options {
   NodeId node;
   std::string clients_address;
   std::string peers_address;
-  std::string backend_address;  // without credentials; tells the coordinator one database from another
+  std::string
+      backend_address;  // without credentials; tells the coordinator one database from another
   bool overwrite = false;
   Consistency consistency = Consistency::kLinearizable;
   Duration write_timeout = std::chrono::seconds(5);

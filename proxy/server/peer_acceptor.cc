@@ -9,7 +9,8 @@ namespace {
 
 constexpr size_t kPendingMax = 256;
 constexpr Duration kProveWithin = std::chrono::seconds(5);
-constexpr resp::Limits kLimits{.bulk_bytes_max = 1u << 20, .elements_max = 16, .inline_bytes_max = 4096, .nesting_max = 1};
+constexpr resp::Limits kLimits{
+    .bulk_bytes_max = 1u << 20, .elements_max = 16, .inline_bytes_max = 4096, .nesting_max = 1};
 
 }  // namespace
 
@@ -41,7 +42,8 @@ class PeerAcceptor::Pending final : public io::StreamHandler {
     Result<bool> proved = acceptor_.Feed(input_, out);
     stream_->Write(out);
     if (!proved) {
-      spdlog::warn("event=peer_refused from={} why=\"{}\"", stream_->PeerName(), proved.error().message);
+      spdlog::warn("event=peer_refused from={} why=\"{}\"", stream_->PeerName(),
+                   proved.error().message);
       Close();
       return false;
     }
@@ -83,7 +85,8 @@ class PeerAcceptor::Pending final : public io::StreamHandler {
   std::unique_ptr<io::Stream> stream_;
 };
 
-PeerAcceptor::PeerAcceptor(io::Reactor& reactor, const auth::Credentials& credentials, OnOpened on_opened)
+PeerAcceptor::PeerAcceptor(io::Reactor& reactor, const auth::Credentials& credentials,
+                           OnOpened on_opened)
     : reactor_(reactor),
       credentials_(credentials),
       on_opened_(std::move(on_opened)),
@@ -92,7 +95,8 @@ PeerAcceptor::PeerAcceptor(io::Reactor& reactor, const auth::Credentials& creden
 PeerAcceptor::~PeerAcceptor() = default;
 
 Result<void> PeerAcceptor::Listen(const io::Address& address) {
-  auto listener = reactor_.Listen(address, [this](std::unique_ptr<io::Stream> stream) { OnAccept(std::move(stream)); });
+  auto listener = reactor_.Listen(
+      address, [this](std::unique_ptr<io::Stream> stream) { OnAccept(std::move(stream)); });
   if (!listener) return tl::unexpected(listener.error());
   listener_ = std::move(*listener);
   return {};
@@ -109,7 +113,8 @@ void PeerAcceptor::Remove(uint64_t id) { pending_.erase(id); }
 
 void PeerAcceptor::DropSilent() {
   TimePoint now = reactor_.Now();
-  std::erase_if(pending_, [&](const auto& item) { return now - item.second->accepted_at() >= kProveWithin; });
+  std::erase_if(pending_,
+                [&](const auto& item) { return now - item.second->accepted_at() >= kProveWithin; });
   if (!pending_.empty()) timer_->Start(kProveWithin);
 }
 

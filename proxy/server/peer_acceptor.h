@@ -1,5 +1,6 @@
-// Connections on the peers port until they have proved the cluster's secret and said what they are: a chain link
-// (CATENA.HELLO) or a forwarding connection (CATENA.FORWARD). Bounded in number, size and time. Loop thread.
+// Connections on the peers port until they have proved the cluster's secret and said what they are:
+// a chain link (CATENA.HELLO) or a forwarding connection (CATENA.FORWARD). Bounded in number, size
+// and time. Loop thread.
 #pragma once
 
 #include <functional>
@@ -16,9 +17,10 @@ namespace catena::server {
 
 class PeerAcceptor {
  public:
-  // `arguments`: the first command; `rest`: what was read behind it. The receiver owns the stream and answers.
-  using OnOpened = std::function<void(std::unique_ptr<io::Stream> stream, const std::vector<std::string>& arguments,
-                                      std::string rest)>;
+  // `arguments`: the first command; `rest`: what was read behind it. The receiver owns the stream
+  // and answers.
+  using OnOpened = std::function<void(std::unique_ptr<io::Stream> stream,
+                                      const std::vector<std::string>& arguments, std::string rest)>;
 
   PeerAcceptor(io::Reactor& reactor, const auth::Credentials& credentials, OnOpened on_opened);
   ~PeerAcceptor();

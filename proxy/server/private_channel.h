@@ -1,5 +1,6 @@
-// A connection of one client's own, for what cannot share a pipelined lane: transactions, blocking commands, subscriptions,
-// MONITOR (design.md 8). HeadExecutor opens one to the local database; Forwarder one through the head's proxy.
+// A connection of one client's own, for what cannot share a pipelined lane: transactions, blocking
+// commands, subscriptions, MONITOR (design.md 8). HeadExecutor opens one to the local database;
+// Forwarder one through the head's proxy.
 #pragma once
 
 #include <string>
@@ -12,8 +13,8 @@ class PrivateChannel {
   class Handler {
    public:
     virtual ~Handler() = default;
-    // One whole reply, push or message, in the order of the connection; it may be shown to the client now (I4, I6).
-    // Valid during the call, which may destroy the channel.
+    // One whole reply, push or message, in the order of the connection; it may be shown to the
+    // client now (I4, I6). Valid during the call, which may destroy the channel.
     virtual void OnPrivateMessage(PrivateChannel& channel, std::string_view message) = 0;
     // Broken: what has no reply has an unknown outcome. Not called after the channel was destroyed.
     virtual void OnPrivateClosed(PrivateChannel& channel, const std::string& why) = 0;

@@ -10,9 +10,11 @@ namespace catena::server {
 inline std::string ChainDown(std::string_view why) {
   return "-CHAINDOWN " + std::string(why) + "; the command was not executed\r\n";
 }
-// The command was sent on and its answer is lost: it may or may not have happened. Never retried by a proxy.
+// The command was sent on and its answer is lost: it may or may not have happened. Never retried by
+// a proxy.
 inline std::string UnknownOutcome(std::string_view why) {
-  return "-UNKNOWNOUTCOME " + std::string(why) + "; the command may or may not have been executed\r\n";
+  return "-UNKNOWNOUTCOME " + std::string(why) +
+         "; the command may or may not have been executed\r\n";
 }
 
 }  // namespace catena::server
