@@ -4,7 +4,7 @@ import time
 
 import dataset
 from processes import Failed
-from workload import CLEAN, CLOSED, DOWN, ERROR, SILENT, STALE, UNKNOWN, WRITE, Connection, Load
+from workload import CLEAN, CLOSED, DOWN, ERROR, READ, SILENT, STALE, UNKNOWN, WRITE, Connection, Load
 
 _PROBES = 4
 
@@ -15,7 +15,7 @@ def others(cluster, victim):
 
 def check_settled(cluster, load):
     """After the load: everything acknowledged is at every node, and the nodes are equal."""
-    cluster.wait_position()
+    cluster.wait_position(cluster.nodes)
     load.check(cluster.nodes)
     found = dataset.differences([node.direct_client() for node in cluster.nodes])
     if found:
@@ -35,14 +35,14 @@ def check_clients(load, nodes, began, over, allowed):
                                f"s: {o.outcome} {o.detail}" for o in wrong[:8]))
 
 
-def ride_out(cluster, position, strike, end, allowed, while_out=None):
-    """A fault that takes the node at `position` out of the chain, under load.
+def ride_out(cluster, position, strike, end, allowed, while_out=None, depth=1):
+    """A fault that takes the node at `position` out of the chain, under load (depth: see Load).
 
     strike(node) begins it and end(node) ends it; allowed: see check_clients. while_out(load, node, survivors) runs
     when the others have gone on without it. Reads are sent to the node while it is out, on connections
     that stood before: whatever they are answered, and whenever, it must not be old.
     """
-    with Load(cluster) as load:
+    with Load(cluster, depth=depth) as load:
         load.wait_progress()
         victim = cluster.at(position)
         survivors = others(cluster, victim)
@@ -87,4 +87,4 @@ NOTHING = {}
 # When the head goes: what it had executed and not answered has an unknown outcome. Reads never fail.
 HEAD_LOST = {WRITE: (UNKNOWN,)}
 # Where the chain cannot go on for longer than the write timeout; keys that nobody writes are read on.
-CHAIN_STOPS = {WRITE: (UNKNOWN, DOWN), "read": (DOWN,), CLEAN: ()}
+CHAIN_STOPS = {WRITE: (UNKNOWN, DOWN), READ: (DOWN,), CLEAN: (DOWN,)}

@@ -135,12 +135,13 @@ class History:
 class Load:
     """At each of the nodes: a client that writes, one that reads what all of them write, and one
     that reads keys that nobody writes any more. Each has a connection of its own, asks one thing
-    at a time, and connects again when it lost its connection."""
+    at a time, and connects again when it lost its connection. With a depth, the writers send so many
+    commands before they read the first answer."""
 
-    def __init__(self, cluster, nodes=None, pause=_PAUSE):
+    def __init__(self, cluster, nodes=None, depth=1):
         self.nodes = list(nodes or cluster.nodes)
         self._name = f"load{next(_numbers)}"
-        self._pause = pause
+        self._depth = depth
         self._stopping = threading.Event()
         self._histories = [History(f"{self._name}:{node.id}") for node in self.nodes]
         self._operations = {(node.id, kind): []
@@ -220,18 +221,20 @@ class Load:
         connection.send("GET", history.register(slot))
         return history, slot, floor
 
-    @staticmethod
-    def judge(question, connection):
+    def judge(self, question, connection):
         """(outcome, detail) of the answer to a probe."""
+        try:
+            return self._judge(question, connection)
+        except OSError as error:
+            return SILENT if isinstance(error, TimeoutError) else CLOSED, str(error)
+
+    @staticmethod
+    def _judge(question, connection):
         history, slot, floor = question
         try:
             value = int(connection.receive() or 0)
         except ErrorReply as error:
             return _outcome_of(error), str(error)
-        except TimeoutError as error:
-            return SILENT, str(error)
-        except OSError as error:
-            return CLOSED, str(error)
         if floor <= value <= history.attempted:
             history.raise_floor(slot, value)
             return OK, ""
@@ -265,57 +268,70 @@ class Load:
         connection = None
         while not self._stopping.is_set():
             started = time.monotonic()
+            outcome = OK
             try:
                 if connection is None:
                     connection = Connection(node.clients)
-                outcome, detail = operate(connection)
-            except ErrorReply as error:
-                outcome, detail = _outcome_of(error), str(error)
-            except TimeoutError as error:
-                outcome, detail = SILENT, str(error)
+                for outcome, detail in operate(connection):
+                    operations.append(Operation(node.id, kind, started, time.monotonic(), outcome,
+                                                detail))
             except OSError as error:
-                outcome, detail = CLOSED, str(error)
-            operations.append(Operation(node.id, kind, started, time.monotonic(), outcome, detail))
-            if outcome in (CLOSED, SILENT) and connection is not None:
-                connection.close()
+                outcome = SILENT if isinstance(error, TimeoutError) else CLOSED
+                operations.append(Operation(node.id, kind, started, time.monotonic(), outcome,
+                                            str(error)))
+                if connection is not None:
+                    connection.close()
                 connection = None
-            self._stopping.wait(self._pause if outcome == OK else 5 * self._pause)
+            self._stopping.wait(_PAUSE if outcome == OK else 5 * _PAUSE)
         if connection is not None:
             connection.close()
 
-    @staticmethod
-    def _writer(history):
+    def _writer(self, history):
+        """Sets a register and appends to the list by turns."""
         def set_register(connection):
             history.attempted += 1
             number = history.attempted
             slot = number % _REGISTERS
-            connection.call("SET", history.register(slot), number)
-            history.raise_floor(slot, number)
+            connection.send("SET", history.register(slot), number)
+            return lambda: history.raise_floor(slot, number)
 
         def append(connection):
             history.list_attempted += 1
             number = history.list_attempted
-            connection.call("RPUSH", history.list_key, number)
-            history.list_acknowledged.append(number)
+            connection.send("RPUSH", history.list_key, number)
+            return lambda: history.list_acknowledged.append(number)
 
         turns = itertools.cycle((set_register, append))
 
         def write(connection):
-            next(turns)(connection)
-            return OK, ""
+            for acknowledge in [next(turns)(connection) for _ in range(self._depth)]:
+                try:
+                    connection.receive()
+                    acknowledge()
+                    yield OK, ""
+                except ErrorReply as error:
+                    yield _outcome_of(error), str(error)
 
         return write
 
     def _reader(self):
-        return lambda connection: self.judge(self.probe(connection), connection)
+        def read(connection):
+            yield self._judge(self.probe(connection), connection)
+
+        return read
 
     def _clean_reader(self):
         def read(connection):
             number = random.randrange(_CLEAN_KEYS)
-            value = connection.call("GET", self._clean_key(number))
+            try:
+                value = connection.call("GET", self._clean_key(number))
+            except ErrorReply as error:
+                yield _outcome_of(error), str(error)
+                return
             if value == b"value %d" % number:
-                return OK, ""
-            return STALE, f"{self._clean_key(number)} is {value!r}"
+                yield OK, ""
+            else:
+                yield STALE, f"{self._clean_key(number)} is {value!r}"
 
         return read
 
