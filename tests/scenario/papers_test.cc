@@ -1,6 +1,6 @@
 // What the two papers claim, claim by claim.
-//   CR:   van Renesse & Schneider, Chain Replication for Supporting High Throughput and Availability, OSDI 2004
-//   CRAQ: Terrace & Freedman, Object Storage on CRAQ, USENIX ATC 2009
+//   CR:   van Renesse & Schneider, Chain Replication for Supporting High Throughput and
+//   Availability, OSDI 2004 CRAQ: Terrace & Freedman, Object Storage on CRAQ, USENIX ATC 2009
 #include <doctest/doctest.h>
 
 #include "tests/scenario/world.h"
@@ -46,7 +46,9 @@ TEST_CASE("CR 3: updates are pipelined; none waits for another's acknowledgement
   for (const OpPtr& write : writes) CHECK(write->answered());
 }
 
-TEST_CASE("CR 3: Update Propagation Invariant, the history of each server is a prefix of its predecessor's") {
+TEST_CASE(
+    "CR 3: Update Propagation Invariant, the history of each server is a prefix of its "
+    "predecessor's") {
   World world = ChainOf({"A", "B", "C", "D"}, {.append_bytes = 3});
   for (const char* effect : {"x=1", "y=22", "x=333"}) world.Write("A", effect);
   world.Capture("A", 5);
@@ -54,8 +56,8 @@ TEST_CASE("CR 3: Update Propagation Invariant, the history of each server is a p
   size_t steps = 0;
   for (bool progress = true; progress; ++steps) {
     progress = world.Capture("A", 2);
-    for (const auto& [from, to] : {std::pair("A", "B"), std::pair("B", "C"), std::pair("C", "D"), std::pair("D", "C"),
-                                   std::pair("C", "B"), std::pair("B", "A")}) {
+    for (const auto& [from, to] : {std::pair("A", "B"), std::pair("B", "C"), std::pair("C", "D"),
+                                   std::pair("D", "C"), std::pair("C", "B"), std::pair("B", "A")}) {
       progress = world.Deliver(from, to) || progress;
     }
     CHECK(world.replica("A").received() >= world.replica("B").received());
@@ -77,7 +79,8 @@ TEST_CASE("CR 3: an entry is never cut, wherever the link that carried it breaks
     CHECK(world.replica("B").received() == Position());
     CHECK(world.replica("B").log().staged_end() == Position());
     world.Deliver("B", "A");
-    while (world.replica("A").successor_linked() == false) REQUIRE((world.Deliver("A", "B") || world.Deliver("B", "A")));
+    while (world.replica("A").successor_linked() == false)
+      REQUIRE((world.Deliver("A", "B") || world.Deliver("B", "A")));
   }
   world.Settle();
   CHECK(write->answered());
@@ -103,7 +106,8 @@ TEST_CASE("CR 3, failure of the head: what had not left it is lost, and was answ
   CHECK(read->value == "1");
 }
 
-TEST_CASE("CR 3, failure of the head: what its successor had is completed by the rest of the chain") {
+TEST_CASE(
+    "CR 3, failure of the head: what its successor had is completed by the rest of the chain") {
   World world = ChainOf({"A", "B", "C"});
   world.Hold("B>C");
   auto write = world.Write("A", "x=1");
@@ -137,7 +141,9 @@ TEST_CASE("CR 3, failure of the tail: what its predecessor has is committed") {
   CHECK(write->answered());
 }
 
-TEST_CASE("CR 3, failure of another server: its predecessor sends its successor exactly what that lacks") {
+TEST_CASE(
+    "CR 3, failure of another server: its predecessor sends its successor exactly what that "
+    "lacks") {
   World world = ChainOf({"A", "B", "C"});
   world.Write("A", "x=1");
   world.Settle();
@@ -158,7 +164,9 @@ TEST_CASE("CR 3, failure of another server: its predecessor sends its successor 
   CHECK(world["C"].database.history == "x=1;y=1;z=1;");  // nothing twice, nothing missing
 }
 
-TEST_CASE("CR 3, several failures at once: head and middle, and the next one before the first is settled") {
+TEST_CASE(
+    "CR 3, several failures at once: head and middle, and the next one before the first is "
+    "settled") {
   World world = ChainOf({"A", "B", "C", "D"});
   world.Hold("C>D");
   auto write = world.Write("A", "x=1");
@@ -250,7 +258,9 @@ TEST_CASE("CRAQ 2.3: a clean object is read at any node, without a message") {
   CHECK(world.replica("B").stats().queries_sent == 0);
 }
 
-TEST_CASE("CRAQ 2.3: a dirty object is asked for at the tail; before it commits the old version is the answer") {
+TEST_CASE(
+    "CRAQ 2.3: a dirty object is asked for at the tail; before it commits the old version is the "
+    "answer") {
   World world = ChainOf({"A", "B", "C"});
   world.Write("A", "x=1");
   world.Settle();
@@ -260,11 +270,12 @@ TEST_CASE("CRAQ 2.3: a dirty object is asked for at the tail; before it commits 
   auto read = world.Read("B", 'x');
   CHECK(read->waiting());
   CHECK(world.replica("B").stats().queries_sent == 1);
-  // The question overtakes nothing: log and question share the link, so C has x=2 when it answers. Let C be asked
-  // before: the question of an earlier dirty read is still under way.
+  // The question overtakes nothing: log and question share the link, so C has x=2 when it answers.
+  // Let C be asked before: the question of an earlier dirty read is still under way.
   world.Settle();
   CHECK(read->value == "2");
-  // Now the other order: the update reaches B while its question for an older dirty version is on its way back.
+  // Now the other order: the update reaches B while its question for an older dirty version is on
+  // its way back.
   world.Write("A", "x=3");
   world.Capture("A");
   world.Deliver("A", "B");
@@ -279,7 +290,9 @@ TEST_CASE("CRAQ 2.3: a dirty object is asked for at the tail; before it commits 
   CHECK(world.replica("B").committed() < world.replica("B").received());
 }
 
-TEST_CASE("CRAQ 2.3: one query in flight serves every read that came before it was sent; later ones share the next") {
+TEST_CASE(
+    "CRAQ 2.3: one query in flight serves every read that came before it was sent; later ones "
+    "share the next") {
   World world = ChainOf({"A", "B", "C"});
   world.Write("A", "x=1");
   world.Write("A", "y=1");
@@ -296,7 +309,8 @@ TEST_CASE("CRAQ 2.3: one query in flight serves every read that came before it w
   CHECK(world.replica("B").stats().queries_sent == 2);
 }
 
-// Guards: replica.cc RequestQuery (a question in flight may have been answered before this reader came).
+// Guards: replica.cc RequestQuery (a question in flight may have been answered before this reader
+// came).
 TEST_CASE("CRAQ 2.3: a read does not take an answer that the tail gave before it arrived") {
   World world = ChainOf({"A", "B", "C"});
   world.Hold("send B");
@@ -347,7 +361,8 @@ TEST_CASE("CRAQ 2.4, strong: a read does not take a verify that began before it 
   CHECK_FALSE(after->answered());
 }
 
-TEST_CASE("CRAQ 2.3: an acknowledgement makes the version clean, and the older ones are forgotten") {
+TEST_CASE(
+    "CRAQ 2.3: an acknowledgement makes the version clean, and the older ones are forgotten") {
   World world = ChainOf({"A", "B", "C"});
   for (const char* effect : {"x=1", "x=2", "y=1"}) world.Write("A", effect);
   world.Settle();
@@ -376,7 +391,8 @@ TEST_CASE("CRAQ 2.3: reads never go backwards from node to node") {
   world.Write("A", "x=2");
   world.Settle();
   CHECK(world.Read("C", 'x')->value == "2");
-  // B does not know yet that x=2 is committed, and has not applied it; it must not answer 1 any more.
+  // B does not know yet that x=2 is committed, and has not applied it; it must not answer 1 any
+  // more.
   auto read = world.Read("B", 'x');
   world.Settle();
   CHECK(read->waiting());
@@ -403,7 +419,9 @@ TEST_CASE("CRAQ 2.3: an effect that touches every key makes every object dirty")
 
 // --- CRAQ section 2.4, consistency models --------------------------------------------------------
 
-TEST_CASE("CRAQ 2.4, strong: without a lease nobody answers from memory; a verify through the whole chain is as good") {
+TEST_CASE(
+    "CRAQ 2.4, strong: without a lease nobody answers from memory; a verify through the whole "
+    "chain is as good") {
   World world = ChainOf({"A", "B", "C"});
   world.Write("A", "x=1");
   world.Settle();
@@ -434,7 +452,8 @@ TEST_CASE("CRAQ 2.4, strong: a verify is batched like a query") {
   CHECK(world.replica("B").stats().verifies_sent == 2);
 }
 
-TEST_CASE("CRAQ 2.4, eventual: whatever a follower's database shows is committed and only ever grows") {
+TEST_CASE(
+    "CRAQ 2.4, eventual: whatever a follower's database shows is committed and only ever grows") {
   World world = ChainOf({"A", "B", "C"});
   std::string shown;
   for (int i = 0; i < 20; ++i) {
@@ -475,7 +494,8 @@ TEST_CASE("CRAQ 2.5: a node that joins serves nothing before it holds what its p
   CHECK(world.Read("N", 'x')->value == "2");
 }
 
-TEST_CASE("CRAQ 2.5: a returning node goes on from its own position when the log reaches back to it") {
+TEST_CASE(
+    "CRAQ 2.5: a returning node goes on from its own position when the log reaches back to it") {
   World world = ChainOf({"A", "B", "C"});
   world.Write("A", "x=1");
   world.Settle();
@@ -493,7 +513,8 @@ TEST_CASE("CRAQ 2.5: a returning node goes on from its own position when the log
   CHECK(world["C"].database.history == "x=1;x=2;");
 }
 
-TEST_CASE("CRAQ 5.3: a successor that the log no longer reaches resigns rather than holding up commits") {
+TEST_CASE(
+    "CRAQ 5.3: a successor that the log no longer reaches resigns rather than holding up commits") {
   World world({"A", "B"}, {.backlog_bytes = 0});
   world.Form({"A", "B"});
   // Enough for whole blocks of the log to go.
@@ -505,10 +526,12 @@ TEST_CASE("CRAQ 5.3: a successor that the log no longer reaches resigns rather t
   REQUIRE(world.replica("A").log().start() > Position());
   world.BreakLinks("A", "B");
   world.Deliver("B", "A");
-  world.replica("A").Step(world["A"].successor_link, chain::Welcome{Position(5), world.replica("A").replid()}, world.now());
+  world.replica("A").Step(world["A"].successor_link,
+                          chain::Welcome{Position(5), world.replica("A").replid()}, world.now());
   world.Turn("A");
   CHECK_FALSE(world.replica("A").successor_linked());
-  world.replica("B").Step(world["B"].predecessor_link, chain::CannotCatchUp{"the log begins later"}, world.now());
+  world.replica("B").Step(world["B"].predecessor_link, chain::CannotCatchUp{"the log begins later"},
+                          world.now());
   world.Turn("B");
   CHECK_FALSE(world["B"].resigned_because.empty());
 }

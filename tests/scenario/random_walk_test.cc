@@ -1,6 +1,7 @@
-// Seeded random walks of whole chains under the real policy: crashes, pauses, broken and cut links, lost heartbeat answers,
-// joins and removals, clients everywhere. The invariants are checked after every event; at the end everything heals, and
-// the chain must become whole, quiet and useful again. A failing seed prints itself and what led there; run
+// Seeded random walks of whole chains under the real policy: crashes, pauses, broken and cut links,
+// lost heartbeat answers, joins and removals, clients everywhere. The invariants are checked after
+// every event; at the end everything heals, and the chain must become whole, quiet and useful
+// again. A failing seed prints itself and what led there; run
 //   chain_random_walk_test -tc="one seed" with CATENA_SEED=<seed>
 // to see it alone. CATENA_SEEDS=<count> walks that many.
 #include <doctest/doctest.h>
@@ -49,7 +50,8 @@ class Walk {
     return ids;
   }
   static World::Options OptionsOf(uint64_t seed) {
-    // Small pieces, so that entries are cut; sometimes a spare node; sometimes a log that holds nothing back.
+    // Small pieces, so that entries are cut; sometimes a spare node; sometimes a log that holds
+    // nothing back.
     World::Options options;
     options.append_bytes = 1 + seed % 23;
     options.backlog_bytes = seed % 4 == 0 ? 0 : 1u << 16;
@@ -92,11 +94,21 @@ class Walk {
     if (Chance(70)) return DeliverSomewhere();
     switch (Pick(7)) {
       case 0:
-      case 1: world_.Capture(id, 1 + Pick(20)); break;
-      case 2: world_.Apply(id, 1 + Pick(20)); break;
-      case 3: world_.Promote(id); break;
-      case 4: world_.AnswerBound(id); break;
-      case 5: world_.KeepAlive(id); break;
+      case 1:
+        world_.Capture(id, 1 + Pick(20));
+        break;
+      case 2:
+        world_.Apply(id, 1 + Pick(20));
+        break;
+      case 3:
+        world_.Promote(id);
+        break;
+      case 4:
+        world_.AnswerBound(id);
+        break;
+      case 5:
+        world_.KeepAlive(id);
+        break;
       case 6:
         world_[id].dials_left = 1;
         world_.Turn(id);
@@ -112,7 +124,8 @@ class Walk {
     }
     if (ways.empty()) return;
     auto [id, down] = ways[Pick(ways.size())];
-    for (uint64_t count = 1 + Pick(4); count > 0 && world_.links().contains(id); --count) world_.DeliverOn(id, down);
+    for (uint64_t count = 1 + Pick(4); count > 0 && world_.links().contains(id); --count)
+      world_.DeliverOn(id, down);
   }
 
   void Client() {
@@ -140,7 +153,8 @@ class Walk {
     } else if (Chance(50)) {
       world_[id].cut_off = true;
     } else {
-      for (auto& [any, machine] : world_.machines()) machine.cut_off = true;  // every coordinator is gone
+      for (auto& [any, machine] : world_.machines())
+        machine.cut_off = true;  // every coordinator is gone
     }
   }
 
@@ -148,8 +162,11 @@ class Walk {
   bool MayGo(const NodeId& leaving) {
     for (const chain::Member& member : world_.newest().members) {
       const World::Machine& machine = world_[member.id];
-      if (member.id == leaving || !machine.up || machine.paused || machine.replica->incarnation() != member.incarnation) continue;
-      if (machine.replica->epoch() == world_.newest().epoch && machine.replica->serves()) return true;
+      if (member.id == leaving || !machine.up || machine.paused ||
+          machine.replica->incarnation() != member.incarnation)
+        continue;
+      if (machine.replica->epoch() == world_.newest().epoch && machine.replica->serves())
+        return true;
     }
     return false;
   }
@@ -180,7 +197,9 @@ class Walk {
       const World::Machine& machine = world_[member.id];
       const chain::Replica& replica = *machine.replica;
       if (replica.epoch() != world_.newest().epoch || !replica.serves()) return false;
-      if (replica.committed() != replica.received() || machine.database.position() != replica.committed()) return false;
+      if (replica.committed() != replica.received() ||
+          machine.database.position() != replica.committed())
+        return false;
     }
     return world_.replica(world_.newest().members.front().id).head_ready();
   }
@@ -192,11 +211,13 @@ class Walk {
     }
     // Only when nobody is left that certainly has everything an operator may be asked.
     for (const chain::Member& member : world_.newest().members) {
-      if (world_.replica(member.id).incarnation() == member.incarnation && world_.replica(member.id).serves()) {
+      if (world_.replica(member.id).incarnation() == member.incarnation &&
+          world_.replica(member.id).serves()) {
         world_.Fail("a healed network does not become whole: " + world_.waiting_for());
       }
     }
-    if (world_.waiting_for().find("choose") == std::string::npos) world_.Fail("nobody is asked: " + world_.waiting_for());
+    if (world_.waiting_for().find("choose") == std::string::npos)
+      world_.Fail("nobody is asked: " + world_.waiting_for());
     return false;
   }
 
@@ -212,7 +233,8 @@ class Walk {
       auto read = world_.Read(member.id, 'w');
       world_.Settle();
       if (read->value != "last") world_.Fail("a healed chain is not read at " + member.id);
-      if (world_[member.id].database.history != world_.truth()) world_.Fail("the database of " + member.id + " differs");
+      if (world_[member.id].database.history != world_.truth())
+        world_.Fail("the database of " + member.id + " differs");
     }
     // Every coordinator dies; a whole chain goes on.
     world_.ExpireLeases();
@@ -247,8 +269,8 @@ TEST_CASE("random walks keep the invariants, and a healed chain is whole") {
     epochs += result.epochs;
     operator_needed += result.operator_needed ? 1 : 0;
   }
-  std::cout << seeds << " walks: " << answered << " commands answered, " << epochs << " epochs, " << operator_needed
-            << " needed an operator\n";
+  std::cout << seeds << " walks: " << answered << " commands answered, " << epochs << " epochs, "
+            << operator_needed << " needed an operator\n";
   // The walks really go somewhere.
   CHECK(answered > 20 * seeds);
   CHECK(epochs > 5 * seeds);

@@ -61,7 +61,8 @@ TEST_CASE("the log keeps what an unsynced successor lacks, though all of it is c
   CHECK(world.replica("B").log().start() > Position());
 }
 
-TEST_CASE("a tail that stays the tail keeps the log of its joiner; one that becomes it again lets go") {
+TEST_CASE(
+    "a tail that stays the tail keeps the log of its joiner; one that becomes it again lets go") {
   World world({"A", "B", "N"}, {.backlog_bytes = 0});
   world.Form({"A", "B"});
   world.StartJoin("N");
@@ -94,7 +95,8 @@ TEST_CASE("a tail that stays the tail keeps the log of its joiner; one that beco
   CHECK(world.replica("B").log().start() > Position(600'000));
 }
 
-TEST_CASE("a joiner that is listed while its database loads has applied nothing and answers nothing") {
+TEST_CASE(
+    "a joiner that is listed while its database loads has applied nothing and answers nothing") {
   World world({"A", "N"});
   world.Form({"A"});
   auto x = world.Write("A", "x=1");
@@ -199,13 +201,15 @@ TEST_CASE("an Append on a link of the past changes nothing and harms no other li
   CHECK(follower.predecessor_linked());
 }
 
-TEST_CASE("a newer hello of the predecessor replaces its link; the older one's bytes count nothing") {
+TEST_CASE(
+    "a newer hello of the predecessor replaces its link; the older one's bytes count nothing") {
   World world({"A", "B"});
   world.Form({"A", "B"});
   chain::Replica& follower = world.replica("B");
   chain::LinkId old_link = world["B"].predecessor_link;
   const chain::Configuration& now = world.newest();
-  REQUIRE(follower.OnHello(888, {now, "A", now.members[0].incarnation, "B", now.members[1].incarnation, false, ""}));
+  REQUIRE(follower.OnHello(
+      888, {now, "A", now.members[0].incarnation, "B", now.members[1].incarnation, false, ""}));
   CHECK(Contains(follower.TakeOutput().close, old_link));
   CHECK_FALSE(follower.AcceptsAppend(old_link, follower.received()));
   CHECK_FALSE(follower.AcceptsAppend(888, follower.received()));  // not before Start

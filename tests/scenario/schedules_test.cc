@@ -1,5 +1,6 @@
-// The schedules that break a careless chain, each with the rule that closes it (proxy/chain/README.md lists them all).
-// Every case here was seen to fail with its rule taken out; the comment "Guards" names the place.
+// The schedules that break a careless chain, each with the rule that closes it
+// (proxy/chain/README.md lists them all). Every case here was seen to fail with its rule taken out;
+// the comment "Guards" names the place.
 #include <doctest/doctest.h>
 
 #include "tests/scenario/world.h"
@@ -15,7 +16,8 @@ std::vector<NodeId> Members(const World& world) {
 
 bool LinkBetween(const World& world, const NodeId& a, const NodeId& b) {
   for (const auto& [id, link] : world.links()) {
-    bool same = (link.dialler == a && link.acceptor == b) || (link.dialler == b && link.acceptor == a);
+    bool same =
+        (link.dialler == a && link.acceptor == b) || (link.dialler == b && link.acceptor == a);
     if (same && link.dialler_open && link.acceptor_open) return true;
   }
   return false;
@@ -28,7 +30,9 @@ void BeatUntil(World& world, const std::vector<NodeId>& ids) {
     world.Settle();
     world.Advance(kBeat);
     bool synced = Members(world) == ids;
-    for (const NodeId& id : ids) synced = synced && world.replica(id).serves() && world.replica(id).epoch() == world.newest().epoch;
+    for (const NodeId& id : ids)
+      synced =
+          synced && world.replica(id).serves() && world.replica(id).epoch() == world.newest().epoch;
     if (synced) return;
   }
   world.Fail("the coordinator does not form the chain: " + world.waiting_for());
@@ -52,7 +56,8 @@ TEST_CASE("S1 unsynced sole member") {
     world.Advance(kBeat);
     world.Beat("N");
     world.Settle();
-    world.Beat("A", /*answer_lost=*/Members(world).size() == 1 && world["A"].source.Ready(world.replica("A").log()));
+    world.Beat("A", /*answer_lost=*/Members(world).size() == 1 &&
+                        world["A"].source.Ready(world.replica("A").log()));
     if (Members(world).size() == 1) world.Settle();
   }
   world["A"].cut_off = true;
@@ -122,8 +127,9 @@ TEST_CASE("S2 synced through an unsynced predecessor") {
   CHECK(world["D"].database.Get('w').second == "1");
 }
 
-// Guards: replica.cc Install (a member that is no longer listed was removed). The world fails when any record lists a
-// removed incarnation again; policy_test and registry_test hold the coordinator's side.
+// Guards: replica.cc Install (a member that is no longer listed was removed). The world fails when
+// any record lists a removed incarnation again; policy_test and registry_test hold the
+// coordinator's side.
 TEST_CASE("S3 back in the same incarnation") {
   World::Options options;
   options.replicas = 2;
@@ -168,11 +174,12 @@ TEST_CASE("S3 a removed life does not act again, whatever it is told") {
   replica.GrantLease(world.now(), kLease);
   CHECK_FALSE(replica.serves());
   CHECK_FALSE(replica.HasAuthority(world.now()));
-  CHECK_FALSE(replica.OnHello(99, chain::Hello{again, "A", again.members[0].incarnation, "N", old_self.incarnation, false,
-                                               replica.replid()}));
+  CHECK_FALSE(replica.OnHello(99, chain::Hello{again, "A", again.members[0].incarnation, "N",
+                                               old_self.incarnation, false, replica.replid()}));
 }
 
-// Guards: replica.cc LeaveEpoch (links end with their epoch) and Step (messages of other links count nothing).
+// Guards: replica.cc LeaveEpoch (links end with their epoch) and Step (messages of other links
+// count nothing).
 TEST_CASE("S3 an ack belongs to its epoch and its link") {
   World world({"A", "N"});
   world.Form({"A", "N"});
@@ -211,7 +218,8 @@ TEST_CASE("S3 an ack of what was never sent ends the link") {
   CHECK(w->waiting());
 }
 
-// Guards: replica.cc BeginLife (the log is dropped), world OnJoinHello as node_join.cc (the offer is the database's).
+// Guards: replica.cc BeginLife (the log is dropped), world OnJoinHello as node_join.cc (the offer
+// is the database's).
 TEST_CASE("S4 a rejoiner's uncommitted tail") {
   World world({"A", "B", "C"});
   world.Form({"A", "B", "C"});
@@ -236,7 +244,8 @@ TEST_CASE("S4 a rejoiner's uncommitted tail") {
   CHECK(u->failed());
 }
 
-// Guards: replica.cc MaybePromote (committed == the log's end, applied == committed) and the feed, which ends at committed.
+// Guards: replica.cc MaybePromote (committed == the log's end, applied == committed) and the feed,
+// which ends at committed.
 TEST_CASE("S5 promotion under the chain's replid") {
   World world({"A", "B", "C"});
   world.Form({"A", "B", "C"});
@@ -252,7 +261,8 @@ TEST_CASE("S5 promotion under the chain's replid") {
   world.Tell("C");
   world.Hold("promote B");
   world.Settle();
-  // B is the head, links to C, and has not committed u: its database knows nothing of it and is not to be promoted.
+  // B is the head, links to C, and has not committed u: its database knows nothing of it and is not
+  // to be promoted.
   REQUIRE(world.replica("B").is_head());
   CHECK_FALSE(world["B"].promote_at.has_value());
   CHECK(world["B"].database.position() < with_u);
@@ -312,7 +322,8 @@ TEST_CASE("S7 a removed tail answers") {
   REQUIRE(read->waiting());
   REQUIRE(world.Deliver("B", "C"));
   uint64_t answered = world.replica("T").stats().queries_answered;
-  // The bytes of x are lost on the way, the question is not: as if it had taken another way than C's link.
+  // The bytes of x are lost on the way, the question is not: as if it had taken another way than
+  // C's link.
   world.replica("T").Step(world["T"].predecessor_link, chain::Ask{false, "B", 1}, world.now());
   world.Turn("T");
   CHECK(world.replica("T").stats().queries_answered == answered);
@@ -352,7 +363,8 @@ TEST_CASE("S7 a tail without a lease answers after a verify") {
   CHECK(world.replica("T").stats().verifies_sent > 0);
 }
 
-// Guards: the rule of head_executor.cc AuthorityProved in the world's words; executors_test.cc has the executor itself.
+// Guards: the rule of head_executor.cc AuthorityProved in the world's words; node_test.cc has the
+// executor itself.
 TEST_CASE("S8 dirty read at a deposed head") {
   World world({"A", "B", "C"});
   world.Form({"A", "B", "C"});
@@ -384,7 +396,8 @@ TEST_CASE("S8 dirty read at a deposed head") {
   CHECK_FALSE(keyless->answered());
 }
 
-// Guards: replica.cc TellTarget (an attached head's bound), node.cc PerformOutput (asked for each epoch).
+// Guards: replica.cc TellTarget (an attached head's bound), node.cc PerformOutput (asked for each
+// epoch).
 TEST_CASE("S9 one becomes two") {
   World world({"A", "N"});
   world.Form({"A"});
@@ -432,7 +445,8 @@ TEST_CASE("S10, S11 the same position in another history") {
   world.Form({"A", "B"});
   world.Write("A", "x=1");
   world.Settle();
-  // Both proxies die. A's database goes on without anybody counting, then comes back at an old position.
+  // Both proxies die. A's database goes on without anybody counting, then comes back at an old
+  // position.
   world.Crash("B");
   world.Crash("A");
   std::string& history = world["A"].database.history;
@@ -494,7 +508,8 @@ TEST_CASE("S12 offsets lie") {
   CHECK(world.waiting_for().find("choose") != std::string::npos);
 }
 
-// Guards: policy.cc HasWitness (heard after the failure) and Recover (the last head's database is unchanged).
+// Guards: policy.cc HasWitness (heard after the failure) and Recover (the last head's database is
+// unchanged).
 TEST_CASE("S13 all proxies restart, every database alive") {
   World world({"A", "B", "C"});
   world.StartCoordinator();
@@ -505,7 +520,8 @@ TEST_CASE("S13 all proxies restart, every database alive") {
   world.Settle();
   REQUIRE(w->answered());
   world.BeatAll();
-  // B and C die, and nobody sees their connections end; A is told to stop. w is in A's database alone.
+  // B and C die, and nobody sees their connections end; A is told to stop. w is in A's database
+  // alone.
   for (const char* id : {"B", "C"}) {
     world[id].cut_off = true;
     world.Crash(id);
@@ -515,7 +531,8 @@ TEST_CASE("S13 all proxies restart, every database alive") {
   world.Advance(std::chrono::milliseconds(10));
   world.Resign("A", "told to stop");
   world.Beat("A");
-  // B and C were heard before that, not after: it stays listed, and its database is the one to go on with.
+  // B and C were heard before that, not after: it stays listed, and its database is the one to go
+  // on with.
   CHECK(Members(world) == std::vector<NodeId>{"A", "B", "C"});
   for (const char* id : {"C", "B"}) {
     world.Start(id);
@@ -556,7 +573,8 @@ TEST_CASE("S14 a newer incarnation is no proof") {
 TEST_CASE("S15 a handshake without the successor's incarnation") {
   World world({"A", "B"});
   world.Form({"A", "B"});
-  // [A, B] becomes [B], which A does not hear; B restarts at epoch 0; deposed A dials in its own epoch.
+  // [A, B] becomes [B], which A does not hear; B restarts at epoch 0; deposed A dials in its own
+  // epoch.
   world.ExpireLeases();
   world.Hold("B>A");
   world.Configure({"B"});
@@ -579,7 +597,8 @@ TEST_CASE("S15 a hello is refused unless every name and number in it fits") {
   World world({"A", "B", "C"});
   world.Form({"A", "B", "C"});
   const chain::Configuration now = world.newest();
-  const chain::Hello right{now, "A", now.members[0].incarnation, "B", now.members[1].incarnation, false, "replid"};
+  const chain::Hello right{
+      now, "A", now.members[0].incarnation, "B", now.members[1].incarnation, false, "replid"};
   auto takes = [&](const chain::Hello& hello) {
     static chain::LinkId link = 1000;
     return world.replica("B").OnHello(++link, hello);
@@ -591,11 +610,13 @@ TEST_CASE("S15 a hello is refused unless every name and number in it fits") {
   };
   CHECK(takes(right));
   CHECK_FALSE(takes(with([](auto& h) { h.to = "C"; })));
-  CHECK_FALSE(takes(with([](auto& h) { h.to_incarnation = Incarnation(h.to_incarnation.value() - 1); })));
+  CHECK_FALSE(
+      takes(with([](auto& h) { h.to_incarnation = Incarnation(h.to_incarnation.value() - 1); })));
   CHECK_FALSE(takes(with([](auto& h) { h.from = "C"; })));
   CHECK_FALSE(takes(with([](auto& h) { h.from_incarnation = h.from_incarnation.Next(); })));
   CHECK_FALSE(takes(with([](auto& h) { h.configuration.epoch = h.configuration.epoch.Next(); })));
-  CHECK_FALSE(takes(with([](auto& h) { h.configuration.epoch = Epoch(h.configuration.epoch.value() - 1); })));
+  CHECK_FALSE(takes(
+      with([](auto& h) { h.configuration.epoch = Epoch(h.configuration.epoch.value() - 1); })));
   // The predecessor's link is still the one that was taken.
   CHECK(world.replica("B").predecessor_linked());
 }
@@ -625,7 +646,8 @@ TEST_CASE("S16 a lease during a removal") {
   CHECK(Members(world) == std::vector<NodeId>{"B"});
 }
 
-// Guards: replica.cc OnWelcome (PassAllDown) and StepFromPredecessor (verify requests of a new link).
+// Guards: replica.cc OnWelcome (PassAllDown) and StepFromPredecessor (verify requests of a new
+// link).
 TEST_CASE("S19 lost question: asked again on a new link") {
   World world({"A", "B", "C"});
   world.Form({"A", "B", "C"});
@@ -653,8 +675,8 @@ TEST_CASE("S19 a verify is asked again wherever it was lost") {
   world.Form({"A", "B", "C", "D"});
   world.ExpireLeases();
   const std::pair<const char*, std::pair<const char*, const char*>> places[] = {
-      {"C>B", {"B", "C"}}, {"B>A", {"A", "B"}}, {"A>B", {"A", "B"}}, {"B>C", {"B", "C"}},
-      {"C>D", {"C", "D"}}, {"D>C", {"C", "D"}}};
+      {"C>B", {"B", "C"}}, {"B>A", {"A", "B"}}, {"A>B", {"A", "B"}},
+      {"B>C", {"B", "C"}}, {"C>D", {"C", "D"}}, {"D>C", {"C", "D"}}};
   for (const auto& [way, link] : places) {
     CAPTURE(way);
     auto read = world.Read("C", 'x');
@@ -722,7 +744,8 @@ TEST_CASE("S19 a follower's verify survives the epoch it was asked in") {
   CHECK(read->answered());
 }
 
-// Guards: replica.cc AnswerAsks (an unsynced tail answers nothing), node.cc EndTurn (AnswerAsks at the end of each turn).
+// Guards: replica.cc AnswerAsks (an unsynced tail answers nothing), node.cc EndTurn (AnswerAsks at
+// the end of each turn).
 TEST_CASE("S19 a question that waits at a joiner is answered as soon as that is synced") {
   World world({"A", "N"});
   world.Form({"A"});

@@ -51,7 +51,9 @@ std::string Readable(const std::string& bytes) {
   return text;
 }
 
-bool Extends(std::string_view whole, std::string_view prefix) { return whole.substr(0, prefix.size()) == prefix; }
+bool Extends(std::string_view whole, std::string_view prefix) {
+  return whole.substr(0, prefix.size()) == prefix;
+}
 
 }  // namespace
 
@@ -86,14 +88,17 @@ void World::Fail(const std::string& what) {
   std::string text = what + "\n";
   for (auto& [id, m] : machines_) {
     const chain::Replica& r = *m.replica;
-    text += "  " + id + (m.up ? m.paused ? " paused" : "" : " down") + " epoch " + std::to_string(r.epoch().value()) +
-            " " + RoleText(r.role()) + (r.synced() ? "" : " unsynced") + (r.resigned() ? " resigned" : "") + " log [" +
-            std::to_string(r.log().start().value()) + ", " + std::to_string(r.received().value()) + "] committed " +
-            std::to_string(r.committed().value()) + " applied " + std::to_string(r.applied().value()) + " database \"" +
-            Short(m.database.history, 400) + "\"" + (m.resigned_because.empty() ? "" : " resigned: " + m.resigned_because) + "\n";
+    text += "  " + id + (m.up ? m.paused ? " paused" : "" : " down") + " epoch " +
+            std::to_string(r.epoch().value()) + " " + RoleText(r.role()) +
+            (r.synced() ? "" : " unsynced") + (r.resigned() ? " resigned" : "") + " log [" +
+            std::to_string(r.log().start().value()) + ", " + std::to_string(r.received().value()) +
+            "] committed " + std::to_string(r.committed().value()) + " applied " +
+            std::to_string(r.applied().value()) + " database \"" + Short(m.database.history, 400) +
+            "\"" + (m.resigned_because.empty() ? "" : " resigned: " + m.resigned_because) + "\n";
   }
   size_t first = events_.size() > kEventsShown ? events_.size() - kEventsShown : 0;
-  for (size_t i = first; i < events_.size(); ++i) text += "  " + std::to_string(i) + " " + events_[i] + "\n";
+  for (size_t i = first; i < events_.size(); ++i)
+    text += "  " + std::to_string(i) + " " + events_[i] + "\n";
   FAIL(text);
   std::abort();
 }
@@ -106,7 +111,8 @@ const chain::Configuration& World::Configure(const std::vector<NodeId>& ids) {
   configuration.members.clear();
   for (const NodeId& id : ids) {
     Machine& machine = machines_.at(id);
-    configuration.members.push_back({id, machine.replica->incarnation(), id, id, machine.database.run_id});
+    configuration.members.push_back(
+        {id, machine.replica->incarnation(), id, id, machine.database.run_id});
   }
   record_.reason.clear();
   NoteWritten();
@@ -256,7 +262,8 @@ void World::Consider() {
   waiting_for_ = decision.waiting_for;
   resign_request_ = decision.resign;
   for (const auto& life : decision.voids) registry_->MarkVoid(life);
-  bool same = join_ && decision.join && join_->node == decision.join->node && join_->incarnation == decision.join->incarnation;
+  bool same = join_ && decision.join && join_->node == decision.join->node &&
+              join_->incarnation == decision.join->incarnation;
   if (!same) join_since_ = now_;
   join_ = decision.join;
   if (decision.choice_done) choice_.reset();
@@ -270,7 +277,9 @@ void World::Adopt(const coordinator::ChainRecord& record) {
   bool changed = record.configuration.epoch > record_.configuration.epoch;
   record_ = record;
   if (changed) NoteWritten();
-  if (choice_ && record_.configuration.members.size() == 1 && record_.configuration.members[0].id == *choice_) choice_.reset();
+  if (choice_ && record_.configuration.members.size() == 1 &&
+      record_.configuration.members[0].id == *choice_)
+    choice_.reset();
   registry_->SetRecord(record_, now_);
   registry_->Withhold({});
 }
@@ -280,7 +289,8 @@ void World::Beat(const NodeId& id, bool answer_lost) {
   if (!Runs(machine) || machine.cut_off) return;
   Note("heartbeat " + id + (answer_lost ? ", answer lost" : ""));
   coordinator::NodeReport report = Report(machine);
-  coordinator::Registry::Verdict verdict = registry_->OnHeartbeat(report, machine.replica->incarnation().value(), true, now_);
+  coordinator::Registry::Verdict verdict =
+      registry_->OnHeartbeat(report, machine.replica->incarnation().value(), true, now_);
   Consider();
   if (!answer_lost) OnAnswer(machine, report, verdict);
   After(machine);
@@ -310,16 +320,20 @@ void World::OnAnswer(Machine& machine, const coordinator::NodeReport& report,
   if (machine.replica->incarnation() != report.incarnation) return;
   const coordinator::Life* life = registry_->Find(machine.id, report.incarnation);
   if (verdict.incarnation_void || (life != nullptr && life->is_void)) return BeginNewLife(machine);
-  if (verdict.lease > Duration(0) && machine.resigned_because.empty()) machine.replica->GrantLease(now_, verdict.lease);
-  if (resign_request_ && resign_request_->node == machine.id && resign_request_->incarnation == report.incarnation) {
+  if (verdict.lease > Duration(0) && machine.resigned_because.empty())
+    machine.replica->GrantLease(now_, verdict.lease);
+  if (resign_request_ && resign_request_->node == machine.id &&
+      resign_request_->incarnation == report.incarnation) {
     Resign(machine, resign_request_->reason);
   }
   if (report.phase == coordinator::ReportPhase::kResigning) return BeginNewLife(machine);
   const chain::Replica& replica = *machine.replica;
-  bool source = join_ && replica.is_tail() && replica.serves() && (!replica.is_head() || replica.head_ready()) &&
+  bool source = join_ && replica.is_tail() && replica.serves() &&
+                (!replica.is_head() || replica.head_ready()) &&
                 newest().members.back().id == machine.id;
   if (!source) return AbandonSource(machine);
-  bool same = machine.source.phase() != chain::JoinSource::Phase::kIdle && machine.source.joiner() == join_->node &&
+  bool same = machine.source.phase() != chain::JoinSource::Phase::kIdle &&
+              machine.source.joiner() == join_->node &&
               machine.source.incarnation() == join_->incarnation;
   if (!same) BeginSource(machine, join_->node, join_->incarnation);
 }
@@ -342,7 +356,8 @@ void World::Crash(const NodeId& id) {
   }
   machine.up = machine.paused = false;
   if (registry_ && !machine.cut_off) {
-    registry_->OnDisconnected(id, machine.replica->incarnation(), machine.replica->incarnation().value(), now_);
+    registry_->OnDisconnected(id, machine.replica->incarnation(),
+                              machine.replica->incarnation().value(), now_);
   }
   // A Redis that was executing is its own master; one that followed keeps its place in the history.
   if (machine.replica->head_ready()) machine.database.replid.clear();
@@ -433,7 +448,8 @@ bool World::DeliverOn(LinkId id, bool down) {
     After(to);
   }
   auto found = links_.find(id);
-  if (found != links_.end() && !found->second.dialler_open && !found->second.acceptor_open) links_.erase(found);
+  if (found != links_.end() && !found->second.dialler_open && !found->second.acceptor_open)
+    links_.erase(found);
   return true;
 }
 
@@ -443,7 +459,8 @@ bool World::Capture(const NodeId& id, size_t bytes) {
   Database& database = machine.database;
   bytes = std::min(bytes, database.history.size() - database.captured);
   if (bytes == 0) return false;
-  Note("capture " + id + " " + Short(std::string_view(database.history).substr(database.captured, bytes)));
+  Note("capture " + id + " " +
+       Short(std::string_view(database.history).substr(database.captured, bytes)));
   std::string chunk = database.history.substr(database.captured, bytes);
   database.captured += bytes;
   TakeStream(machine, chunk);
@@ -458,8 +475,8 @@ bool World::Apply(const NodeId& id, size_t bytes) {
   Database& database = machine.database;
   std::string feed;
   while (feed.size() < bytes) {
-    auto slice = machine.replica->log().Read(database.position() + feed.size(), machine.replica->committed(),
-                                             bytes - feed.size());
+    auto slice = machine.replica->log().Read(database.position() + feed.size(),
+                                             machine.replica->committed(), bytes - feed.size());
     if (!slice) {
       Resign(machine, "its database wants what the log does not hold");
       After(machine);
@@ -485,7 +502,8 @@ bool World::Promote(const NodeId& id) {
   Position position = machine.database.position();
   if (machine.promote_at) {
     Note("promote " + id);
-    if (position != *std::exchange(machine.promote_at, std::nullopt)) Fail("the database is promoted at another position");
+    if (position != *std::exchange(machine.promote_at, std::nullopt))
+      Fail("the database is promoted at another position");
   } else {
     Note("attach " + id);
     machine.replica->SetHistory("history " + std::to_string(++last_history_), position);
@@ -506,7 +524,8 @@ bool World::AnswerBound(const NodeId& id) {
   if (!Runs(machine) || !machine.bound_asked) return false;
   Note("bound " + id);
   Epoch asked = *std::exchange(machine.bound_asked, std::nullopt);
-  if (asked == machine.replica->epoch()) machine.replica->OnTargetBound(machine.database.position());
+  if (asked == machine.replica->epoch())
+    machine.replica->OnTargetBound(machine.database.position());
   After(machine);
   return true;
 }
@@ -533,7 +552,8 @@ void World::Settle() {
       for (bool down : {true, false}) {
         while (links_.contains(id)) {
           const Link& link = links_.at(id);
-          const std::string way = down ? link.dialler + ">" + link.acceptor : link.acceptor + ">" + link.dialler;
+          const std::string way =
+              down ? link.dialler + ">" + link.acceptor : link.acceptor + ">" + link.dialler;
           if (held_.contains(way) || !DeliverOn(id, down)) break;
           progress = true;
         }
@@ -589,7 +609,8 @@ void World::SendLog(Machine& machine) {
 void World::FollowSource(Machine& machine) {
   if (machine.source.phase() != chain::JoinSource::Phase::kIdle) {
     machine.replica->PinLog(machine.source.pin());
-    if (machine.source.PinTooLong(machine.replica->log()) || machine.source.Overrun(machine.replica->log())) {
+    if (machine.source.PinTooLong(machine.replica->log()) ||
+        machine.source.Overrun(machine.replica->log())) {
       AbandonSource(machine);
     }
   }
@@ -603,8 +624,11 @@ void World::FollowSource(Machine& machine) {
 
 void World::DialSuccessor(Machine& machine) {
   const chain::Member* successor = machine.replica->Successor();
-  std::string key = successor == nullptr ? "" : std::to_string(machine.replica->epoch().value()) + ' ' + successor->id;
-  if (machine.successor_link != kNoLink && key != machine.successor_key) Close(machine, machine.successor_link);
+  std::string key = successor == nullptr
+                        ? ""
+                        : std::to_string(machine.replica->epoch().value()) + ' ' + successor->id;
+  if (machine.successor_link != kNoLink && key != machine.successor_key)
+    Close(machine, machine.successor_link);
   if (successor == nullptr || machine.successor_link != kNoLink || machine.dials_left == 0) return;
   --machine.dials_left;
   LinkId link = Dial(machine, successor->id);
@@ -663,14 +687,13 @@ void World::ForgetLink(Machine& machine, LinkId id) {
   if (id == machine.joining.link) machine.joining.link = kNoLink;
 }
 
-void World::DropStaged(Machine& machine) {
-  machine.staged.clear();
-}
+void World::DropStaged(Machine& machine) { machine.staged.clear(); }
 
 void World::TakeStream(Machine& machine, std::string_view bytes) {
   machine.replica->AppendBytes(bytes);
   machine.staged += bytes;
-  for (size_t end = machine.staged.find(';'); end != std::string::npos; end = machine.staged.find(';')) {
+  for (size_t end = machine.staged.find(';'); end != std::string::npos;
+       end = machine.staged.find(';')) {
     std::string text = machine.staged.substr(0, end + 1);
     machine.staged.erase(0, end + 1);
     machine.log += text;
@@ -683,7 +706,8 @@ void World::Receive(Machine& machine, LinkId link, const std::string& bytes) {
   resp::CommandDecoder decoder;
   resp::Command command;
   size_t consumed = 0;
-  if (decoder.Decode(bytes, command, consumed) != resp::Progress::kComplete || consumed != bytes.size()) {
+  if (decoder.Decode(bytes, command, consumed) != resp::Progress::kComplete ||
+      consumed != bytes.size()) {
     Fail("a message is one command: " + bytes);
   }
   Result<chain::Message> message = peer::Decode(command.arguments);
@@ -698,14 +722,16 @@ void World::OnMessage(Machine& machine, LinkId link, const chain::Message& messa
     TakeStream(machine, append->bytes);
     return machine.replica->OnReceived();
   }
-  if (const auto* hello = std::get_if<chain::Hello>(&message)) return OnHello(machine, link, *hello);
+  if (const auto* hello = std::get_if<chain::Hello>(&message))
+    return OnHello(machine, link, *hello);
   if (const auto* refuse = std::get_if<chain::Refuse>(&message)) {
     auto newer = refuse->newer;
     Close(machine, link);
     if (newer) InstallConfiguration(machine, *newer);
     return;
   }
-  if (link == machine.joining.link || link == machine.join_link) return OnJoinMessage(machine, link, message);
+  if (link == machine.joining.link || link == machine.join_link)
+    return OnJoinMessage(machine, link, message);
   machine.replica->Step(link, message, now_);
 }
 
@@ -736,7 +762,8 @@ void World::AbandonSource(Machine& machine) {
   machine.source.Abandon();
   LinkId link = std::exchange(machine.join_link, kNoLink);
   Close(machine, link);
-  if (machine.replica->is_tail() || !machine.replica->is_member()) machine.replica->PinLog(std::nullopt);
+  if (machine.replica->is_tail() || !machine.replica->is_member())
+    machine.replica->PinLog(std::nullopt);
 }
 
 void World::OnOffer(Machine& machine, const chain::Offer& offer) {
@@ -747,7 +774,8 @@ void World::OnOffer(Machine& machine, const chain::Offer& offer) {
   if (!snapshot) return Send(machine, machine.join_link, start);
   const std::string& history = machine.database.history;
   machine.source.OnSnapshotStart(machine.database.position());
-  Send(machine, machine.join_link, chain::SnapshotBegin{machine.database.position(), history.size()});
+  Send(machine, machine.join_link,
+       chain::SnapshotBegin{machine.database.position(), history.size()});
   Send(machine, machine.join_link, chain::SnapshotChunk{history});
   Send(machine, machine.join_link, chain::SnapshotEnd{});
   Send(machine, machine.join_link, machine.source.OnSnapshotEnd());
@@ -784,7 +812,8 @@ void World::OnJoinHello(Machine& machine, LinkId link, const chain::Hello& hello
 void World::OnJoinMessage(Machine& machine, LinkId link, const chain::Message& message) {
   if (link == machine.join_link) {
     if (const auto* offer = std::get_if<chain::Offer>(&message)) OnOffer(machine, *offer);
-    if (const auto* progress = std::get_if<chain::JoinProgress>(&message)) machine.source.OnProgress(*progress);
+    if (const auto* progress = std::get_if<chain::JoinProgress>(&message))
+      machine.source.OnProgress(*progress);
     return;
   }
   Machine::Joining& joining = machine.joining;
@@ -812,7 +841,8 @@ void World::OnJoinMessage(Machine& machine, LinkId link, const chain::Message& m
       if (start->from != replica.log().staged_end()) Close(machine, link);
       return;
     }
-    if (start->from != machine.database.position()) Fail("the joiner resumes where its database is");
+    if (start->from != machine.database.position())
+      Fail("the joiner resumes where its database is");
     replica.SetHistory(joining.replid, start->from);
     machine.log = machine.database.history;
     machine.database.replid = joining.replid;
@@ -834,7 +864,8 @@ void World::InstallConfiguration(Machine& machine, const chain::Configuration& c
     case chain::Replica::Installed::kMember:
       break;
   }
-  Note(machine.id + " installs epoch " + std::to_string(replica.epoch().value()) + " as " + RoleText(replica.role()));
+  Note(machine.id + " installs epoch " + std::to_string(replica.epoch().value()) + " as " +
+       RoleText(replica.role()));
   machine.dials_left = kDialsPerSettle;
   if (machine.joining.loading && !held_.contains("load " + machine.id)) {
     Resign(machine, "listed while its database loads a snapshot");
@@ -862,7 +893,8 @@ void World::BeginNewLife(Machine& machine) {
   FailOps(machine);
   AbandonSource(machine);
   bool was_head = machine.replica->head_ready() || machine.database.captured > 0;
-  for (LinkId id : {machine.predecessor_link, machine.successor_link, machine.joining.link}) Close(machine, id);
+  for (LinkId id : {machine.predecessor_link, machine.successor_link, machine.joining.link})
+    Close(machine, id);
   machine.replica->BeginLife(NewIncarnation());
   machine.log.clear();
   machine.staged.clear();
@@ -871,7 +903,8 @@ void World::BeginNewLife(Machine& machine) {
   machine.bound_asked.reset();
   machine.attach_wanted = machine.following = false;
   machine.resigned_because.clear();
-  // A former head's database may hold what nobody confirmed; a follower's holds committed entries only (I3).
+  // A former head's database may hold what nobody confirmed; a follower's holds committed entries
+  // only (I3).
   if (was_head) machine.database.replid.clear();
   machine.database.captured = 0;
 }
@@ -950,8 +983,9 @@ void World::TryAtHead(Machine& machine, Op& op) {
     op.version_known = true;
   }
   if (!bound_committed && replica.committed() < op.needed_version) return;
-  bool authority = (bound_committed && op.bound > op.captured_at_send && op.epoch == replica.epoch()) ||
-                   replica.HasAuthority(now_);
+  bool authority =
+      (bound_committed && op.bound > op.captured_at_send && op.epoch == replica.epoch()) ||
+      replica.HasAuthority(now_);
   if (!authority) {
     if (!op.verify_ticket) op.verify_ticket = replica.RequestVerify();
     if (replica.settled_verify() < *op.verify_ticket) return;
@@ -971,7 +1005,8 @@ void World::TryAtFollower(Machine& machine, Op& op) {
     if (op.needs > replica.committed()) op.query_ticket = replica.RequestQuery();
   }
   if (!op.authority) {
-    op.authority = replica.HasAuthority(now_) || (op.verify_ticket && replica.settled_verify() >= *op.verify_ticket);
+    op.authority = replica.HasAuthority(now_) ||
+                   (op.verify_ticket && replica.settled_verify() >= *op.verify_ticket);
     if (!op.authority) return;
   }
   if (op.needs > replica.committed()) {
@@ -987,13 +1022,16 @@ void World::Answer(Machine& machine, Op& op) {
   if (op.is_write) op.version = op.bound;
   op.state = Op::State::kAnswered;
   std::string_view shown = std::string_view(machine.database.history).substr(0, op.version.value());
-  Note(machine.id + " answers " + (op.is_write ? Short(op.effect) : std::string(1, op.key) + " is \"" + Short(op.value) + "\""));
+  Note(machine.id + " answers " +
+       (op.is_write ? Short(op.effect)
+                    : std::string(1, op.key) + " is \"" + Short(op.value) + "\""));
   if (op.version.value() > truth_.size() || !Extends(truth_, shown)) {
     Fail("I4: an answer of " + machine.id + " reveals what is not committed");
   }
   if (op.version < op.must_see) Fail("I6: an answer of " + machine.id + " is from the past");
   revealed_[op.key] = std::max(revealed_[op.key], op.version);
-  if (shown.size() > 0 && shown[shown.size() - 1] == ';') acknowledged_ = std::max(acknowledged_, op.version);
+  if (shown.size() > 0 && shown[shown.size() - 1] == ';')
+    acknowledged_ = std::max(acknowledged_, op.version);
 }
 
 // --- invariants ----------------------------------------------------------------------------------
@@ -1026,10 +1064,12 @@ void World::CheckMember(Machine& machine) {
     Fail("the log of " + machine.id + " is not what came in");
   }
   LearnTruth(machine);
-  if (replica.committed() > replica.received()) Fail("I2: " + machine.id + " committed what it has not received");
+  if (replica.committed() > replica.received())
+    Fail("I2: " + machine.id + " committed what it has not received");
   if (!replica.is_member() || machine.last_incarnation != replica.incarnation()) {
     machine.last_incarnation = replica.is_member() ? replica.incarnation() : Incarnation();
-  } else if (replica.received() < machine.last_received || replica.committed() < machine.last_committed ||
+  } else if (replica.received() < machine.last_received ||
+             replica.committed() < machine.last_committed ||
              replica.applied() < machine.last_applied) {
     Fail("I2: a position of " + machine.id + " fell");
   }
@@ -1037,9 +1077,11 @@ void World::CheckMember(Machine& machine) {
   machine.last_committed = replica.committed();
   machine.last_applied = replica.applied();
   if (replica.head_ready()) {
-    if (!Extends(machine.database.history, machine.log)) Fail("the head's log is not what its database executed");
+    if (!Extends(machine.database.history, machine.log))
+      Fail("the head's log is not what its database executed");
   } else if (machine.following) {
-    if (machine.database.position() > replica.committed() || !Extends(machine.log, machine.database.history)) {
+    if (machine.database.position() > replica.committed() ||
+        !Extends(machine.log, machine.database.history)) {
       Fail("I3: the database of " + machine.id + " holds what is not committed");
     }
   }
@@ -1056,13 +1098,15 @@ void World::CheckNeighbours(const chain::Configuration& configuration, size_t in
   Machine* tail = acting(configuration.members.back());
   Machine* here = acting(configuration.members[index]);
   if (here == nullptr) return;
-  if (tail != nullptr && tail->replica->synced() && here->replica->committed() > tail->replica->received()) {
+  if (tail != nullptr && tail->replica->synced() &&
+      here->replica->committed() > tail->replica->received()) {
     Fail("I2: " + here->id + " committed what the tail has not received");
   }
   if (index + 1 == configuration.members.size()) return;
   Machine* next = acting(configuration.members[index + 1]);
   if (next == nullptr || !(next->replica->synced() || here->replica->successor_linked())) return;
-  if (!Extends(here->log, next->log)) Fail("I1: the log of " + next->id + " is not a prefix of that of " + here->id);
+  if (!Extends(here->log, next->log))
+    Fail("I1: the log of " + next->id + " is not a prefix of that of " + here->id);
 }
 
 // Every synced member that acts in the newest configuration holds everything that anybody was told.
@@ -1070,7 +1114,9 @@ void World::CheckNothingLost() {
   for (const chain::Member& member : newest().members) {
     Machine& machine = machines_.at(member.id);
     const chain::Replica& replica = *machine.replica;
-    if (!machine.up || replica.incarnation() != member.incarnation || replica.epoch() != newest().epoch) continue;
+    if (!machine.up || replica.incarnation() != member.incarnation ||
+        replica.epoch() != newest().epoch)
+      continue;
     if (!replica.serves() || replica.replid().empty()) continue;
     if (!Extends(machine.log, std::string_view(truth_).substr(0, acknowledged_.value()))) {
       Fail("lost: " + member.id + " serves in the newest epoch without what was acknowledged");

@@ -1,20 +1,19 @@
-// A few bare members of a chain, without processes or sockets: chain::Replica and chain::JoinSource driven as
-// proxy/server/node.cc drives them. Links are queues of encoded messages that are delivered one at a time; a database is
-// the string of everything that it executed, so its position is the string's length and a lost or
-// rewritten effect shows at once. The coordinator is either the test itself (Configure, Tell, Grant) or the real
-// policy and registry behind Beat().
+// A few bare members of a chain, without processes or sockets: chain::Replica and chain::JoinSource
+// driven as proxy/server/node.cc drives them. Links are queues of encoded messages that are
+// delivered one at a time; a database is the string of everything that it executed, so its position
+// is the string's length and a lost or rewritten effect shows at once. The coordinator is either
+// the test itself (Configure, Tell, Grant) or the real policy and registry behind Beat().
 //
 // A test reads like a story:
 //
 //   World world({"A", "B", "C"});
-//   world.Form({"A", "B", "C"});           // joined one after the other, synced, quiet, leases granted
-//   world.Hold("B>C");                     // what B sends to C stays on the way
-//   auto write = world.Write("A", "x=1");
-//   world.Settle();                        // everything that is not held happens
-//   CHECK_FALSE(write->answered());
+//   world.Form({"A", "B", "C"});           // joined one after the other, synced, quiet, leases
+//   granted world.Hold("B>C");                     // what B sends to C stays on the way auto write
+//   = world.Write("A", "x=1"); world.Settle();                        // everything that is not
+//   held happens CHECK_FALSE(write->answered());
 //
-// After every event the invariants of design.md section 5 are checked, with deltas; what breaks one fails the test
-// and prints the events that led there.
+// After every event the invariants of design.md section 5 are checked, with deltas; what breaks one
+// fails the test and prints the events that led there.
 #pragma once
 
 #include <cstdint>
@@ -40,11 +39,12 @@ inline constexpr Duration kBeat = std::chrono::milliseconds(200);
 
 // A database: executes at the head, follows elsewhere. Survives its proxy.
 struct Database {
-  std::string history;     // "x=1;y=2;": every effect since position 0
-  std::string replid;      // of the chain whose untouched prefix it holds as a replica; "": its own master
+  std::string history;  // "x=1;y=2;": every effect since position 0
+  std::string
+      replid;  // of the chain whose untouched prefix it holds as a replica; "": its own master
   std::string run_id;
   bool from_chain = false;
-  size_t captured = 0;     // head: how much of `history` its proxy has read
+  size_t captured = 0;  // head: how much of `history` its proxy has read
 
   Position position() const { return Position(history.size()); }
   // End of the last effect that touched `key`, and what it set; 0 and "" when there is none.
@@ -57,10 +57,10 @@ struct Op {
   State state = State::kWaiting;
   bool is_write = false;
   char key = 0;
-  std::string effect;         // of a write
-  std::string value;          // that the answer of a read shows
-  Position version;           // of what the answer reveals
-  Position must_see;          // newest version that anybody had seen when the command arrived
+  std::string effect;  // of a write
+  std::string value;   // that the answer of a read shows
+  Position version;    // of what the answer reveals
+  Position must_see;   // newest version that anybody had seen when the command arrived
 
   bool answered() const { return state == State::kAnswered; }
   bool failed() const { return state == State::kFailed; }
@@ -81,8 +81,8 @@ class World {
  public:
   // A queue a direction, emptied by Deliver.
   struct Frame {
-    bool end = false;          // the sender closed, or the connection broke
-    std::string bytes;         // one message as proxy/peer/codec.h writes it
+    bool end = false;   // the sender closed, or the connection broke
+    std::string bytes;  // one message as proxy/peer/codec.h writes it
   };
   struct Link {
     chain::LinkId id = chain::kNoLink;
@@ -93,17 +93,18 @@ class World {
   // One node: proxy and database.
   struct Machine {
     NodeId id;
-    bool up = true;              // its proxy runs
-    bool paused = false;         // ... but is not scheduled
-    bool cut_off = false;        // from the coordinator
+    bool up = true;        // its proxy runs
+    bool paused = false;   // ... but is not scheduled
+    bool cut_off = false;  // from the coordinator
     std::unique_ptr<chain::Replica> replica;
     chain::JoinSource source{1u << 20};
     Database database;
-    std::string log, staged;     // what the replica's log holds, from position 0; bytes of a cut entry
-    chain::LinkId successor_link = chain::kNoLink, predecessor_link = chain::kNoLink, join_link = chain::kNoLink;
+    std::string log, staged;  // what the replica's log holds, from position 0; bytes of a cut entry
+    chain::LinkId successor_link = chain::kNoLink, predecessor_link = chain::kNoLink,
+                  join_link = chain::kNoLink;
     std::string successor_key;
     int dials_left = 0;
-    bool following = false;      // the database is fed from the log
+    bool following = false;  // the database is fed from the log
     bool attach_wanted = false;
     std::optional<Position> promote_at;
     std::optional<Epoch> bound_asked;
@@ -123,7 +124,7 @@ class World {
   };
 
   struct Options {
-    size_t append_bytes = 1u << 16;   // at most in one Append: small ones cut entries
+    size_t append_bytes = 1u << 16;  // at most in one Append: small ones cut entries
     size_t backlog_bytes = 1u << 16;
     size_t replicas = 3;
     coordinator::Recovery recovery = coordinator::Recovery::kOperator;
@@ -132,13 +133,14 @@ class World {
   World(std::vector<NodeId> ids, Options options);
 
   // --- the coordinator as the test plays it ---------------------------------------------------
-  // A chain of these, formed as in life: the first alone, then one join after the other; then everybody has a lease.
+  // A chain of these, formed as in life: the first alone, then one join after the other; then
+  // everybody has a lease.
   void Form(const std::vector<NodeId>& ids);
   // The next configuration, with the incarnations of now. Nobody knows of it yet.
   const chain::Configuration& Configure(const std::vector<NodeId>& ids);
   void Tell(const NodeId& id);
   void TellAll();
-  void Grant(const NodeId& id);       // a lease from now on
+  void Grant(const NodeId& id);  // a lease from now on
   void GrantAll();
   void Advance(Duration time) { now_ += time; }
   void ExpireLeases() { Advance(2 * kLease); }
@@ -148,7 +150,8 @@ class World {
   void Join(const NodeId& joiner);
 
   // --- the real coordinator ------------------------------------------------------------------
-  // From now on Beat() talks to registry and policy, whose records are in force at once (unless Hold("etcd")).
+  // From now on Beat() talks to registry and policy, whose records are in force at once (unless
+  // Hold("etcd")).
   void StartCoordinator();
   // One heartbeat of `id` and, unless `answer_lost`, its answer.
   void Beat(const NodeId& id, bool answer_lost = false);
@@ -162,18 +165,18 @@ class World {
   void Choose(const NodeId& id) { choice_ = id; }
 
   // --- faults --------------------------------------------------------------------------------
-  // What is named stays undone: "A>B" (messages), "apply B", "capture A", "promote B" (and attach), "bound A", "send A" (log
-  // bytes: a full socket), "load N" (the end of a snapshot), "etcd".
+  // What is named stays undone: "A>B" (messages), "apply B", "capture A", "promote B" (and attach),
+  // "bound A", "send A" (log bytes: a full socket), "load N" (the end of a snapshot), "etcd".
   void Hold(const std::string& what) { held_.insert(what); }
   void Release(const std::string& what) { held_.erase(what); }
   void ReleaseAll() { held_.clear(); }
-  void Crash(const NodeId& id);        // the proxy's process ends; the database stays
-  void Start(const NodeId& id);        // a new process
+  void Crash(const NodeId& id);  // the proxy's process ends; the database stays
+  void Start(const NodeId& id);  // a new process
   void Resign(const NodeId& id, const std::string& why);
   void Pause(const NodeId& id) { (*this)[id].paused = true; }
   void Resume(const NodeId& id);
-  void BreakLinks(const NodeId& a, const NodeId& b);   // what is on the way is lost; both notice
-  void Cut(const NodeId& a, const NodeId& b);          // ... and no new link can be made
+  void BreakLinks(const NodeId& a, const NodeId& b);  // what is on the way is lost; both notice
+  void Cut(const NodeId& a, const NodeId& b);         // ... and no new link can be made
   void Heal(const NodeId& a, const NodeId& b) { cut_.erase(Pair(a, b)); }
   void HealAll();
 
@@ -182,15 +185,15 @@ class World {
   bool DeliverOn(chain::LinkId link, bool down);
   bool Capture(const NodeId& id, size_t bytes = SIZE_MAX);
   bool Apply(const NodeId& id, size_t bytes = SIZE_MAX);
-  bool Promote(const NodeId& id);      // or attach
+  bool Promote(const NodeId& id);  // or attach
   bool AnswerBound(const NodeId& id);
-  void Turn(const NodeId& id);         // the end of a loop turn without any event
+  void Turn(const NodeId& id);  // the end of a loop turn without any event
   void KeepAlive(const NodeId& id);
   // Everything that is not held, until nothing is left to do.
   void Settle();
 
   // --- clients -------------------------------------------------------------------------------
-  OpPtr Write(const NodeId& id, const std::string& effect);   // "x=1"
+  OpPtr Write(const NodeId& id, const std::string& effect);  // "x=1"
   OpPtr Read(const NodeId& id, char key);
   // Somebody who talks to the database directly.
   void Execute(const NodeId& id, const std::string& effect);
@@ -261,7 +264,8 @@ class World {
   coordinator::PolicyInput MakeInput() const;
   void Adopt(const coordinator::ChainRecord& record);
   void NoteWritten();
-  void OnAnswer(Machine& machine, const coordinator::NodeReport& report, const coordinator::Registry::Verdict& verdict);
+  void OnAnswer(Machine& machine, const coordinator::NodeReport& report,
+                const coordinator::Registry::Verdict& verdict);
 
   Options options_;
   std::map<NodeId, Machine> machines_;
@@ -273,7 +277,8 @@ class World {
   std::set<std::string> held_;
   TimePoint now_{std::chrono::seconds(100)};
   coordinator::ChainRecord record_;
-  std::optional<coordinator::ChainRecord> writing_;     // proposed, its fate unknown: nothing else is decided
+  std::optional<coordinator::ChainRecord>
+      writing_;  // proposed, its fate unknown: nothing else is decided
   std::unique_ptr<coordinator::Registry> registry_;
   std::optional<coordinator::JoinOrder> join_;
   TimePoint join_since_{};
@@ -281,9 +286,9 @@ class World {
   std::string waiting_for_;
   std::optional<NodeId> choice_;
   std::vector<std::string> events_;
-  std::map<uint64_t, chain::Configuration> written_;   // by epoch
+  std::map<uint64_t, chain::Configuration> written_;  // by epoch
   std::string truth_;
-  Position acknowledged_;                               // everything up to here was revealed to somebody
+  Position acknowledged_;  // everything up to here was revealed to somebody
   std::map<char, Position> revealed_;
 };
 

@@ -1,11 +1,10 @@
 // Every chain message as bytes and back; whatever is not exactly one is refused.
-#include "proxy/peer/codec.h"
-
 #include <doctest/doctest.h>
 
 #include <string>
 #include <vector>
 
+#include "proxy/peer/codec.h"
 #include "proxy/resp/decoder.h"
 
 namespace catena::peer {
@@ -18,7 +17,8 @@ constexpr uint64_t kLarge = UINT64_MAX;
 Configuration TwoMembers() {
   return {"shop \"x\"",
           Epoch(kLarge),
-          {{"a", Incarnation(kLarge), "10.0.0.1:6379", "unix:///tmp/a b", "run\n1"}, {"b", Incarnation(1), "", "", ""}}};
+          {{"a", Incarnation(kLarge), "10.0.0.1:6379", "unix:///tmp/a b", "run\n1"},
+           {"b", Incarnation(1), "", "", ""}}};
 }
 
 std::string Encoded(const Message& message) {
@@ -96,7 +96,8 @@ TEST_CASE("fields arrive where they were put") {
     arguments = Arguments(Encoded(message));
     return *DecodeArguments(arguments);
   };
-  auto hello = std::get<Hello>(decode(Hello{TwoMembers(), "a", Incarnation(2), "b", Incarnation(3), true, "r"}));
+  auto hello = std::get<Hello>(
+      decode(Hello{TwoMembers(), "a", Incarnation(2), "b", Incarnation(3), true, "r"}));
   CHECK(hello.configuration == TwoMembers());
   CHECK(hello.from == "a");
   CHECK(hello.from_incarnation == Incarnation(2));
@@ -143,7 +144,8 @@ TEST_CASE("a message with an argument less or more is refused") {
     more.push_back("1");
     CHECK_FALSE(DecodeArguments(more).has_value());
     for (size_t keep = 1; keep < arguments.size(); ++keep) {
-      CHECK_FALSE(DecodeArguments({arguments.begin(), arguments.begin() + static_cast<long>(keep)}).has_value());
+      CHECK_FALSE(DecodeArguments({arguments.begin(), arguments.begin() + static_cast<long>(keep)})
+                      .has_value());
     }
   }
 }

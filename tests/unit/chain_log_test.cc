@@ -1,11 +1,11 @@
 // The log of one node: bytes, entry borders, versions.
-#include "proxy/chain/log.h"
-
 #include <doctest/doctest.h>
 
 #include <random>
 #include <string>
 #include <vector>
+
+#include "proxy/chain/log.h"
 
 namespace catena::chain {
 namespace {
@@ -132,7 +132,8 @@ TEST_CASE("the version of a key is the end of the last entry that touched it") {
   CHECK(VersionOf(log, {}) == At(50));
 }
 
-TEST_CASE("an entry that touches every key is the newest of each, and of keys written before only") {
+TEST_CASE(
+    "an entry that touches every key is the newest of each, and of keys written before only") {
   Log log;
   log.Reset(At(0));
   AppendEntry(log, "x=1;", {7});
@@ -195,7 +196,8 @@ TEST_CASE("random appends, cuts, drops and trims agree with one plain string") {
       switch (random() % 6) {
         case 0:
         case 1: {
-          std::string bytes(random() % (random() % 20 == 0 ? 2 * kBlock : 5000), static_cast<char>('a' + random() % 26));
+          std::string bytes(random() % (random() % 20 == 0 ? 2 * kBlock : 5000),
+                            static_cast<char>('a' + random() % 26));
           log.Append(bytes);
           plain.all += bytes;
           break;
@@ -227,7 +229,8 @@ TEST_CASE("random appends, cuts, drops and trims agree with one plain string") {
       REQUIRE(log.staged_end() == At(plain.all.size()));
       if (step % 20 == 0) {
         size_t start = log.start().value();
-        CHECK(ReadAll(log, log.start(), 1 + random() % kBlock) == plain.all.substr(start, plain.end - start));
+        CHECK(ReadAll(log, log.start(), 1 + random() % kBlock) ==
+              plain.all.substr(start, plain.end - start));
       }
       uint64_t key = random() % 50;
       uint64_t version = log.forgotten().value();

@@ -21,8 +21,8 @@ TEST_CASE("a lease runs from the sending of the heartbeat, not from its answer")
   CHECK(lease.expires() == At(1980));
 }
 
-// The coordinator counts the whole length from its answer, which is later than the sending: even on a clock that is slower by
-// the whole margin the member's count ends first.
+// The coordinator counts the whole length from its answer, which is later than the sending: even on
+// a clock that is slower by the whole margin the member's count ends first.
 TEST_CASE("a lease ends at the member before it ends at the coordinator") {
   Lease lease(kDrift);
   lease.Grant(At(0), milliseconds(1000));
@@ -48,7 +48,8 @@ TEST_CASE("a member that resigned ignores later grants") {
   CHECK_FALSE(lease.ValidAt(At(1101)));
 }
 
-// S17: the clock also runs while the machine sleeps, so a grant that is read after waking is already over.
+// S17: the clock also runs while the machine sleeps, so a grant that is read after waking is
+// already over.
 TEST_CASE("S17 clocks: a grant that was read late is judged by the time of its heartbeat") {
   Lease lease(kDrift);
   lease.Grant(At(1000), milliseconds(1000));

@@ -1,0 +1,153 @@
+// Schedules whose rules live in the driver and the executors (proxy/server), with whole nodes.
+#include <doctest/doctest.h>
+
+#include "tests/scenario/node_world.h"
+
+namespace catena::scenario {
+namespace {
+
+using std::chrono::milliseconds;
+
+TEST_CASE("a chain of whole nodes takes writes anywhere and is read everywhere") {
+  NodeWorld world({"A", "B", "C"});
+  world.Form();
+  for (const char* id : {"A", "B", "C"}) {
+    CAPTURE(id);
+    Client client(world, id);
+    client.Send({"SET", "x", id});
+    world.Settle();
+    world.Advance(milliseconds(50));
+    CHECK(client.Take() == "+OK\r\n");
+    for (const char* other : {"A", "B", "C"}) {
+      Client reader(world, other);
+      reader.Send({"GET", "x"});
+      world.Settle();
+      CHECK(reader.Take() == "$1\r\n" + std::string(id) + "\r\n");
+    }
+  }
+}
+
+// Guards: proxy/server/node.cc MaybePromote (no local read in flight).
+TEST_CASE("S6 a read across a promotion") {
+  NodeWorld world({"A", "B", "C"});
+  world.Form();
+  Client writer(world, "A");
+  writer.Send({"SET", "x", "1"});
+  world.Settle();
+  REQUIRE(writer.Take() == "+OK\r\n");
+  // B sends a clean read to its database, which is slow on that connection.
+  Client warm_up(world, "B");
+  warm_up.Send({"GET", "x"});
+  world.Settle();
+  REQUIRE(warm_up.Take() == "$1\r\n1\r\n");
+  world.database("B").HoldLanes();
+  Client reader(world, "B");
+  reader.Send({"GET", "x"});
+  world.Settle();
+  REQUIRE(reader.Take().empty());
+  // A dies; B is the head. A write on another connection must not get in between.
+  world.CutOff("A");
+  world.Isolate("A");
+  world.Configure({"B", "C"}, {"B", "C"});
+  world.Advance(milliseconds(300));
+  REQUIRE(world.replica("B").is_head());
+  Client second(world, "B");
+  second.Send({"SET", "x", "2"});
+  world.Advance(milliseconds(300));
+  REQUIRE(world.replica("B").committed() == world.replica("B").received());
+  CHECK_FALSE(world.database("B").executes());
+  CHECK(world.database("B").Get("x") == "1");
+  world.database("B").ReleaseLanes();
+  world.Settle();
+  CHECK(reader.Take() == "$1\r\n1\r\n");
+  world.Advance(milliseconds(300));
+  CHECK(world.replica("B").head_ready());
+  CHECK(second.Take() == "+OK\r\n");
+  CHECK(world.database("C").Get("x") == "2");
+}
+
+// Guards: proxy/server/head_executor.cc AuthorityProved (an entry that went down after the command
+// came, else lease or verify).
+TEST_CASE("S8 dirty read at a deposed head") {
+  NodeWorld world({"A", "B", "C"});
+  world.Form();
+  Client warm_up(world, "A");
+  warm_up.Send({"SET", "x", "0"});
+  world.Settle();
+  REQUIRE(warm_up.Take() == "+OK\r\n");
+  // A hears nothing from the coordinator any more.
+  world.CutOff("A");
+  world.Isolate("A");
+  world.Advance(milliseconds(800));
+  // x=1 commits at C, where a reader sees it; the ack to A is late.
+  Connection* link = world.NewestLink("A", "B");
+  REQUIRE(link != nullptr);
+  link->up.held = true;
+  Client writer(world, "A");
+  writer.Send({"SET", "x", "1"});
+  world.Settle();
+  REQUIRE(writer.Take().empty());
+  Client seen(world, "C");
+  seen.Send({"GET", "x"});
+  world.Settle();
+  REQUIRE(seen.Take() == "$1\r\n1\r\n");
+  // A's lease ends; e2 = [B, C] acknowledges 2 over it.
+  world.Advance(milliseconds(200));
+  REQUIRE_FALSE(world.replica("A").HasAuthority(world.now()));
+  world.Configure({"B", "C"}, {"B", "C"});
+  world.Advance(milliseconds(250));
+  Client other(world, "B");
+  other.Send({"SET", "x", "2"});
+  world.Advance(milliseconds(100));
+  REQUIRE(other.Take() == "+OK\r\n");
+  // A reads the dirty x, and gets the old ack only afterwards.
+  Client read(world, "A"), failing(world, "A"), keyless(world, "A");
+  read.Send({"GET", "x"});
+  failing.Send({"SETNX", "x", "9"});
+  keyless.Send({"DBSIZE"});
+  world.Settle();
+  link->up.held = false;
+  world.Settle();
+  REQUIRE(world.replica("A").committed() == world.replica("A").received());
+  CHECK(writer.Take() == "+OK\r\n");  // it did commit, and its ack is the proof
+  CHECK(read.Take().empty());
+  CHECK(failing.Take().empty());
+  CHECK(keyless.Take().empty());
+  world.Advance(std::chrono::seconds(6));
+  CHECK(read.Take().starts_with("-CHAINDOWN"));
+  CHECK(failing.Take().starts_with("-UNKNOWNOUTCOME"));
+  CHECK(keyless.Take().starts_with("-"));
+}
+
+// Guards: proxy/server/node.cc OpenForwarded (what is unread on the earlier connection is dropped
+// first).
+TEST_CASE("S18 late bytes") {
+  NodeWorld world({"A", "B"});
+  world.Form();
+  Client first(world, "B");
+  first.Send({"SET", "x", "0"});
+  world.Advance(milliseconds(50));
+  REQUIRE(first.Take() == "+OK\r\n");
+  // c1 is on its way to the head when its link breaks; its client is told that nobody knows.
+  Connection* link = world.NewestLink("B", "A");
+  REQUIRE(link != nullptr);
+  link->down.held = true;
+  first.Send({"SET", "x", "1"});
+  world.Settle();
+  world.BreakAtDialler(*link);
+  world.Settle();
+  CHECK(first.Take().starts_with("-UNKNOWNOUTCOME"));
+  // c2 comes by a new link and runs; only then c1 arrives.
+  first.Send({"SET", "x", "2"});
+  world.Advance(milliseconds(100));
+  CHECK(first.Take() == "+OK\r\n");
+  link->down.held = false;
+  world.Advance(milliseconds(100));
+  first.Send({"GET", "x"});
+  world.Advance(milliseconds(50));
+  CHECK(first.Take() == "$1\r\n2\r\n");
+  CHECK(world.database("A").Get("x") == "2");
+}
+
+}  // namespace
+}  // namespace catena::scenario

@@ -1,0 +1,621 @@
+#include "tests/scenario/node_world.h"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+
+#include "proxy/base/log.h"
+#include "proxy/resp/encoder.h"
+#include "tests/unit/recorded.h"
+
+namespace catena::scenario {
+namespace {
+
+constexpr Duration kStep = std::chrono::milliseconds(10);
+constexpr char kCoordinator[] = "coordinator";
+
+std::string Clients(const NodeId& id) { return id + ":clients"; }
+std::string Peers(const NodeId& id) { return id + ":peers"; }
+
+std::string Encoded(const std::vector<std::string>& arguments) {
+  std::string out;
+  std::vector<std::string_view> views(arguments.begin(), arguments.end());
+  resp::AppendCommand(out, views);
+  return out;
+}
+
+std::vector<std::string> Decoded(std::string_view bytes, size_t& consumed) {
+  resp::CommandDecoder decoder;
+  resp::Command command;
+  if (decoder.Decode(bytes, command, consumed) != resp::Progress::kComplete) return {};
+  return {command.arguments.begin(), command.arguments.end()};
+}
+
+class FakeStream final : public io::Stream {
+ public:
+  FakeStream(std::shared_ptr<Connection> connection, bool dialler)
+      : connection_(std::move(connection)),
+        in_(dialler ? connection_->up : connection_->down),
+        out_(dialler ? connection_->down : connection_->up),
+        name_(dialler ? connection_->address : connection_->dialler) {}
+  ~FakeStream() override {
+    in_.reader = nullptr;
+    out_.ended = true;
+  }
+  void SetHandler(io::StreamHandler* handler) override { in_.reader = handler; }
+  void Write(std::string_view bytes) override {
+    if (!out_.ended) out_.bytes += bytes;
+  }
+  void WriteShared(std::shared_ptr<const std::string>, std::string_view bytes) override {
+    Write(bytes);
+  }
+  size_t UnsentBytes() const override { return 0; }
+  void NotifyBelow(size_t) override {}
+  void PauseReading() override { in_.paused = true; }
+  void ResumeReading() override { in_.paused = false; }
+  void CloseAfterFlush() override {
+    out_.ended = true;
+    in_.reader = nullptr;
+  }
+  const std::string& PeerName() const override { return name_; }
+  const std::string& LocalName() const override { return name_; }
+
+ private:
+  std::shared_ptr<Connection> connection_;
+  Pipe& in_;
+  Pipe& out_;
+  std::string name_;
+};
+
+}  // namespace
+
+// One node's view of the world.
+class NodeReactor final : public io::Reactor {
+ public:
+  NodeReactor(NodeWorld& world, NodeId id) : world_(world), id_(std::move(id)) {}
+
+  TimePoint Now() override { return world_.now(); }
+  int64_t WallMilliseconds() override {
+    return world_.now().time_since_epoch() / std::chrono::milliseconds(1);
+  }
+  std::string RandomBytes(size_t count) override {
+    std::string bytes;
+    while (bytes.size() < count) bytes += static_cast<char>(++random_ * 37);
+    return bytes;
+  }
+  std::unique_ptr<io::Stream> Connect(const io::Address& address,
+                                      io::StreamHandler* handler) override {
+    return std::make_unique<FakeStream>(world_.Connect(id_, address, handler), true);
+  }
+  Result<std::unique_ptr<io::Listener>> Listen(
+      const io::Address& address,
+      std::function<void(std::unique_ptr<io::Stream>)> on_accept) override {
+    world_.listening()[address] = {id_, std::move(on_accept)};
+    return std::make_unique<FakeListener>(world_, address);
+  }
+  std::unique_ptr<io::Timer> MakeTimer(std::function<void()> on_fire) override {
+    return std::make_unique<FakeTimer>(*this, std::move(on_fire));
+  }
+  void AddTurnEndHook(std::function<void()> hook) override { hooks_.push_back(std::move(hook)); }
+  void Defer(std::function<void()> fn) override { world_.Post(id_, std::move(fn)); }
+  void RunOnWorker(std::function<void()> work, std::function<void()> done) override {
+    work();
+    world_.Post(id_, std::move(done));
+  }
+  void Run() override {}
+  void Stop() override {}
+
+  void EndTurn() {
+    for (const auto& hook : hooks_) hook();
+  }
+  // A timer that is due; nullptr: none.
+  std::function<void()>* Due() {
+    for (FakeTimer* timer : timers_) {
+      if (timer->due && *timer->due <= world_.now()) {
+        timer->due.reset();
+        return &timer->on_fire;
+      }
+    }
+    return nullptr;
+  }
+
+ private:
+  class FakeListener final : public io::Listener {
+   public:
+    FakeListener(NodeWorld& world, io::Address address)
+        : world_(world), address_(std::move(address)) {}
+    ~FakeListener() override { world_.listening().erase(address_); }
+    const std::string& BoundAddress() const override { return address_; }
+
+   private:
+    NodeWorld& world_;
+    io::Address address_;
+  };
+  class FakeTimer final : public io::Timer {
+   public:
+    FakeTimer(NodeReactor& reactor, std::function<void()> fire)
+        : on_fire(std::move(fire)), reactor_(reactor) {
+      reactor_.timers_.push_back(this);
+    }
+    ~FakeTimer() override { reactor_.timers_.remove(this); }
+    void Start(Duration after) override { due = reactor_.world_.now() + after; }
+    void Stop() override { due.reset(); }
+    std::function<void()> on_fire;
+    std::optional<TimePoint> due;
+
+   private:
+    NodeReactor& reactor_;
+  };
+
+  NodeWorld& world_;
+  NodeId id_;
+  unsigned random_ = 0;
+  std::vector<std::function<void()>> hooks_;
+  std::list<FakeTimer*> timers_;
+};
+
+// --- the database --------------------------------------------------------------------------------
+
+class FakeDatabase::FakeLane final : public backend::Lane {
+ public:
+  FakeLane(FakeDatabase& database, backend::LaneHandler* lane_handler)
+      : handler(lane_handler), database_(database) {
+    database_.lanes_.push_back(this);
+  }
+  ~FakeLane() override { database_.lanes_.remove(this); }
+  void Submit(std::string_view command) override { queue.emplace_back(command); }
+  void SubmitPosition() override { queue.emplace_back(""); }
+  size_t UnsentBytes() const override { return 0; }
+  void PauseReading() override {}
+  void ResumeReading() override {}
+
+  backend::LaneHandler* handler;
+  std::deque<std::string> queue;  // "": the position is asked for
+  bool held = false;
+
+ private:
+  FakeDatabase& database_;
+};
+
+void FakeDatabase::Start(backend::BackendEvents* events) {
+  events_ = events;
+  Release();
+}
+
+void FakeDatabase::Release() {
+  source_ = nullptr;
+  if (executes_) resume_replid_.clear();
+  executes_ = false;
+  uint64_t life = ++life_;
+  world_.Post(id_, [this, life] {
+    if (life != life_) return;
+    backend::Info info;
+    info.kind = "redis";
+    info.run_id = "run of " + id_;
+    info.version = "7.0.15";
+    info.keys = values_.size();
+    if (!resume_replid_.empty()) info.resume = backend::ResumePoint{resume_replid_, position()};
+    info.from_chain = from_chain_;
+    info.commands = test::CommandReply();
+    events_->OnExamined(info);
+  });
+}
+
+void FakeDatabase::AttachCapture() {
+  world_.Post(id_, [this, life = life_] {
+    if (life != life_) return;
+    executes_ = from_chain_ = true;
+    captured_ = stream_.size();
+    events_->OnAttached(position());
+  });
+}
+
+void FakeDatabase::Promote(const std::string&, Position at) {
+  source_ = nullptr;
+  world_.Post(id_, [this, at, life = life_] {
+    if (life != life_) return;
+    if (position() != at) return events_->OnCaptureLost("promoted elsewhere");
+    executes_ = true;
+    captured_ = stream_.size();
+    events_->OnAttached(at);
+  });
+}
+
+void FakeDatabase::Follow(const std::string& chain_replid, Position, backend::FeedSource* source) {
+  resume_replid_ = chain_replid;
+  from_chain_ = true;
+  source_ = source;
+}
+
+void FakeDatabase::FeedAvailable(Position) {
+  world_.Post(id_, [this, life = life_] {
+    if (life == life_) FeedNow();
+  });
+}
+
+void FakeDatabase::FeedNow() {
+  if (source_ == nullptr) return;
+  std::string feed;
+  while (true) {
+    auto bytes = source_->CommittedBytes(position() + feed.size(), SIZE_MAX);
+    if (!bytes) return events_->OnFeedGap("the log begins later");
+    if (bytes->empty()) break;
+    feed += *bytes;
+  }
+  Apply(feed);
+  if (!feed.empty()) events_->OnApplied(position());
+}
+
+void FakeDatabase::BeginSnapshot(const std::string& chain_replid, Position, uint64_t length,
+                                 backend::FeedSource* source) {
+  snapshot_.clear();
+  snapshot_replid_ = chain_replid;
+  snapshot_length_ = length;
+  source_ = source;
+  if (length == 0) SnapshotChunk("");
+}
+
+bool FakeDatabase::SnapshotChunk(std::string_view bytes) {
+  snapshot_ += bytes;
+  if (snapshot_.size() < snapshot_length_) return true;
+  world_.Post(id_, [this, life = life_] {
+    if (life != life_) return;
+    values_.clear();
+    stream_.clear();
+    Apply(snapshot_);
+    resume_replid_ = snapshot_replid_;
+    from_chain_ = true;
+    events_->OnSnapshotLoaded(position());
+  });
+  return true;
+}
+
+std::unique_ptr<backend::Lane> FakeDatabase::OpenLane(const backend::LaneOptions&,
+                                                      backend::LaneHandler* handler) {
+  return std::make_unique<FakeLane>(*this, handler);
+}
+
+void FakeDatabase::AskPosition(std::function<void(std::optional<Position>)> done) {
+  world_.Post(id_, [this, done = std::move(done)] { done(position()); });
+}
+
+std::unique_ptr<backend::SnapshotReader> FakeDatabase::TakeSnapshot(backend::SnapshotSink* sink) {
+  class Reader final : public backend::SnapshotReader {
+   public:
+    ~Reader() override { *alive = false; }
+    void Pause() override {}
+    void Resume() override {}
+    std::shared_ptr<bool> alive = std::make_shared<bool>(true);
+  };
+  auto reader = std::make_unique<Reader>();
+  world_.Post(id_, [this, sink, alive = reader->alive] {
+    if (!*alive) return;
+    sink->OnSnapshotStart(position(), stream_.size());
+    sink->OnSnapshotBytes(stream_);
+    sink->OnSnapshotEnd();
+  });
+  return reader;
+}
+
+void FakeDatabase::HoldLanes() {
+  for (FakeLane* lane : lanes_) lane->held = true;
+}
+
+void FakeDatabase::ReleaseLanes() {
+  for (FakeLane* lane : lanes_) lane->held = false;
+}
+
+bool FakeDatabase::Work() {
+  for (FakeLane* lane : lanes_) {
+    if (lane->held || lane->queue.empty()) continue;
+    std::string command = std::move(lane->queue.front());
+    lane->queue.pop_front();
+    if (command.empty()) {
+      lane->handler->OnPosition(position());
+    } else {
+      std::string reply = Execute(command);
+      lane->handler->OnReply(reply);
+    }
+    return true;
+  }
+  if (!executes_ || captured_ == stream_.size()) return false;
+  std::string effects = stream_.substr(captured_);
+  captured_ = stream_.size();
+  events_->OnEffects(effects);
+  return true;
+}
+
+std::string FakeDatabase::Execute(const std::string& command) {
+  size_t consumed = 0;
+  std::vector<std::string> arguments = Decoded(command, consumed);
+  const std::string& name = arguments[0];
+  if (name == "GET") {
+    auto found = values_.find(arguments[1]);
+    if (found == values_.end()) return "$-1\r\n";
+    return "$" + std::to_string(found->second.size()) + "\r\n" + found->second + "\r\n";
+  }
+  if (name == "DBSIZE") return ":" + std::to_string(values_.size()) + "\r\n";
+  if (name == "SET" || name == "SETNX") {
+    if (!executes_) return "-READONLY You can't write against a read only replica.\r\n";
+    bool sets = name == "SET" || !values_.contains(arguments[1]);
+    if (sets) Apply(Encoded({"SET", arguments[1], arguments[2]}));
+    return name == "SET" ? "+OK\r\n" : sets ? ":1\r\n" : ":0\r\n";
+  }
+  return "-ERR not in this story\r\n";
+}
+
+void FakeDatabase::Apply(std::string_view stream) {
+  stream_ += stream;
+  while (!stream.empty()) {
+    size_t consumed = 0;
+    std::vector<std::string> arguments = Decoded(stream, consumed);
+    REQUIRE(arguments.size() == 3);
+    values_[arguments[1]] = arguments[2];
+    stream.remove_prefix(consumed);
+  }
+}
+
+// --- the coordinator -----------------------------------------------------------------------------
+
+class NodeWorld::CoordinatorConnection final : public io::StreamHandler {
+ public:
+  CoordinatorConnection(NodeWorld& world, std::unique_ptr<io::Stream> stream)
+      : world_(world),
+        acceptor_(world.credentials_, "0123456789abcdef"),
+        stream_(std::move(stream)) {
+    stream_->SetHandler(this);
+  }
+  void OnRead(std::string_view bytes) override {
+    input_ += bytes;
+    if (!proved_) {
+      std::string out;
+      Result<bool> proved = acceptor_.Feed(input_, out);
+      REQUIRE(proved.has_value());
+      stream_->Write(out);
+      proved_ = *proved;
+    }
+    while (proved_ && !input_.empty()) {
+      size_t consumed = 0;
+      std::vector<std::string> arguments = Decoded(input_, consumed);
+      if (arguments.empty()) return;
+      input_.erase(0, consumed);
+      REQUIRE(arguments.size() == 2);
+      auto report = coordinator::DecodeReport(arguments[1]);
+      REQUIRE(report.has_value());
+      world_.AnswerHeartbeat(*this, *report);
+    }
+  }
+  void OnClosed(std::string_view) override { stream_.reset(); }
+  void Send(const std::vector<std::string>& arguments) {
+    if (stream_) stream_->Write(Encoded(arguments));
+  }
+
+ private:
+  NodeWorld& world_;
+  auth::Acceptor acceptor_;
+  bool proved_ = false;
+  std::string input_;
+  std::unique_ptr<io::Stream> stream_;
+};
+
+void NodeWorld::AnswerHeartbeat(CoordinatorConnection& connection,
+                                const coordinator::NodeReport& report) {
+  if (silent_to_.contains(report.node)) return;
+  reports_[report.node] = report;
+  coordinator::HeartbeatAnswer answer;
+  answer.number = report.number;
+  const chain::Configuration& told = hear_.contains(report.node) ? configuration_ : older_;
+  if (told.epoch > Epoch()) answer.configuration = told;
+  if (told.IndexOf(report.node, report.incarnation)) answer.lease = std::chrono::seconds(1);
+  if (told.epoch > Epoch() && told.members.back().id == report.node) answer.join = join_;
+  connection.Send({"HEARTBEAT", coordinator::EncodeAnswer(answer)});
+}
+
+void NodeWorld::Configure(const std::vector<NodeId>& members, const std::set<NodeId>& hear) {
+  older_ = configuration_;
+  hear_ = hear;
+  configuration_.chain = "story";
+  configuration_.epoch = configuration_.epoch.Next();
+  configuration_.members.clear();
+  for (const NodeId& id : members) {
+    configuration_.members.push_back(
+        {id, replica(id).incarnation(), Clients(id), Peers(id), "run of " + id});
+  }
+}
+
+// --- the world -----------------------------------------------------------------------------------
+
+NodeWorld::NodeWorld(std::vector<NodeId> ids)
+    : ids_(std::move(ids)),
+      coordinator_reactor_(std::make_unique<NodeReactor>(*this, kCoordinator)) {
+  spdlog::set_level(spdlog::level::off);
+  coordinator_listener_ = std::move(
+      *coordinator_reactor_->Listen(kCoordinator, [this](std::unique_ptr<io::Stream> stream) {
+        coordinator_connections_.push_back(
+            std::make_unique<CoordinatorConnection>(*this, std::move(stream)));
+      }));
+  for (const NodeId& id : ids_) {
+    Running& running = nodes_[id];
+    running.reactor = std::make_unique<NodeReactor>(*this, id);
+    server::Options options;
+    options.chain = "story";
+    options.node = id;
+    options.clients_address = Clients(id);
+    options.peers_address = Peers(id);
+    options.credentials = credentials_;
+    options.coordinators = {kCoordinator};
+    auto make_database = [this, &running, id](Incarnation) {
+      auto database = std::make_unique<FakeDatabase>(*this, id);
+      running.database = database.get();
+      return database;
+    };
+    running.node = std::make_unique<server::Node>(*running.reactor, options, make_database, [] {});
+    RunTurn(id, [&] { REQUIRE(running.node->Start().has_value()); });
+  }
+}
+
+NodeWorld::~NodeWorld() {
+  events_.clear();
+  for (auto& [id, running] : nodes_) running.node.reset();
+}
+
+void NodeWorld::Post(const NodeId& id, std::function<void()> event) {
+  events_.push_back({id, std::move(event)});
+}
+
+void NodeWorld::RunTurn(const NodeId& id, const std::function<void()>& event) {
+  event();
+  if (auto running = nodes_.find(id); running != nodes_.end()) running->second.reactor->EndTurn();
+}
+
+std::shared_ptr<Connection> NodeWorld::Connect(const NodeId& dialler, const io::Address& address,
+                                               io::StreamHandler* handler) {
+  auto connection = std::make_shared<Connection>();
+  connection->dialler = dialler;
+  connection->address = address;
+  connection->up.reader = handler;
+  if (isolated_.contains(dialler)) connection->up.held = connection->down.held = true;
+  connections_.push_back(connection);
+  return connection;
+}
+
+Connection* NodeWorld::NewestLink(const NodeId& dialler, const NodeId& acceptor) {
+  Connection* newest = nullptr;
+  for (const auto& connection : connections_) {
+    bool open = connection->up.reader != nullptr && connection->down.reader != nullptr &&
+                !connection->down.ended && !connection->up.ended;
+    if (connection->dialler == dialler && connection->address == Peers(acceptor) && open)
+      newest = connection.get();
+  }
+  return newest;
+}
+
+void NodeWorld::BreakAtDialler(Connection& connection) {
+  io::StreamHandler* reader = std::exchange(connection.up.reader, nullptr);
+  REQUIRE(reader != nullptr);
+  RunTurn(connection.dialler, [&] { reader->OnClosed("connection reset"); });
+}
+
+bool NodeWorld::DeliverPipe(const NodeId& to, Pipe& pipe) {
+  if (pipe.held || pipe.paused || pipe.reader == nullptr) return false;
+  if (!pipe.bytes.empty()) {
+    std::string bytes = std::exchange(pipe.bytes, {});
+    RunTurn(to, [&] { pipe.reader->OnRead(bytes); });
+    return true;
+  }
+  if (!pipe.ended) return false;
+  io::StreamHandler* reader = std::exchange(pipe.reader, nullptr);
+  RunTurn(to, [&] { reader->OnClosed("closed by peer"); });
+  return true;
+}
+
+bool NodeWorld::DeliverSomething() {
+  // The newest first: what is late on an old connection is really late.
+  std::vector<std::shared_ptr<Connection>> all(connections_.rbegin(), connections_.rend());
+  for (const auto& connection : all) {
+    if (connection->acceptor.empty() && !connection->down.held &&
+        connection->up.reader != nullptr) {
+      auto listening = listening_.find(connection->address);
+      if (listening == listening_.end()) {
+        connection->up.ended = true;
+      } else {
+        connection->acceptor = listening->second.owner;
+        auto on_accept = listening->second.on_accept;
+        RunTurn(connection->acceptor,
+                [&] { on_accept(std::make_unique<FakeStream>(connection, false)); });
+        if (connection->up.reader != nullptr)
+          RunTurn(connection->dialler, [&] { connection->up.reader->OnConnected(); });
+        return true;
+      }
+    }
+    if (DeliverPipe(connection->acceptor, connection->down) ||
+        DeliverPipe(connection->dialler, connection->up))
+      return true;
+  }
+  std::erase_if(connections_, [](const auto& c) { return c.use_count() == 1; });
+  return false;
+}
+
+void NodeWorld::Settle() {
+  for (int steps = 0;; ++steps) {
+    REQUIRE(steps < 100'000);
+    if (!events_.empty()) {
+      Event event = std::move(events_.front());
+      events_.pop_front();
+      RunTurn(event.id, event.run);
+      continue;
+    }
+    bool progress = DeliverSomething();
+    for (auto& [id, running] : nodes_) {
+      RunTurn(id, [&] { progress = running.database->Work() || progress; });
+    }
+    if (!progress && events_.empty()) return;
+  }
+}
+
+bool NodeWorld::FireTimers() {
+  for (auto& [id, running] : nodes_) {
+    if (std::function<void()>* fire = running.reactor->Due()) {
+      RunTurn(id, *fire);
+      return true;
+    }
+  }
+  return false;
+}
+
+void NodeWorld::Advance(Duration duration) {
+  for (TimePoint until = now_ + duration; now_ < until;) {
+    now_ += kStep;
+    while (FireTimers()) continue;
+    Settle();
+  }
+}
+
+void NodeWorld::WaitUntil(const std::function<bool()>& condition, const char* what) {
+  Settle();
+  for (int i = 0; !condition(); ++i) {
+    REQUIRE_MESSAGE(i < 1000, what);
+    Advance(kStep);
+  }
+}
+
+void NodeWorld::Form() {
+  std::vector<NodeId> members = {ids_[0]};
+  std::set<NodeId> all(ids_.begin(), ids_.end());
+  WaitUntil([&] { return reports_.size() == ids_.size() && reports_[ids_[0]].backend.healthy; },
+            "everybody reports");
+  Configure(members, all);
+  WaitUntil([&] { return replica(ids_[0]).head_ready(); }, "the first is ready");
+  for (size_t i = 1; i < ids_.size(); ++i) {
+    join_ = coordinator::JoinOrder{ids_[i], replica(ids_[i]).incarnation(), Peers(ids_[i])};
+    WaitUntil([&] { return reports_[members.back()].joiner_ready.has_value(); },
+              "the joiner is ready");
+    members.push_back(ids_[i]);
+    join_.reset();
+    Configure(members, all);
+    WaitUntil(
+        [&] {
+          return replica(ids_[i]).serves() &&
+                 replica(members.front()).epoch() == configuration_.epoch;
+        },
+        "it is synced");
+  }
+  WaitUntil(
+      [&] {
+        return std::all_of(ids_.begin(), ids_.end(), [&](const NodeId& id) {
+          const chain::Replica& replica = this->replica(id);
+          return replica.HasAuthority(now_) && replica.epoch() == configuration_.epoch &&
+                 (replica.is_tail() || replica.successor_linked());
+        });
+      },
+      "everybody is linked and has a lease");
+}
+
+Client::Client(NodeWorld& world, const NodeId& node)
+    : stream_(std::make_unique<FakeStream>(world.Connect("client", Clients(node), this), true)) {}
+
+Client::~Client() = default;
+
+void Client::Send(const std::vector<std::string>& arguments) { stream_->Write(Encoded(arguments)); }
+
+}  // namespace catena::scenario

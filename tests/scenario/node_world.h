@@ -1,0 +1,206 @@
+// Whole nodes (proxy/server/node.h) on a network, a clock and databases that a test moves by hand.
+// Sessions, executors, forwarders, links and the driver are the real ones; only sockets, timers and
+// the database behind each node are not.
+//
+//   NodeWorld world({"A", "B", "C"});
+//   world.Form();                               // one chain of all, synced, with leases
+//   Client client(world, "B");
+//   client.Send({"SET", "x", "1"});
+//   world.Settle();
+//   CHECK(client.Take() == "+OK\r\n");
+//
+// One thread. Nothing happens but in Settle() and Advance().
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <list>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "backends/backend.h"
+#include "coordinator/records.h"
+#include "proxy/auth/proof.h"
+#include "proxy/io/reactor.h"
+#include "proxy/resp/decoder.h"
+#include "proxy/server/node.h"
+
+namespace catena::scenario {
+
+class NodeWorld;
+
+// One direction of a connection.
+struct Pipe {
+  std::string bytes;                    // written and not read yet
+  bool ended = false;                   // the writer closed
+  bool held = false;                    // nothing is delivered
+  bool paused = false;                  // the reader does not read
+  io::StreamHandler* reader = nullptr;  // nullptr: gone, or not accepted yet
+};
+
+struct Connection {
+  NodeId dialler;
+  io::Address address;
+  NodeId acceptor;  // "" until accepted
+  bool connected_told = false;
+  Pipe down, up;  // from and to the dialler
+};
+
+// The database behind a node: SET, GET, SETNX and DBSIZE. Its effect stream is the RESP of the
+// commands that changed something.
+class FakeDatabase final : public backend::Backend {
+ public:
+  class FakeLane;
+
+  FakeDatabase(NodeWorld& world, NodeId id) : world_(world), id_(std::move(id)) {}
+
+  void Start(backend::BackendEvents* events) override;
+  void AttachCapture() override;
+  void Promote(const std::string& chain_replid, Position position) override;
+  void SetCommitted(Position) override {}
+  void Follow(const std::string& chain_replid, Position position,
+              backend::FeedSource* source) override;
+  void FeedAvailable(Position committed) override;
+  void BeginSnapshot(const std::string& chain_replid, Position position, uint64_t length,
+                     backend::FeedSource* source) override;
+  bool SnapshotChunk(std::string_view bytes) override;
+  void Release() override;
+  std::unique_ptr<backend::Lane> OpenLane(const backend::LaneOptions& options,
+                                          backend::LaneHandler* handler) override;
+  void AskPosition(std::function<void(std::optional<Position>)> done) override;
+  void Interrupt(std::string_view,
+                 std::function<void(std::optional<std::string_view>)> done) override {
+    done(std::nullopt);
+  }
+  std::unique_ptr<backend::SnapshotReader> TakeSnapshot(backend::SnapshotSink* sink) override;
+  uint64_t LastKeyCount() const override { return values_.size(); }
+
+  bool executes() const { return executes_; }
+  Position position() const { return Position(stream_.size()); }
+  std::string Get(const std::string& key) const {
+    return values_.contains(key) ? values_.at(key) : "";
+  }
+  // Commands that are with the database now are not executed until ReleaseLanes.
+  void HoldLanes();
+  void ReleaseLanes();
+  // Executes one command of one lane; false: there is none that is not held.
+  bool Work();
+
+ private:
+  std::string Execute(const std::string& command);
+  void Apply(std::string_view stream);
+  void FeedNow();
+
+  NodeWorld& world_;
+  NodeId id_;
+  backend::BackendEvents* events_ = nullptr;
+  std::map<std::string, std::string> values_;
+  std::string stream_, resume_replid_;
+  bool executes_ = false, from_chain_ = false;
+  size_t captured_ = 0;
+  backend::FeedSource* source_ = nullptr;
+  std::string snapshot_, snapshot_replid_;
+  size_t snapshot_length_ = 0;
+  std::list<FakeLane*> lanes_;
+  uint64_t life_ = 0;  // events of an earlier role are dropped
+};
+
+class NodeWorld {
+ public:
+  explicit NodeWorld(std::vector<NodeId> ids);
+  ~NodeWorld();
+
+  // One chain of all nodes in this order, synced; everybody has a lease.
+  void Form();
+  // The next configuration; those of `hear` are told with their next heartbeat, the others know
+  // nothing of it.
+  void Configure(const std::vector<NodeId>& members, const std::set<NodeId>& hear);
+  // From now on no heartbeat of `id` is answered, so its lease runs out.
+  void CutOff(const NodeId& id) { silent_to_.insert(id); }
+
+  // Everything that can happen without time passing.
+  void Settle();
+  // Time passes in small steps; timers fire.
+  void Advance(Duration duration);
+
+  server::Node& node(const NodeId& id) { return *nodes_.at(id).node; }
+  FakeDatabase& database(const NodeId& id) { return *nodes_.at(id).database; }
+  const chain::Replica& replica(const NodeId& id) { return node(id).replica(); }
+  // The newest connection that `dialler` made to the peers of `acceptor` and that is open at both
+  // ends; nullptr: none.
+  Connection* NewestLink(const NodeId& dialler, const NodeId& acceptor);
+  // Nothing that `id` dials from now on gets anywhere.
+  void Isolate(const NodeId& id) { isolated_.insert(id); }
+  // The dialler sees the connection broken; the other end still has unread bytes and knows nothing.
+  void BreakAtDialler(Connection& connection);
+
+  // --- for the parts of this world ---
+  TimePoint now() const { return now_; }
+  // Runs in a loop turn of its own at node `id`.
+  void Post(const NodeId& id, std::function<void()> event);
+  std::shared_ptr<Connection> Connect(const NodeId& dialler, const io::Address& address,
+                                      io::StreamHandler* handler);
+  struct Listening {
+    NodeId owner;
+    std::function<void(std::unique_ptr<io::Stream>)> on_accept;
+  };
+  std::map<io::Address, Listening>& listening() { return listening_; }
+
+ private:
+  friend class NodeReactor;
+  class CoordinatorConnection;
+  struct Event {
+    NodeId id;
+    std::function<void()> run;
+  };
+  struct Running {
+    std::unique_ptr<class NodeReactor> reactor;
+    FakeDatabase* database = nullptr;
+    std::unique_ptr<server::Node> node;
+  };
+
+  void RunTurn(const NodeId& id, const std::function<void()>& event);
+  bool DeliverSomething();
+  bool DeliverPipe(const NodeId& to, Pipe& pipe);
+  bool FireTimers();
+  void AnswerHeartbeat(CoordinatorConnection& connection, const coordinator::NodeReport& report);
+  void WaitUntil(const std::function<bool()>& condition, const char* what);
+
+  TimePoint now_{std::chrono::seconds(1000)};
+  auth::Credentials credentials_{"story", "secret"};
+  std::vector<NodeId> ids_;
+  std::map<io::Address, Listening> listening_;
+  std::list<std::shared_ptr<Connection>> connections_;
+  std::deque<Event> events_;
+  std::set<NodeId> isolated_, silent_to_, hear_;
+  std::unique_ptr<class NodeReactor> coordinator_reactor_;
+  std::unique_ptr<io::Listener> coordinator_listener_;
+  std::vector<std::unique_ptr<CoordinatorConnection>> coordinator_connections_;
+  std::map<NodeId, coordinator::NodeReport> reports_;
+  chain::Configuration configuration_, older_;
+  std::optional<coordinator::JoinOrder> join_;
+  std::map<NodeId, Running> nodes_;
+};
+
+// A Redis client of one node.
+class Client final : public io::StreamHandler {
+ public:
+  Client(NodeWorld& world, const NodeId& node);
+  ~Client() override;
+  void Send(const std::vector<std::string>& arguments);
+  // What came since the last call, raw.
+  std::string Take() { return std::exchange(received_, {}); }
+
+  void OnRead(std::string_view bytes) override { received_ += bytes; }
+  void OnClosed(std::string_view) override { received_ += "(closed)"; }
+
+ private:
+  std::string received_;
+  std::unique_ptr<io::Stream> stream_;
+};
+
+}  // namespace catena::scenario
