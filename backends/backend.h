@@ -183,6 +183,13 @@ class Backend {
   // Asks on a control connection for a bound that covers every effect of replies received so far; several calls may share one
   // question that is sent after them. Calls `done` with nullopt when the database is lost.
   virtual void AskPosition(std::function<void(std::optional<Position>)> done) = 0;
+  // One command, complete RESP, on a connection of its own kind, past all that waits in lanes: for what a database answers while
+  // it is busy with a script. `done` gets the raw reply, or nullopt when the database is lost.
+  virtual void Interrupt(std::string_view command,
+                         std::function<void(std::optional<std::string_view> reply)> done) {
+    (void)command;
+    done(std::nullopt);
+  }
   virtual std::unique_ptr<SnapshotReader> TakeSnapshot(SnapshotSink* sink) = 0;
   // Why the database is not usable (yet), for people: "cannot connect to 127.0.0.1:6379: connection
   // refused", "WRONGPASS ...". Empty while it is examined and well.

@@ -96,6 +96,11 @@ def _same_but_numbers(mine, theirs):
     return blank(mine) == blank(theirs)
 
 
+def _unless_unknown(mine, theirs):
+    """SCRIPT FLUSH empties the head's cache; a follower may still hold a script and run it."""
+    return b"NOSCRIPT" in mine[1][:8] or b"NOSCRIPT" in theirs[1][:8]
+
+
 def _both_fine(mine, theirs):
     return mine[0] not in b"-" and theirs[0] not in b"-"
 
@@ -128,6 +133,7 @@ RULES = {
     "hello": (_same_but_numbers, "the connection's id"), "client|id": (_both_fine, "the connection's id"),
     "publish": (_both_fine, "counts the subscribers of one node"),
     "spublish": (_both_fine, "counts the subscribers of one node"),
+    "evalsha_ro": (_unless_unknown, "each node has a cache of scripts"),
     "module|list": (_same_kind, "memory of a process"),
 }
 

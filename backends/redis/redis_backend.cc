@@ -44,6 +44,10 @@ class RedisBackend final : public backend::Backend,
   std::unique_ptr<backend::Lane> OpenLane(const backend::LaneOptions& options,
                                           backend::LaneHandler* handler) override;
   void AskPosition(std::function<void(std::optional<Position>)> done) override;
+  void Interrupt(std::string_view command,
+                 std::function<void(std::optional<std::string_view>)> done) override {
+    control_.RequestRaw(command, std::move(done));
+  }
   std::unique_ptr<backend::SnapshotReader> TakeSnapshot(backend::SnapshotSink* sink) override;
   uint64_t LastKeyCount() const override { return control_.keys(); }
   std::string Problem() const override { return control_.problem(); }

@@ -333,13 +333,17 @@ void RedisControl::OnCheckTimer() {
 
 void RedisControl::Request(std::initializer_list<std::string_view> command,
                            ReplyCallback callback) {
+  std::string bytes;
+  resp::AppendCommand(bytes, command);
+  RequestRaw(bytes, std::move(callback));
+}
+
+void RedisControl::RequestRaw(std::string_view command, ReplyCallback callback) {
   if (state_ == State::kDown) {
     return reactor_.Defer([callback = std::move(callback)] { callback(std::nullopt); });
   }
-  std::string bytes;
-  resp::AppendCommand(bytes, command);
-  if (state_ == State::kReady && link_->open()) return link_->SendRaw(bytes, std::move(callback));
-  queue_.push_back({std::move(bytes), std::move(callback)});
+  if (state_ == State::kReady && link_->open()) return link_->SendRaw(command, std::move(callback));
+  queue_.push_back({std::string(command), std::move(callback)});
 }
 
 void RedisControl::AskRole(RoleCallback callback) {

@@ -58,6 +58,8 @@ class RedisControl : public RequestLink::Owner {
   // Sends a command; while recovering it waits for the connection. The callback gets nullopt when
   // the connection broke under it or the Redis is lost.
   void Request(std::initializer_list<std::string_view> command, ReplyCallback callback);
+  // Takes a command that is encoded already.
+  void RequestRaw(std::string_view command, ReplyCallback callback);
   // Asks ROLE until it is answered with a role (BUSY and broken connections: again). Calls that
   // come while a question is under way share the next one.
   void AskRole(RoleCallback callback);

@@ -27,6 +27,8 @@ enum class Route : uint8_t {
   kRead,
   // Changes data or may (PFCOUNT, PUBLISH, scripts, GETEX, SORT, XINFO ...): at the head.
   kWrite,
+  // To the head's server past all that waits there (SCRIPT KILL): it is busy, and this is to end that.
+  kInterrupt,
   // About this node's server, no data (CONFIG, SLOWLOG, LATENCY ...): to the local backend.
   kLocal,
   // The session answers it (PING, SELECT, HELLO, AUTH, CLIENT, INFO, WAIT, MULTI, CATENA ...).
@@ -71,6 +73,11 @@ struct CommandInfo {
   std::vector<CommandInfo> subcommands;
   Route route = Route::kUnknown;
   std::string refusal;  // error text without '-' for kRefused
+
+  // Whether so many words, the command's own included, are what it takes.
+  bool TakesArguments(size_t count) const {
+    return arity >= 0 ? count == static_cast<size_t>(arity) : count >= static_cast<size_t>(-arity);
+  }
 };
 
 // Immutable once made; a moved-from table may only be assigned to or destroyed.

@@ -20,7 +20,10 @@ constexpr RouteRule kRules[] = {
     {"evalsha", Route::kWrite, "scripts may write"},
     {"fcall", Route::kWrite, "functions may write"},
     {"script", Route::kWrite, "the head's script cache is the one that EVALSHA uses"},
-    {"function|kill", Route::kWrite, "functions run at the head"},
+    {"script|kill", Route::kInterrupt, "ends the script that runs at the head"},
+    {"function|kill", Route::kInterrupt, "ends the function that runs at the head"},
+    {"function|stats", Route::kWrite, "functions run at the head"},
+    {"object", Route::kWrite, "encodings and access times are only exact at the head"},
     {"xinfo", Route::kWrite, "entries-read and idle are only exact at the head"},
 
     // Reads without the readonly flag.
@@ -38,7 +41,6 @@ constexpr RouteRule kRules[] = {
     {"command", Route::kLocal, "the server knows its commands"},
     {"commandlog", Route::kLocal, "log of this server (Valkey)"},
     {"config", Route::kLocal, "settings of this server"},
-    {"function|stats", Route::kLocal, "what runs at this server"},
     {"latency", Route::kLocal, "measured at this server"},
     {"lolwut", Route::kLocal, "flagged readonly, but reads nothing"},
     {"memory", Route::kLocal, "memory of this server"},

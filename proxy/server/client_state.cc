@@ -4,6 +4,7 @@
 
 #include "proxy/resp/decoder.h"
 #include "proxy/resp/encoder.h"
+#include "proxy/server/refusal.h"
 #include "proxy/server/replies.h"
 
 namespace catena::server {
@@ -13,6 +14,15 @@ constexpr std::string_view kTransaction[] = {"multi", "exec", "discard", "watch"
 constexpr std::string_view kSubscribe[] = {"subscribe", "psubscribe", "ssubscribe"};
 constexpr std::string_view kUnsubscribe[] = {"unsubscribe", "punsubscribe", "sunsubscribe"};
 constexpr std::string_view kQueued = "+QUEUED\r\n";
+constexpr std::string_view kClientIdCommand = "*2\r\n$6\r\nCLIENT\r\n$2\r\nID\r\n";
+// Stands in a transaction for a command that the proxy answers.
+constexpr std::string_view kPlaceholder = "*1\r\n$4\r\nPING\r\n";
+// Answered by the database as by the proxy, or effective at once whatever the transaction does.
+constexpr std::string_view kPassInMulti[] = {"ping",  "echo",    "select", "info", "multi",
+                                             "watch", "unwatch", "quit",   "reset"};
+// Concern the connection itself, which is not the transaction's.
+constexpr std::string_view kNotInMulti[] = {"monitor", "client|reply", "client|tracking",
+                                            "client|caching", "client|unblock"};
 // Not known to any server: makes it abort the transaction as for any command that it refuses.
 constexpr std::string_view kAbortingCommand = "*1\r\n$14\r\nCATENA-REFUSED\r\n";
 
@@ -45,7 +55,9 @@ bool ReadKind(std::string_view message, std::string& kind, std::string& name) {
   return true;
 }
 
-bool IsMessage(std::string_view kind) { return kind == "message" || kind == "pmessage" || kind == "smessage"; }
+bool IsMessage(std::string_view kind) {
+  return kind == "message" || kind == "pmessage" || kind == "smessage";
+}
 
 // Cheap look at a delivered message, so that a busy subscriber costs no decoding.
 bool LooksLikeMessage(std::string_view bytes) {
@@ -58,14 +70,15 @@ bool LooksLikeMessage(std::string_view bytes) {
 
 }  // namespace
 
-ClientState::ClientState(Session& session, Channels channels) : session_(session), make_(std::move(channels)) {}
+ClientState::ClientState(Session& session, Channels channels)
+    : session_(session), make_(std::move(channels)) {}
 
 ClientState::~ClientState() = default;
 
 bool ClientState::Begins(const Request& request) {
   std::string_view name = NameOf(request);
-  return OneOf(name, kTransaction) || OneOf(name, kSubscribe) || OneOf(name, kUnsubscribe) || name == "monitor" ||
-         Blocks(request);
+  return OneOf(name, kTransaction) || OneOf(name, kSubscribe) || OneOf(name, kUnsubscribe) ||
+         name == "monitor" || Blocks(request);
 }
 
 bool ClientState::Captures(const Request& request) const {
@@ -112,24 +125,36 @@ Dispatch ClientState::Transaction(uint64_t number, const Request& request, std::
   if (name == "unwatch") {
     if (!watching_ || watch_lost_) {
       watching_ = watch_lost_ = false;
-      return Reply(number, count == 1 ? "+OK\r\n" : "-ERR wrong number of arguments for 'unwatch' command\r\n");
+      return Reply(number, count == 1 ? "+OK\r\n"
+                                      : "-ERR wrong number of arguments for 'unwatch' command\r\n");
     }
     Dispatch dispatch = SubmitHead(number, raw, Action::kPlain);
     if (dispatch == Dispatch::kTaken && count == 1) watching_ = false;
     return dispatch;
   }
   bool exec = name == "exec";
-  if (count != 1) return Reply(number, "-ERR wrong number of arguments for '" + std::string(name) + "' command\r\n");
-  if (!in_multi_) return Reply(number, exec ? "-ERR EXEC without MULTI\r\n" : "-ERR DISCARD without MULTI\r\n");
+  if (count != 1 && in_multi_ && !multi_lost_) {
+    // It aborts the transaction: an EXEC at once, a DISCARD when EXEC comes.
+    Dispatch dispatch = SubmitHead(number, raw, exec ? Action::kExec : Action::kPlain);
+    if (exec && dispatch == Dispatch::kTaken) LeaveTransaction();
+    return dispatch;
+  }
+  if (count != 1)
+    return Reply(number,
+                 "-ERR wrong number of arguments for '" + std::string(name) + "' command\r\n");
+  if (!in_multi_)
+    return Reply(number, exec ? "-ERR EXEC without MULTI\r\n" : "-ERR DISCARD without MULTI\r\n");
   if (multi_lost_) {
     LeaveTransaction();
-    return Reply(number, exec ? "-EXECABORT Transaction discarded because the connection to the chain's head was lost.\r\n"
+    return Reply(number, exec ? "-EXECABORT Transaction discarded because the connection to the "
+                                "chain's head was lost.\r\n"
                               : "+OK\r\n");
   }
   if (exec && watch_lost_) {
     std::string null;
     resp::AppendNullArray(null, session_.protocol);
-    Dispatch dispatch = SubmitHead(number, "*1\r\n$7\r\nDISCARD\r\n", Action::kReplace, std::move(null));
+    Dispatch dispatch =
+        SubmitHead(number, "*1\r\n$7\r\nDISCARD\r\n", Action::kReplace, std::move(null));
     if (dispatch == Dispatch::kTaken) LeaveTransaction();
     return dispatch;
   }
@@ -141,11 +166,23 @@ Dispatch ClientState::Transaction(uint64_t number, const Request& request, std::
 void ClientState::LeaveTransaction() { in_multi_ = multi_lost_ = watching_ = watch_lost_ = false; }
 
 Dispatch ClientState::Queue(uint64_t number, const Request& request) {
-  if (multi_lost_) return Reply(number, ChainDown("the connection to the chain's head was lost inside MULTI"));
-  if (request.route == command::Route::kRefused) {
-    return SubmitHead(number, kAbortingCommand, Action::kReplace, "-" + request.info->refusal + "\r\n");
+  if (multi_lost_)
+    return Reply(number, ChainDown("the connection to the chain's head was lost inside MULTI"));
+  auto abort = [&](const std::string& error) {
+    return SubmitHead(number, kAbortingCommand, Action::kReplace, "-" + error + "\r\n");
+  };
+  if (std::string refusal = RefusalOf(request); !refusal.empty()) return abort(refusal);
+  std::string_view name = NameOf(request);
+  if (OneOf(name, kNotInMulti) || OneOf(name, kSubscribe) || OneOf(name, kUnsubscribe)) {
+    return abort("ERR Command not allowed inside a transaction");
   }
-  if (NameOf(request) == "select" && request.command->arguments.size() == 2) {
+  if (request.route == command::Route::kProxy && !OneOf(name, kPassInMulti)) {
+    if (!request.info->TakesArguments(request.command->arguments.size())) {
+      return abort("ERR wrong number of arguments for '" + std::string(name) + "' command");
+    }
+    return SubmitHead(number, kPlaceholder, Action::kSubstitute, std::string(request.command->raw));
+  }
+  if (name == "select" && request.command->arguments.size() == 2) {
     std::string_view text = request.command->arguments[1];
     int database = 0;
     auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), database);
@@ -156,21 +193,36 @@ Dispatch ClientState::Queue(uint64_t number, const Request& request) {
   return SubmitHead(number, request.command->raw, Action::kPlain);
 }
 
-// A queued SELECT takes effect with the transaction, if it succeeds there.
-void ClientState::FollowSelects(std::string_view exec_reply) {
-  if (!exec_reply.starts_with("*") || exec_reply.starts_with("*-1")) return;
+void ClientState::OnQueued(const Pending& pending) {
+  if (pending.action == Action::kSelect)
+    selects_.emplace_back(queued_, std::atoi(pending.text.c_str()));
+  if (pending.action == Action::kSubstitute) substitutes_.emplace_back(queued_, pending.text);
+  ++queued_;
+}
+
+std::string ClientState::FinishExec(std::string_view exec_reply) {
+  if (!exec_reply.starts_with("*") || exec_reply.starts_with("*-1")) return std::string(exec_reply);
   resp::ReplyScanner scanner;
   size_t at = exec_reply.find("\r\n") + 2;
+  std::string out(exec_reply.substr(0, at));
   auto select = selects_.begin();
-  for (size_t index = 0; select != selects_.end(); ++index) {
+  auto substitute = substitutes_.begin();
+  for (size_t index = 0; index < queued_; ++index) {
     size_t length = 0;
-    if (scanner.Scan(exec_reply.substr(at), length) != resp::Progress::kComplete) return;
-    if (index == select->first) {
-      if (exec_reply[at] == '+') session_.database = head_database_ = select->second;
-      ++select;
+    if (scanner.Scan(exec_reply.substr(at), length) != resp::Progress::kComplete) break;
+    bool selects = select != selects_.end() && select->first == index;
+    // It takes effect with the transaction, if it succeeded there.
+    if (selects && exec_reply[at] == '+') session_.database = head_database_ = select->second;
+    if (selects) ++select;
+    if (substitute != substitutes_.end() && substitute->first == index) {
+      out += make_.answer(session_, substitute->second);
+      ++substitute;
+    } else {
+      out += exec_reply.substr(at, length);
     }
     at += length;
   }
+  return out += exec_reply.substr(at);
 }
 
 bool ClientState::OpenHead() {
@@ -178,6 +230,8 @@ bool ClientState::OpenHead() {
   head_ = make_.to_head(session_, this);
   head_database_ = session_.database;
   head_protocol_ = session_.protocol;
+  head_id_.reset();
+  head_id_asked_ = false;
   return head_ && head_->ready();
 }
 
@@ -199,8 +253,14 @@ void ClientState::MatchConnection() {
   }
 }
 
-Dispatch ClientState::SubmitHead(uint64_t number, std::string_view raw, Action action, std::string text) {
+Dispatch ClientState::SubmitHead(uint64_t number, std::string_view raw, Action action,
+                                 std::string text) {
   if (!OpenHead()) return Dispatch::kWait;
+  if (action == Action::kEffect && !head_id_asked_) {
+    head_id_asked_ = true;
+    head_owed_.push_back(Pending{0, Action::kOwnId, {}});
+    head_->Submit(kClientIdCommand);
+  }
   if (!in_multi_) MatchConnection();
   session_.CountOutstanding(Path::kPrivate);
   head_owed_.push_back(Pending{number, action, std::move(text)});
@@ -218,20 +278,24 @@ void ClientState::OnPrivateMessage(PrivateChannel& channel, std::string_view mes
       return;
     case Action::kReplace:
       return session_.Complete(pending.number, pending.text);
+    case Action::kOwnId:
+      if (message.starts_with(":")) head_id_ = std::atoll(message.data() + 1);
+      return;
     case Action::kExec:
-      if (!selects_.empty()) FollowSelects(message);
-      return session_.Complete(pending.number, message);
+      if (selects_.empty() && substitutes_.empty())
+        return session_.Complete(pending.number, message);
+      return session_.Complete(pending.number, FinishExec(message));
     case Action::kBegin:
       if (message.starts_with("+")) {
         queued_ = 0;
         selects_.clear();
+        substitutes_.clear();
       }
       return session_.Complete(pending.number, message);
     case Action::kSelect:
-      if (message == kQueued) selects_.emplace_back(queued_, std::atoi(pending.text.c_str()));
-      [[fallthrough]];
+    case Action::kSubstitute:
     case Action::kPlain:
-      if (message == kQueued) ++queued_;
+      if (message == kQueued) OnQueued(pending);
       [[fallthrough]];
     case Action::kEffect:
       return session_.Complete(pending.number, message);
@@ -261,10 +325,31 @@ void ClientState::FailHead(const std::string& why) {
   while (!head_owed_.empty()) {
     Pending pending = std::move(head_owed_.front());
     head_owed_.pop_front();
-    if (pending.action == Action::kSwallow) continue;
+    if (pending.action == Action::kSwallow || pending.action == Action::kOwnId) continue;
     bool effect = pending.action == Action::kExec || pending.action == Action::kEffect;
     session_.Complete(pending.number, effect ? UnknownOutcome(why) : ChainDown(why));
   }
+}
+
+StateSummary ClientState::Summary() const {
+  StateSummary summary;
+  summary.channels = static_cast<int64_t>(channels_.size());
+  summary.patterns = static_cast<int64_t>(patterns_.size());
+  summary.shards = static_cast<int64_t>(shards_.size());
+  if (in_multi_) summary.queued = static_cast<int64_t>(queued_);
+  std::string flags;
+  if (monitoring_) flags += 'O';
+  if (subscribed()) flags += 'P';
+  if (in_multi_) flags += 'x';
+  if (BlockedAs()) flags += 'b';
+  if (!flags.empty()) summary.flags = flags;
+  return summary;
+}
+
+std::optional<int64_t> ClientState::BlockedAs() const {
+  if (in_multi_ || head_owed_.empty() || head_owed_[0].action != Action::kEffect)
+    return std::nullopt;
+  return head_id_;
 }
 
 // --- subscriptions and MONITOR -------------------------------------------------------------------
@@ -275,7 +360,9 @@ size_t ClientState::ExpectedConfirmations(const Request& request) const {
   if (OneOf(name, kSubscribe)) return given > 0 ? given : 1;
   if (!OneOf(name, kUnsubscribe)) return 1;
   if (given > 0) return given;
-  const std::set<std::string>& all = name == "unsubscribe" ? channels_ : name == "punsubscribe" ? patterns_ : shards_;
+  const std::set<std::string>& all = name == "unsubscribe"    ? channels_
+                                     : name == "punsubscribe" ? patterns_
+                                                              : shards_;
   return all.empty() ? 1 : all.size();
 }
 
@@ -320,11 +407,13 @@ void ClientState::CountConfirmation(std::string_view kind, const std::string& na
 void ClientState::Close() {
   head_.reset();
   local_.reset();
-  for (; !local_owed_.empty(); local_owed_.pop_front()) session_.Complete(local_owed_.front().number, "");
+  for (; !local_owed_.empty(); local_owed_.pop_front())
+    session_.Complete(local_owed_.front().number, "");
   while (!head_owed_.empty()) {
     Pending pending = std::move(head_owed_.front());
     head_owed_.pop_front();
-    if (pending.action != Action::kSwallow) session_.Complete(pending.number, "");
+    bool ours = pending.action == Action::kSwallow || pending.action == Action::kOwnId;
+    if (!ours) session_.Complete(pending.number, "");
   }
   LeaveTransaction();
   monitoring_ = false;

@@ -1,12 +1,15 @@
-// What a client connection has entered that needs a connection of its own: MULTI, WATCH, a blocking command, subscriptions,
-// MONITOR. Commands of such a state pass through it in order; everything else of the session keeps its usual routes.
+// What a client connection has entered that needs a connection of its own: MULTI, WATCH, a blocking
+// command, subscriptions, MONITOR. Commands of such a state pass through it in order; everything
+// else of the session keeps its usual routes.
 //
-//   transactions, blocking commands   on a channel to the head's database, whose replies are held back like all others
-//   subscriptions, MONITOR            on a channel to the local database: the stream delivers messages everywhere
+//   transactions, blocking commands   on a channel to the head's database, whose replies are held
+//   back like all others subscriptions, MONITOR            on a channel to the local database: the
+//   stream delivers messages everywhere
 //
-// A broken channel never repeats anything: an EXEC or a blocking command without an answer has an unknown outcome, an open
-// transaction is aborted (EXECABORT), watched keys count as touched (EXEC answers nil), subscribers are disconnected as by a
-// restarted server. Loop thread; owned by the session.
+// A broken channel never repeats anything: an EXEC or a blocking command without an answer has an
+// unknown outcome, an open transaction is aborted (EXECABORT), watched keys count as touched (EXEC
+// answers nil), subscribers are disconnected as by a restarted server. Loop thread; owned by the
+// session.
 #pragma once
 
 #include <cstdint>
@@ -25,12 +28,22 @@
 
 namespace catena::server {
 
+// What CLIENT LIST tells of a state.
+struct StateSummary {
+  std::string flags = "N";
+  int64_t channels = 0, patterns = 0, shards = 0;
+  int64_t queued = -1;  // commands in an open MULTI
+  int64_t redirect = -1;
+};
+
 class ClientState final : public PrivateChannel::Handler {
  public:
   struct Channels {
     // nullptr: not possible now (no head is known or ready).
     std::function<std::unique_ptr<PrivateChannel>(Session&, PrivateChannel::Handler*)> to_head;
     std::function<std::unique_ptr<PrivateChannel>(Session&, PrivateChannel::Handler*)> to_local;
+    // The reply of the proxy itself to a command (in RESP) that was queued in a transaction.
+    std::function<std::string(Session&, std::string_view)> answer;
   };
 
   ClientState(Session& session, Channels channels);
@@ -41,23 +54,30 @@ class ClientState final : public PrivateChannel::Handler {
   // True when the session is in a state in which this command must pass through here.
   bool Captures(const Request& request) const;
   Dispatch OnCommand(uint64_t number, const Request& request);
-  // The client is gone or said RESET: closes the channels and forgets everything; what is owed is answered by nothing.
+  // The client is gone or said RESET: closes the channels and forgets everything; what is owed is
+  // answered by nothing.
   void Close();
   // The head is another one now, or this node's role changed: channels to the head are broken.
   void HeadChanged(const std::string& why);
+
+  StateSummary Summary() const;
+  // While a command that may block has no answer: the id of its connection at the head's database.
+  std::optional<int64_t> BlockedAs() const;
 
   void OnPrivateMessage(PrivateChannel& channel, std::string_view message) override;
   void OnPrivateClosed(PrivateChannel& channel, const std::string& why) override;
 
  private:
   enum class Action : uint8_t {
-    kPlain,      // reply as it is
-    kExec,       // ends a transaction
-    kEffect,     // a blocking command: unknown when lost
-    kReplace,    // the reply is replaced by `text`
-    kBegin,      // MULTI
-    kSelect,     // a SELECT to be queued; `text` is the database
-    kSwallow,    // ours (SELECT, HELLO): nobody waits for it
+    kPlain,       // reply as it is
+    kExec,        // ends a transaction
+    kEffect,      // a blocking command: unknown when lost
+    kReplace,     // the reply is replaced by `text`
+    kBegin,       // MULTI
+    kSelect,      // a SELECT to be queued; `text` is the database
+    kSubstitute,  // queued for `text`, a command that the proxy answers when EXEC comes
+    kSwallow,     // ours (SELECT, HELLO): nobody waits for it
+    kOwnId,       // ours (CLIENT ID)
   };
   struct Pending {
     uint64_t number = 0;
@@ -66,7 +86,7 @@ class ClientState final : public PrivateChannel::Handler {
   };
   struct PendingLocal {
     uint64_t number = 0;
-    size_t replies = 1;   // confirmations still missing
+    size_t replies = 1;  // confirmations still missing
   };
 
   bool subscribed() const { return channels_.size() + patterns_.size() + shards_.size() > 0; }
@@ -81,22 +101,28 @@ class ClientState final : public PrivateChannel::Handler {
   void CountConfirmation(std::string_view kind, const std::string& name);
   void FailHead(const std::string& why);
   void LeaveTransaction();
-  void FollowSelects(std::string_view exec_reply);
+  void OnQueued(const Pending& pending);
+  // Does what queued commands of the connection itself do; returns the reply with their answers in
+  // it.
+  std::string FinishExec(std::string_view exec_reply);
   Dispatch Reply(uint64_t number, std::string_view reply);
 
   Session& session_;
   Channels make_;
   std::unique_ptr<PrivateChannel> head_, local_;
-  std::unique_ptr<PrivateChannel> dead_;   // closed inside one of its own callbacks
+  std::unique_ptr<PrivateChannel> dead_;  // closed inside one of its own callbacks
   Ring<Pending> head_owed_;
   Ring<PendingLocal> local_owed_;
   int head_database_ = 0, head_protocol_ = 2;
   bool in_multi_ = false;
-  bool multi_lost_ = false;      // its channel broke: EXEC aborts
+  bool multi_lost_ = false;  // its channel broke: EXEC aborts
   bool watching_ = false;
-  bool watch_lost_ = false;      // its channel broke: the next EXEC answers nil
-  size_t queued_ = 0;            // commands that the server queued in this transaction
+  bool watch_lost_ = false;  // its channel broke: the next EXEC answers nil
+  size_t queued_ = 0;        // commands that the server queued in this transaction
   std::vector<std::pair<size_t, int>> selects_;  // those among them that select a database
+  std::vector<std::pair<size_t, std::string>> substitutes_;  // those that the proxy answers
+  std::optional<int64_t> head_id_;                           // of the channel's connection
+  bool head_id_asked_ = false;
   bool monitoring_ = false;
   std::set<std::string> channels_, patterns_, shards_;
 };

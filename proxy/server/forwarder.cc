@@ -278,6 +278,13 @@ Dispatch Forwarder::Submit(Session& session, uint64_t number, const Request& req
   return Dispatch::kTaken;
 }
 
+bool Forwarder::SubmitAgain(Session& session, uint64_t number, std::string_view raw) {
+  Channel* channel = ReadyChannel(Key{Target::kHead, session.database, session.protocol});
+  if (channel == nullptr || channel->Full()) return false;
+  channel->Send(session, number, raw, false);
+  return true;
+}
+
 void Forwarder::Expire(TimePoint now) {
   for (auto& [key, channel] : channels_) {
     if (channel->Expired(now)) channel->Break("no answer from " + channel->target().id + " within the write timeout");

@@ -40,6 +40,8 @@ class Forwarder {
 
   // kWait: no channel is ready (it is being opened) or it is full.
   Dispatch Submit(Session& session, uint64_t number, const Request& request, Target target, bool may_have_effect);
+  // For a command that counts as outstanding already; false: not now.
+  bool SubmitAgain(Session& session, uint64_t number, std::string_view raw);
   // nullptr: no head is known, or the last attempt failed just now.
   std::unique_ptr<PrivateChannel> OpenTunnel(Session& session, PrivateChannel::Handler* handler);
   void EndTurn();

@@ -15,6 +15,7 @@ class LocalReader::ReadLane final : public backend::LaneHandler {
     Session* session = nullptr;
     uint64_t number = 0;
     ReplyKind kind = ReplyKind::kKeys;
+    std::unique_ptr<std::string> script;  // of a script: the command, should it have to go to the head
   };
 
   ReadLane(LocalReader& reader, backend::LaneOptions options)
@@ -27,10 +28,12 @@ class LocalReader::ReadLane final : public backend::LaneHandler {
   void OnReply(std::string_view reply) override {
     if (closed) return;  // given up earlier in this turn
     CATENA_CHECK(!owed.empty(), "a reply answers a command");
-    Owed to = owed.front();
+    Owed to = std::move(owed.front());
     owed.pop_front();
     --reader_.in_flight_;
-    if (to.kind == ReplyKind::kInfo) {
+    if (to.script && (reply.starts_with("-READONLY") || reply.starts_with("-NOSCRIPT"))) {
+      reader_.reroute_(*to.session, to.number, std::move(*to.script));
+    } else if (to.kind == ReplyKind::kInfo) {
       to.session->Complete(to.number, reader_.add_info_(reply));
     } else {
       to.session->Complete(to.number, reply);
@@ -47,7 +50,7 @@ class LocalReader::ReadLane final : public backend::LaneHandler {
     closed = true;
     std::string down = ChainDown(why);
     while (!owed.empty()) {
-      Owed to = owed.front();
+      Owed to = std::move(owed.front());
       owed.pop_front();
       --reader_.in_flight_;
       to.session->Complete(to.number, down);
@@ -134,7 +137,9 @@ Dispatch LocalReader::Submit(Session& session, uint64_t number, const Request& r
   if (lane && lane->closed) closed_lanes_.push_back(std::move(lane));
   if (!lane) lane = std::make_unique<ReadLane>(*this, backend::LaneOptions{session.database, session.protocol});
   if (lane->lane().UnsentBytes() > options_.pending_bytes_max) return Dispatch::kWait;
-  lane->owed.push_back(ReadLane::Owed{&session, number, kind});
+  bool script = request.info != nullptr && request.info->key_rule == command::CommandInfo::KeyRule::kScript;
+  lane->owed.push_back(ReadLane::Owed{
+      &session, number, kind, script ? std::make_unique<std::string>(request.command->raw) : nullptr});
   ++in_flight_;
   session.CountOutstanding(Path::kLocalRead);
   lane->lane().Submit(request.command->raw);

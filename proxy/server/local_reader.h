@@ -36,6 +36,9 @@ class LocalReader {
   void EndTurn();
   void FailAll(std::string_view why);
   size_t in_flight() const { return in_flight_; }
+  // Where a script goes that a follower's database refuses (it lacks it, or takes it for a write): to the head.
+  using Reroute = std::function<void(Session&, uint64_t number, std::string command)>;
+  void SetReroute(Reroute reroute) { reroute_ = std::move(reroute); }
 
   struct Stats {
     uint64_t clean = 0, dirty = 0;
@@ -59,6 +62,7 @@ class LocalReader {
   std::map<std::pair<int, int>, std::unique_ptr<ReadLane>> lanes_;
   std::vector<std::unique_ptr<ReadLane>> closed_lanes_;
   size_t in_flight_ = 0;
+  Reroute reroute_;
   // Tickets of this turn: everything that arrived in it shares them, for their messages leave at its end.
   std::optional<uint64_t> query_ticket_, verify_ticket_;
   Stats stats_;

@@ -6,6 +6,7 @@
 #include "proxy/base/check.h"
 #include "proxy/base/log.h"
 #include "proxy/resp/encoder.h"
+#include "proxy/server/refusal.h"
 #include "proxy/server/replies.h"
 
 namespace catena::server {
@@ -83,6 +84,9 @@ Node::Node(io::Reactor& reactor, Options options, const MakeBackend& make_backen
       })) {}
 
 Result<void> Node::Start() {
+  local_reader_.SetReroute([this](Session& session, uint64_t number, std::string command) {
+    rerouted_.push_back(Rerouted{&session, number, std::move(command), reactor_.Now()});
+  });
   started_at_ = reactor_.Now();
   replica_.BeginLife(NewIncarnation(reactor_, Incarnation()));
   if (auto listening = acceptor_.Listen(options_.peers_address); !listening) return listening;
@@ -119,6 +123,7 @@ void Node::EndTurn() {
   CheckJoinSource();
   MaybePromote();
   local_reader_.EndTurn();
+  SendRerouted();
   forwarder_.EndTurn();
   if (stopping_) ContinueStop();
   DestroyDead();
@@ -161,6 +166,7 @@ void Node::FeedBackend() {
     backend_->SetCommitted(committed);
   } else if (following_) {
     backend_->FeedAvailable(committed);
+    if (replica_.is_head() || stopping_) backend_->ApplyAwaited(committed);
   }
   // A database that cannot keep up slows the chain down rather than filling the log (I9).
   if (auto link = links_.find(predecessor_link_); link != links_.end() && !predecessor_paused_ && !replica_.is_head() &&
@@ -194,6 +200,7 @@ void Node::OnTick() {
   TimePoint now = reactor_.Now();
   head_executor_.Expire(now);
   forwarder_.Expire(now);
+  ExpireRerouted(now);
   std::vector<Session*> expired;
   for (Session* session : blocked_) {
     if (session->blocked_since && now - *session->blocked_since >= options_.write_timeout) expired.push_back(session);
@@ -202,7 +209,7 @@ void Node::OnTick() {
 }
 
 void Node::ArmTick() {
-  bool needed = !blocked_.empty() || !head_executor_.idle() || forwarder_.owed() > 0 || stopping_ ||
+  bool needed = !blocked_.empty() || !head_executor_.idle() || forwarder_.owed() > 0 || !rerouted_.empty() || stopping_ ||
                 (replica_.Successor() != nullptr && successor_link_ == chain::kNoLink) || join_order_.has_value();
   if (!needed || tick_armed_) return;
   tick_armed_ = true;
@@ -272,6 +279,7 @@ void Node::AfterRoleChange() {
   if (joining_.link != chain::kNoLink) DropLink(joining_.link);
   if (!replica_.is_tail()) AbandonJoinSource("no longer the tail");
   if (!replica_.is_head()) promote_wanted_ = false;
+  if (replica_.is_head() && following_) backend_->ApplyAwaited(replica_.committed());
   if (replica_.role() == chain::Role::kSole && replica_.replid().empty() && !attaching_) {
     attaching_ = true;
     backend_->AttachCapture();
@@ -532,13 +540,11 @@ void Node::DropLink(chain::LinkId id) {
     predecessor_paused_ = false;
     if (parser_) parser_->Reset(replica_.received());
   }
+  if (id == news_link_) news_link_ = chain::kNoLink;
   if (id == join_link_) AbandonJoinSource("the link closed");
   if (id == joining_.link) joining_.link = chain::kNoLink;
-  if (id == news_link_) news_link_ = chain::kNoLink;
 }
 
-void Node::OnLinkReady(peer::PeerLink& link) {
-  if (link.id() == successor_link_) {
 // Nobody dials a member that was removed. One that the coordinators cannot reach either asks those before it, in turn,
 // as if to become their predecessor: they refuse, and say what they know.
 void Node::AskForNews() {
@@ -559,12 +565,14 @@ void Node::AskForNews() {
   links_[news_link_] = std::make_unique<peer::PeerLink>(news_link_, reactor_, news_from_.peers, options_.credentials, this);
 }
 
+void Node::OnLinkReady(peer::PeerLink& link) {
+  if (link.id() == successor_link_) {
     replica_.OnSuccessorConnected(link.id());
-  } else if (link.id() == join_link_) {
-    link.Send(join_source_.OnConnected(link.id(), replica_));
   } else if (link.id() == news_link_) {
     link.Send(chain::Hello{replica_.configuration(), options_.node, replica_.incarnation(), news_from_.id,
                            news_from_.incarnation, false, replica_.replid()});
+  } else if (link.id() == join_link_) {
+    link.Send(join_source_.OnConnected(link.id(), replica_));
   }
 }
 
@@ -655,7 +663,11 @@ void Node::OpenForwarded(std::unique_ptr<io::Stream> stream, const std::vector<s
   if (arguments.size() != 9 || (arguments[2] != "head" && arguments[2] != "tail")) return refuse("ERR malformed CATENA.FORWARD");
   auto incarnation = ParseNumber(arguments[4]), number = ParseNumber(arguments[5]);
   auto database = ParseNumber(arguments[6]), protocol = ParseNumber(arguments[7]);
-  if (!incarnation || !number || !database || !protocol) return refuse("ERR malformed CATENA.FORWARD");
+  bool numbers = incarnation && number && database && protocol && (*protocol == 2 || *protocol == 3);
+  if (!numbers) return refuse("ERR malformed CATENA.FORWARD");
+  if (*database >= static_cast<uint64_t>(databases_)) {
+    return refuse("ERR the database of " + options_.node + " has no number " + arguments[6]);
+  }
   if (arguments[1] != options_.chain) return refuse("ERR this node belongs to chain " + options_.chain);
   Target target = arguments[2] == "head" ? Target::kHead : Target::kTail;
   bool ready = target == Target::kHead ? replica_.head_ready() : replica_.serves() && replica_.is_tail();
@@ -701,9 +713,9 @@ void Node::OnBeat() {
     DropLink(id);
   }
   replica_.KeepAlive();
+  AskForNews();
   if (auto link = links_.find(joining_.link); link != links_.end()) link->second->Send(JoinProgressNow());
 }
-  AskForNews();
 
 // --- sessions ------------------------------------------------------------------------------------
 
@@ -732,7 +744,8 @@ Session& Node::AddSession(std::unique_ptr<io::Stream> stream) {
 
 void Node::OnBlocked(Session& session) {
   // What waits behind its own unanswered commands waits as long as they may (a BLPOP: for ever).
-  if (!session.over_limits() && session.outstanding() == 0 && !session.blocked_since) session.blocked_since = reactor_.Now();
+  bool waits = !session.over_limits() && session.outstanding() == 0 && pause_ == Pause::kNone;
+  if (waits && !session.blocked_since) session.blocked_since = reactor_.Now();
   if (session.in_blocked_list) return;
   session.in_blocked_list = true;
   blocked_.push_back(&session);
@@ -750,38 +763,28 @@ Dispatch Node::OnCommand(Session& session, uint64_t number, Request& request) {
   // Which commands there are is told by the database; until it was reached once, everybody waits.
   if (!commands_) return Dispatch::kWait;
   if (!session.forwarded && !CheckAuthenticated(*this, session, number, request)) return Dispatch::kTaken;
+  if (pause_ != Pause::kNone && Paused(session, request)) return Dispatch::kWait;
   if (session.state ? session.state->Captures(request) : ClientState::Begins(request)) {
     return StateOf(session).OnCommand(number, request);
   }
   const command::CommandInfo* info = request.info;
   if (info == nullptr) return RouteLocal(session, number, request, ReplyKind::kEffect);
-  if (info->route == command::Route::kRefused) {
-    session.Complete(number, "-" + info->refusal + "\r\n");
-    return Dispatch::kTaken;
+  if (info->route == command::Route::kRefused || info->route == command::Route::kLocal) {
+    if (std::string refusal = RefusalOf(request); !refusal.empty()) {
+      session.Complete(number, "-" + refusal + "\r\n");
+      return Dispatch::kTaken;
+    }
   }
-  if (info->name == "info") return RouteLocal(session, number, request, ReplyKind::kInfo);
+  if (info->name == "info") {
+    ReplyKind kind = AsksForCatena(request.command->arguments) ? ReplyKind::kInfo : ReplyKind::kNoData;
+    return RouteLocal(session, number, request, kind);
+  }
   if (info->route == command::Route::kProxy) return AnswerProxyCommand(*this, session, number, request);
   if (info->route == command::Route::kLocal || info->route == command::Route::kUnknown) {
     return RouteLocal(session, number, request, ReplyKind::kNoData);
   }
+  if (info->route == command::Route::kInterrupt) return Interrupt(session, number, request);
   return RouteData(session, number, request);
-}
-
-ClientState& Node::StateOf(Session& session) {
-  if (!session.state) {
-    ClientState::Channels channels;
-    channels.to_head = [this](Session& of, PrivateChannel::Handler* handler) -> std::unique_ptr<PrivateChannel> {
-      if (replica_.head_ready()) return head_executor_.OpenPrivate(of.database, of.protocol, handler);
-      if (of.forwarded || replica_.is_head()) return nullptr;
-      return forwarder_.OpenTunnel(of, handler);
-    };
-    channels.to_local = [this](Session& of, PrivateChannel::Handler* handler) -> std::unique_ptr<PrivateChannel> {
-      if (!examined_) return nullptr;
-      return head_executor_.OpenPrivate(of.database, of.protocol, handler);
-    };
-    session.state = std::make_unique<ClientState>(session, std::move(channels));
-  }
-  return *session.state;
 }
 
 void Node::OnDisconnected(Session& session) {

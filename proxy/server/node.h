@@ -6,10 +6,12 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -67,6 +69,11 @@ class Node final : public SessionOwner,
   const std::string& server_version() const { return info_.version; }
   // The local server's reply to INFO with the `# Catena` section behind it.
   std::string AddInfoSection(std::string_view reply) const;
+  // CLIENT PAUSE: clients' commands, or their writes, wait so long.
+  void PauseClients(Duration duration, bool all);
+  void UnpauseClients() { pause_ = Pause::kNone; }
+  // CLIENT UNBLOCK: of a connection that the head knows by `id`. Its answer is that of `session`'s command.
+  Dispatch UnblockAtHead(Session& session, uint64_t number, int64_t id, bool error);
   int64_t WallMilliseconds() { return reactor_.WallMilliseconds(); }
 
   // --- PeerLinkHandler ---
@@ -145,8 +152,8 @@ class Node final : public SessionOwner,
   // --- links ---
   void Dial();
   void DropLink(chain::LinkId id);
-  void OnPeerOpened(std::unique_ptr<io::Stream> stream, const std::vector<std::string>& arguments, std::string rest);
   void AskForNews();
+  void OnPeerOpened(std::unique_ptr<io::Stream> stream, const std::vector<std::string>& arguments, std::string rest);
   void OpenForwarded(std::unique_ptr<io::Stream> stream, const std::vector<std::string>& arguments, std::string rest);
   void OpenLink(std::unique_ptr<io::Stream> stream, const std::vector<std::string>& arguments, std::string rest);
   void OnHello(peer::PeerLink& link, const chain::Hello& hello);
@@ -172,6 +179,20 @@ class Node final : public SessionOwner,
   Dispatch RouteLocal(Session& session, uint64_t number, const Request& request, ReplyKind kind);
   // The session's state of its own, made when it enters one first.
   ClientState& StateOf(Session& session);
+  // --- clients' own states (node_clients.cc) ---
+  enum class Pause : uint8_t { kNone, kWrites, kAll };
+  // A script that this node's database would not run, on its way to the head.
+  struct Rerouted {
+    Session* session = nullptr;
+    uint64_t number = 0;
+    std::string command;
+    TimePoint since{};
+  };
+  bool Paused(const Session& session, const Request& request);
+  Dispatch Interrupt(Session& session, uint64_t number, const Request& request);
+  std::string AnswerQueued(Session& session, std::string_view raw);
+  void SendRerouted();
+  void ExpireRerouted(TimePoint now);
   Dispatch RouteForwarded(Session& session, uint64_t number, const Request& request, bool reads);
   bool IsStale();
   std::string WhyWaiting(const Session& session) const;
@@ -208,10 +229,10 @@ class Node final : public SessionOwner,
   chain::LinkId successor_link_ = chain::kNoLink;   // dialled or dialling
   std::string successor_key_;                       // whom it was dialled for
   TimePoint redial_at_{};
-  PeerAcceptor acceptor_;
   chain::LinkId news_link_ = chain::kNoLink;        // to one that may know a newer configuration
   chain::Member news_from_;
   TimePoint news_at_{};
+  PeerAcceptor acceptor_;
 
   chain::JoinSource join_source_;
   chain::LinkId join_link_ = chain::kNoLink;
@@ -232,6 +253,9 @@ class Node final : public SessionOwner,
   std::vector<std::unique_ptr<Session>> dead_sessions_;
   uint64_t last_session_ = 0;
   std::vector<Session*> blocked_;
+  Pause pause_ = Pause::kNone;
+  TimePoint pause_until_{};
+  std::deque<Rerouted> rerouted_;
   // The newest forwarding connection of each (node, target, database, protocol): S18.
   struct ForwardedLane {
     uint64_t incarnation = 0, number = 0;
@@ -253,7 +277,11 @@ class Node final : public SessionOwner,
 };
 
 // Answers a command of Route::kProxy (session_commands.cc). kWait only for those that must not overtake others.
-Dispatch AnswerProxyCommand(Node& node, Session& session, uint64_t number, const Request& request);
+// `capture`: the reply goes there at once, and nowhere else.
+Dispatch AnswerProxyCommand(Node& node, Session& session, uint64_t number, const Request& request,
+                            std::string* capture = nullptr);
+// Whether this INFO wants the `# Catena` section: by name or with all that is shown by default.
+bool AsksForCatena(std::span<const std::string_view> arguments);
 // True when the session may run this command without AUTH; otherwise NOAUTH was answered.
 bool CheckAuthenticated(Node& node, Session& session, uint64_t number, const Request& request);
 

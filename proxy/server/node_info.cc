@@ -1,4 +1,6 @@
 // What a node tells of itself: INFO's `# Catena` section, and what it asks its database once.
+#include <algorithm>
+#include <cctype>
 #include <charconv>
 
 #include "proxy/resp/decoder.h"
@@ -44,6 +46,15 @@ class Node::DatabaseProbe final : public backend::LaneHandler {
 void Node::LearnDatabases() { database_probe_ = std::make_unique<DatabaseProbe>(*this); }
 
 Node::~Node() = default;
+
+bool AsksForCatena(std::span<const std::string_view> arguments) {
+  auto wants = [](std::string_view section) {
+    std::string lower(section);
+    std::transform(lower.begin(), lower.end(), lower.begin(), [](unsigned char c) { return std::tolower(c); });
+    return lower == "catena" || lower == "default" || lower == "all" || lower == "everything";
+  };
+  return arguments.size() < 2 || std::any_of(arguments.begin() + 1, arguments.end(), wants);
+}
 
 std::string Node::AddInfoSection(std::string_view reply) const {
   resp::Value value;

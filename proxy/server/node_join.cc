@@ -1,4 +1,5 @@
-// Joining, both sides (design.md 6): the tail brings a node up to date that is no member, and the node that is brought up.
+// Joining, both sides (design.md 6): the tail brings a node up to date that is no member, and the
+// node that is brought up.
 #include "proxy/base/log.h"
 #include "proxy/server/node.h"
 
@@ -18,7 +19,8 @@ void Node::OnJoinHello(peer::PeerLink& link, const chain::Hello& hello) {
   InstallConfiguration(hello.configuration);
   bool fits = hello.to == options_.node && hello.to_incarnation == replica_.incarnation() &&
               hello.configuration.chain == options_.chain;
-  bool wants = examined_ && !stopping_ && (phase_ == Phase::kCandidate || phase_ == Phase::kJoining);
+  bool wants =
+      examined_ && !stopping_ && (phase_ == Phase::kCandidate || phase_ == Phase::kJoining);
   if (!fits || !wants || hello.configuration.epoch < replica_.epoch()) {
     std::optional<chain::Configuration> newer;
     if (replica_.epoch() > hello.configuration.epoch) newer = replica_.configuration();
@@ -46,16 +48,19 @@ void Node::OnJoinHello(peer::PeerLink& link, const chain::Hello& hello) {
 void Node::OnJoinMessage(peer::PeerLink& link, const chain::Message& message) {
   if (link.id() == join_link_) {
     if (const auto* offer = std::get_if<chain::Offer>(&message)) OnOffer(*offer);
-    if (const auto* progress = std::get_if<chain::JoinProgress>(&message)) join_source_.OnProgress(*progress);
+    if (const auto* progress = std::get_if<chain::JoinProgress>(&message))
+      join_source_.OnProgress(*progress);
     return;
   }
   if (const auto* append = std::get_if<chain::Append>(&message)) {
-    if (!joining_.started || append->from != replica_.log().staged_end()) return DropLink(link.id());
+    if (!joining_.started || append->from != replica_.log().staged_end())
+      return DropLink(link.id());
     if (TakeStream(append->bytes)) replica_.OnReceived();
   } else if (const auto* start = std::get_if<chain::Start>(&message)) {
     StartFollowing(start->from);
   } else if (const auto* begin = std::get_if<chain::SnapshotBegin>(&message)) {
-    spdlog::info("event=snapshot_begins position={} bytes={}", begin->position.value(), begin->length);
+    spdlog::info("event=snapshot_begins position={} bytes={}", begin->position.value(),
+                 begin->length);
     replica_.SetHistory(joining_.replid, begin->position);
     parser_->Reset(begin->position);
     joining_.loaded = false;
@@ -104,7 +109,9 @@ void Node::OnSnapshotLoaded(Position position) {
   replica_.OnApplied(position);
 }
 
-void Node::OnSnapshotRefused(const std::string& reason) { AbandonJoining("snapshot refused: " + reason); }
+void Node::OnSnapshotRefused(const std::string& reason) {
+  AbandonJoining("snapshot refused: " + reason);
+}
 
 void Node::AbandonJoining(const std::string& why) {
   if (phase_ != Phase::kJoining && phase_ != Phase::kCandidate) return;
@@ -134,7 +141,8 @@ void Node::FollowJoinOrder(const std::optional<coordinator::JoinOrder>& order) {
   join_order_ = order;
   if (!order || !replica_.is_tail() || !replica_.serves()) return AbandonJoinSource("no order");
   if (replica_.is_head() && !replica_.head_ready()) return;
-  bool same = join_source_.phase() != chain::JoinSource::Phase::kIdle && join_source_.joiner() == order->node &&
+  bool same = join_source_.phase() != chain::JoinSource::Phase::kIdle &&
+              join_source_.joiner() == order->node &&
               join_source_.incarnation() == order->incarnation;
   if (same || reactor_.Now() < join_retry_at_) return;
   AbandonJoinSource("another order");
@@ -143,7 +151,8 @@ void Node::FollowJoinOrder(const std::optional<coordinator::JoinOrder>& order) {
   join_ready_told_ = false;
   join_link_ = ++last_link_;
   heard_[join_link_] = reactor_.Now();
-  links_[join_link_] = std::make_unique<peer::PeerLink>(join_link_, reactor_, order->peers, options_.credentials, this);
+  links_[join_link_] = std::make_unique<peer::PeerLink>(join_link_, reactor_, order->peers,
+                                                        options_.credentials, this);
 }
 
 void Node::AbandonJoinSource(const std::string& why) {
@@ -154,7 +163,8 @@ void Node::AbandonJoinSource(const std::string& why) {
   snapshot_paused_ = false;
   chain::LinkId link = std::exchange(join_link_, chain::kNoLink);
   DropLink(link);
-  // As a former tail the node still needs its log for the joiner, now its successor, until they have met.
+  // As a former tail the node still needs its log for the joiner, now its successor, until they
+  // have met.
   if (replica_.is_tail() || !replica_.is_member()) replica_.PinLog(std::nullopt);
   join_retry_at_ = reactor_.Now() + kJoinRetryAfter;
 }
@@ -163,8 +173,8 @@ void Node::OnOffer(const chain::Offer& offer) {
   if (join_source_.phase() != chain::JoinSource::Phase::kOffered) return;
   chain::Start start;
   bool snapshot = join_source_.OnOffer(offer, replica_, start);
-  spdlog::info("event=join_offer node={} replid={} position={} answer={}", join_source_.joiner(), offer.replid,
-               offer.position.value(), snapshot ? "snapshot" : "continue");
+  spdlog::info("event=join_offer node={} replid={} position={} answer={}", join_source_.joiner(),
+               offer.replid, offer.position.value(), snapshot ? "snapshot" : "continue");
   replica_.PinLog(join_source_.pin());
   if (snapshot) {
     snapshot_reader_ = backend_->TakeSnapshot(this);
@@ -201,13 +211,16 @@ void Node::OnSnapshotEnd() {
   found->second->Send(join_source_.OnSnapshotEnd());
 }
 
-void Node::OnSnapshotFailed(const std::string& reason) { AbandonJoinSource("its own snapshot failed: " + reason); }
+void Node::OnSnapshotFailed(const std::string& reason) {
+  AbandonJoinSource("its own snapshot failed: " + reason);
+}
 
 void Node::SendJoinLog() {
   auto found = links_.find(join_link_);
   if (found == links_.end()) return;
   if (join_source_.Overrun(replica_.log())) return AbandonJoinSource("the log was overrun");
-  for (size_t budget = found->second->SendBudget(); budget > 0; budget = found->second->SendBudget()) {
+  for (size_t budget = found->second->SendBudget(); budget > 0;
+       budget = found->second->SendBudget()) {
     auto append = join_source_.NextAppend(replica_.log(), std::min(budget, kAppendBytesMax));
     if (!append) return;
     found->second->SendAppend(append->from, append->slice);
@@ -217,8 +230,10 @@ void Node::SendJoinLog() {
 void Node::CheckJoinSource() {
   if (join_source_.phase() == chain::JoinSource::Phase::kIdle) return;
   replica_.PinLog(join_source_.pin());
-  if (join_source_.PinTooLong(replica_.log())) return AbandonJoinSource("the joiner is too slow: join_bytes_max");
-  if (reactor_.Now() - heard_[join_link_] > options_.lease * kSilentLeasesMax) return AbandonJoinSource("no sign of life");
+  if (join_source_.PinTooLong(replica_.log()))
+    return AbandonJoinSource("the joiner is too slow: join_bytes_max");
+  if (reactor_.Now() - heard_[join_link_] > options_.lease * kSilentLeasesMax)
+    return AbandonJoinSource("no sign of life");
   bool ready = join_source_.Ready(replica_.log());
   if (ready && !join_ready_told_) heartbeat_.SendNow();
   join_ready_told_ = ready;

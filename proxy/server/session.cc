@@ -1,5 +1,6 @@
 #include "proxy/server/session.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "proxy/base/check.h"
@@ -11,11 +12,21 @@ namespace {
 
 // Once this much input waits behind a command that waits, the socket is left alone.
 constexpr size_t kWaitingInputBytes = 256u << 10;
+// Commands that a new connection may have under way; each answer allows one more while that many are used.
+constexpr size_t kFirstWindow = 16;
+// Bytes of unread replies at which a connection is given up, in multiples of its limit: reached only by replies that are
+// much larger than those before them, to commands that had been sent on already.
+constexpr size_t kGivenUpAt = 4;
 
 }  // namespace
 
 Session::Session(uint64_t id, std::unique_ptr<io::Stream> stream, SessionOwner* owner, const Settings& settings)
-    : id_(id), owner_(owner), settings_(settings), stream_(std::move(stream)), decoder_(settings.limits) {
+    : id_(id),
+      owner_(owner),
+      settings_(settings),
+      stream_(std::move(stream)),
+      decoder_(settings.limits),
+      window_(std::min(kFirstWindow, settings.pipeline_max)) {
   stream_->SetHandler(this);
 }
 
@@ -23,6 +34,7 @@ Session::~Session() = default;
 
 void Session::OnRead(std::string_view bytes) {
   if (close_after_replies_) return;
+  last_read_ = owner_->Now();
   if (!input_.empty() || waiting_) {
     input_.append(bytes);
     if (!waiting_) {
@@ -71,10 +83,22 @@ size_t Session::Process(std::string_view bytes) {
 }
 
 bool Session::OverLimits() {
-  if (slots_.size() >= settings_.pipeline_max) return true;
-  if (stream_->UnsentBytes() < settings_.output_bytes_max) return false;
-  stream_->NotifyBelow(settings_.output_bytes_max / 2);
+  size_t owed = slots_.size();
+  if (owed >= window_) return true;
+  // What is owed will be about as large as what came: the memory for it must be there before it is asked for.
+  size_t unsent = stream_->UnsentBytes();
+  if (unsent + held_bytes_ + owed * reply_bytes_ < settings_.output_bytes_max) return false;
+  if (unsent >= settings_.output_bytes_max / 2) stream_->NotifyBelow(settings_.output_bytes_max / 2);
   return true;
+}
+
+void Session::LearnFrom(size_t reply_bytes) {
+  if (2 * slots_.size() >= window_ && window_ < settings_.pipeline_max) ++window_;
+  if (reply_bytes >= reply_bytes_) {
+    reply_bytes_ = reply_bytes;
+  } else {
+    reply_bytes_ -= (reply_bytes_ - reply_bytes) / 16;
+  }
 }
 
 bool Session::Take() {
@@ -93,7 +117,16 @@ bool Session::Take() {
   return true;
 }
 
+// An inline command as an array of bulks. Passed on as it came, a zero byte in it would hide the rest of the line from
+// Redis, which then answers late or never - on a connection that all clients share.
+void Session::UnfoldInline() {
+  inline_command_.clear();
+  resp::AppendCommand(inline_command_, std::span<const std::string_view>(command_.arguments));
+  command_.raw = inline_command_;
+}
+
 Dispatch Session::DispatchCommand(uint64_t number) {
+  if (command_.is_inline) UnfoldInline();
   const command::CommandTable* table = owner_->Commands();
   Request request;
   request.command = &command_;
@@ -130,6 +163,7 @@ void Session::Complete(uint64_t number, std::string_view reply) {
   slot.done = true;
   if (slot.counted) --outstanding_;
   if (outstanding_ == 0) path = Path::kNone;
+  LearnFrom(reply.size());
   if (index == 0) {
     bool silent = slot.silent;
     slots_.pop_front();
@@ -137,8 +171,15 @@ void Session::Complete(uint64_t number, std::string_view reply) {
     FlushReady();
   } else if (stream_ && !slot.silent) {
     slot.reply = reply;
+    held_bytes_ += reply.size();
   }
+  if (stream_ && held_bytes_ + stream_->UnsentBytes() > GivenUpBytes()) CloseNow("it does not read its replies");
   MaybeFinish();
+}
+
+// A single reply may always be as large as a value can be.
+size_t Session::GivenUpBytes() const {
+  return kGivenUpAt * settings_.output_bytes_max + settings_.limits.bulk_bytes_max;
 }
 
 void Session::CountOutstanding(Path on) {
@@ -150,6 +191,7 @@ void Session::CountOutstanding(Path on) {
 
 void Session::FlushReady() {
   while (!slots_.empty() && slots_.front().done) {
+    held_bytes_ -= slots_.front().reply.size();
     if (!slots_.front().silent) Emit(slots_.front().reply);
     slots_.pop_front();
   }

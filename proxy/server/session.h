@@ -108,6 +108,8 @@ class Session final : public io::StreamHandler {
   // It waits for its own client to read, not for the chain: nothing to give up.
   bool over_limits() const { return over_limits_; }
   const io::Stream* stream() const { return stream_.get(); }
+  TimePoint last_read() const { return last_read_; }
+  size_t input_bytes() const { return input_.size(); }
   const std::string& last_command() const { return last_command_; }
 
   // The reply of command `number`. Copies only when an older one is still missing.
@@ -148,7 +150,10 @@ class Session final : public io::StreamHandler {
   // Dispatches the decoded command_ in a new slot; false: it must wait.
   bool Take();
   Dispatch DispatchCommand(uint64_t number);
+  void UnfoldInline();
   bool OverLimits();
+  void LearnFrom(size_t reply_bytes);
+  size_t GivenUpBytes() const;
   void ProtocolError(const std::string& error);
   void FlushReady();
   void Emit(std::string_view reply);
@@ -167,6 +172,9 @@ class Session final : public io::StreamHandler {
   Ring<Slot> slots_;
   uint64_t next_number_ = 0;    // of the next command; slots_[i] is number next_number_ - slots_.size() + i
   size_t outstanding_ = 0;
+  size_t window_;               // commands that may be owed answers; grows with those that come
+  size_t reply_bytes_ = 0;      // that a reply takes, of late
+  size_t held_bytes_ = 0;       // of replies that came before their turn
   bool taking_ = true;
   bool close_after_replies_ = false;
   bool reading_paused_ = false;
@@ -175,6 +183,8 @@ class Session final : public io::StreamHandler {
   std::vector<uint64_t> key_hashes_;
   std::vector<uint32_t> key_positions_;
   std::string last_command_;
+  TimePoint last_read_{};
+  std::string inline_command_;
 };
 
 }  // namespace catena::server

@@ -228,6 +228,9 @@ void CheckRoutes(const CommandTable& table, Route route, const std::vector<std::
 TEST_CASE("writes and what may write go to the head") {
   CheckRoutes(Table(), Route::kWrite,
               {"SET k v",
+               "OBJECT ENCODING k",
+               "OBJECT FREQ k",
+               "FUNCTION STATS",
                "DEL k",
                "GETEX k",
                "GETDEL k",
@@ -249,12 +252,10 @@ TEST_CASE("writes and what may write go to the head") {
                "SCRIPT LOAD x",
                "SCRIPT EXISTS x",
                "SCRIPT FLUSH",
-               "SCRIPT KILL",
                "FUNCTION LOAD x",
                "FUNCTION DELETE x",
                "FUNCTION FLUSH",
                "FUNCTION RESTORE x",
-               "FUNCTION KILL",
                "COPY a b",
                "RESTORE k 0 x",
                "MIGRATE h",
@@ -275,8 +276,6 @@ TEST_CASE("reads stay at their node") {
                "DBSIZE",
                "RANDOMKEY",
                "XREAD STREAMS k 0",
-               "OBJECT ENCODING k",
-               "OBJECT FREQ k",
                "MEMORY USAGE k",
                "DUMP k",
                "TOUCH k",
@@ -296,34 +295,13 @@ TEST_CASE("reads stay at their node") {
 
 TEST_CASE("what is about the server stays local") {
   CheckRoutes(Table(), Route::kLocal,
-              {"CONFIG GET x",
-               "CONFIG SET a b",
-               "CONFIG RESETSTAT",
-               "SLOWLOG GET",
-               "LATENCY LATEST",
-               "MEMORY DOCTOR",
-               "MEMORY STATS",
-               "LASTSAVE",
-               "TIME",
-               "LOLWUT",
-               "BGSAVE",
-               "BGREWRITEAOF",
-               "SAVE",
-               "MODULE LIST",
-               "ACL CAT",
-               "ACL GENPASS",
-               "ACL HELP",
-               "PUBSUB CHANNELS",
-               "FUNCTION STATS",
-               "FUNCTION HELP",
-               "CLUSTER INFO",
-               "CLUSTER SLOTS",
-               "COMMAND",
-               "COMMAND DOCS",
-               "COMMAND GETKEYS get a",
-               "PFSELFTEST",
-               "OBJECT HELP",
-               "XINFO HELP"});
+              {"CONFIG GET x",   "CONFIG SET a b",  "CONFIG RESETSTAT", "SLOWLOG GET",
+               "LATENCY LATEST", "MEMORY DOCTOR",   "MEMORY STATS",     "LASTSAVE",
+               "TIME",           "LOLWUT",          "BGSAVE",           "BGREWRITEAOF",
+               "SAVE",           "MODULE LIST",     "ACL CAT",          "ACL GENPASS",
+               "ACL HELP",       "PUBSUB CHANNELS", "FUNCTION HELP",    "CLUSTER INFO",
+               "CLUSTER SLOTS",  "COMMAND",         "COMMAND DOCS",     "COMMAND GETKEYS get a",
+               "PFSELFTEST",     "OBJECT HELP",     "XINFO HELP"});
 }
 
 TEST_CASE("the session answers what is about the connection or the chain") {
@@ -365,7 +343,6 @@ TEST_CASE("what would break the chain is refused with its reason") {
                                             "SCRIPT DEBUG yes",
                                             "PFDEBUG x k",
                                             "ACL SETUSER u",
-                                            "ACL WHOAMI",
                                             "ACL LIST",
                                             "ACL LOAD",
                                             "POST / HTTP/1.1",
@@ -386,9 +363,14 @@ TEST_CASE("a subcommand that the backend does not know gets the backend's own er
   CHECK(Find(Table(), "ACL NOSUCH")->refusal.empty());
 }
 
+TEST_CASE("what ends a script does not wait behind it") {
+  CheckRoutes(Table(), Route::kInterrupt, {"SCRIPT KILL", "FUNCTION KILL"});
+  CheckRoutes(Table(), Route::kProxy, {"ACL WHOAMI"});
+}
+
 TEST_CASE("every listed command has a route, and refusals only have a text") {
-  const std::vector<Route> decided = {Route::kRead, Route::kWrite, Route::kLocal, Route::kProxy,
-                                      Route::kRefused};
+  const std::vector<Route> decided = {Route::kRead,  Route::kWrite,   Route::kLocal,
+                                      Route::kProxy, Route::kRefused, Route::kInterrupt};
   for (const Value& entry : test::CommandReply().elements) {
     const CommandInfo* info = Find(Table(), entry.elements[0].text);
     REQUIRE(info != nullptr);
@@ -586,9 +568,8 @@ TEST_CASE("routes of 6.2, which lists no subcommands") {
   const CommandTable old = OldTable();
   CheckRoutes(
       old, Route::kWrite,
-      {"EVAL s 0", "PFCOUNT k", "SORT l", "XINFO STREAM k", "SCRIPT LOAD x", "SCRIPT KILL"});
-  CheckRoutes(old, Route::kRead,
-              {"GET k", "MEMORY USAGE k", "OBJECT ENCODING k", "XREAD STREAMS k 0"});
+      {"EVAL s 0", "PFCOUNT k", "SORT l", "XINFO STREAM k", "SCRIPT LOAD x", "OBJECT ENCODING k"});
+  CheckRoutes(old, Route::kRead, {"GET k", "MEMORY USAGE k", "XREAD STREAMS k 0"});
   CheckRoutes(old, Route::kLocal,
               {"MEMORY DOCTOR", "ACL CAT", "ACL GENPASS", "CLUSTER NODES", "MODULE LIST"});
   CheckRoutes(old, Route::kRefused,

@@ -1,0 +1,100 @@
+// What a node does for its clients' own states: private connections, pauses, interruptions of
+// scripts.
+#include <algorithm>
+
+#include "proxy/resp/encoder.h"
+#include "proxy/server/node.h"
+#include "proxy/server/replies.h"
+
+namespace catena::server {
+
+ClientState& Node::StateOf(Session& session) {
+  if (session.state) return *session.state;
+  ClientState::Channels channels;
+  channels.to_head = [this](Session& of,
+                            PrivateChannel::Handler* handler) -> std::unique_ptr<PrivateChannel> {
+    if (replica_.head_ready()) return head_executor_.OpenPrivate(of.database, of.protocol, handler);
+    if (of.forwarded || replica_.is_head()) return nullptr;
+    return forwarder_.OpenTunnel(of, handler);
+  };
+  channels.to_local = [this](Session& of,
+                             PrivateChannel::Handler* handler) -> std::unique_ptr<PrivateChannel> {
+    if (!examined_) return nullptr;
+    return head_executor_.OpenPrivate(of.database, of.protocol, handler);
+  };
+  channels.answer = [this](Session& of, std::string_view raw) { return AnswerQueued(of, raw); };
+  session.state = std::make_unique<ClientState>(session, std::move(channels));
+  return *session.state;
+}
+
+std::string Node::AnswerQueued(Session& session, std::string_view raw) {
+  resp::CommandDecoder decoder;
+  resp::Command command;
+  size_t consumed = 0;
+  std::string reply;
+  decoder.Decode(raw, command, consumed);
+  Request request;
+  request.command = &command;
+  request.info = commands_->Find(command.arguments);
+  AnswerProxyCommand(*this, session, 0, request, &reply);
+  return reply;
+}
+
+void Node::PauseClients(Duration duration, bool all) {
+  // As in Redis, a pause of everything is not weakened, and none is made shorter.
+  pause_until_ =
+      std::max(pause_ == Pause::kNone ? TimePoint() : pause_until_, reactor_.Now() + duration);
+  if (pause_ != Pause::kAll) pause_ = all ? Pause::kAll : Pause::kWrites;
+}
+
+bool Node::Paused(const Session& session, const Request& request) {
+  if (reactor_.Now() >= pause_until_) {
+    pause_ = Pause::kNone;
+    return false;
+  }
+  if (session.forwarded) return false;
+  if (pause_ == Pause::kAll) return true;
+  return request.info != nullptr &&
+         (request.route == command::Route::kWrite || request.info->name == "exec");
+}
+
+Dispatch Node::UnblockAtHead(Session& session, uint64_t number, int64_t id, bool error) {
+  std::string raw;
+  resp::AppendCommand(raw, {"CLIENT", "UNBLOCK", std::to_string(id), error ? "ERROR" : "TIMEOUT"});
+  resp::Command command;
+  command.raw = raw;
+  Request request;
+  request.command = &command;
+  if (!replica_.head_ready()) return RouteForwarded(session, number, request, true);
+  if (session.outstanding() > 0 && session.path != Path::kHead) return Dispatch::kWait;
+  return head_executor_.Submit(session, number, request, ReplyKind::kNoData);
+}
+
+Dispatch Node::Interrupt(Session& session, uint64_t number, const Request& request) {
+  if (!replica_.head_ready()) return RouteForwarded(session, number, request, true);
+  session.CountOutstanding(Path::kHead);
+  backend_->Interrupt(
+      request.command->raw, [&session, number](std::optional<std::string_view> reply) {
+        session.Complete(number,
+                         reply ? std::string(*reply) : ChainDown("the head's database was lost"));
+      });
+  return Dispatch::kTaken;
+}
+
+void Node::SendRerouted() {
+  while (!rerouted_.empty()) {
+    Rerouted& next = rerouted_.front();
+    if (!forwarder_.SubmitAgain(*next.session, next.number, next.command)) return;
+    rerouted_.pop_front();
+  }
+}
+
+void Node::ExpireRerouted(TimePoint now) {
+  while (!rerouted_.empty() && now - rerouted_.front().since >= options_.write_timeout) {
+    Rerouted expired = std::move(rerouted_.front());
+    rerouted_.pop_front();
+    expired.session->Complete(expired.number, ChainDown("the chain's head cannot be reached"));
+  }
+}
+
+}  // namespace catena::server

@@ -1,0 +1,46 @@
+#include "proxy/server/refusal.h"
+
+#include "proxy/command/text.h"
+
+namespace catena::server {
+namespace {
+
+// Settings with which a database stops being what the chain relies on, or the proxy can no longer
+// reach it.
+constexpr std::string_view kChainSettings[] = {
+    "replica-read-only",
+    "slave-read-only",
+    "replica-serve-stale-data",
+    "slave-serve-stale-data",
+    "masterauth",
+    "masteruser",
+    "requirepass",
+    "port",
+    "bind",
+    "tls-port",
+    "unixsocket",
+    "repl-backlog-ttl",
+    "cluster-enabled",
+    "replicaof",
+    "slaveof",
+    "aclfile",
+};
+
+}  // namespace
+
+std::string RefusalOf(const Request& request) {
+  if (request.info == nullptr) return {};
+  if (request.info->route == command::Route::kRefused) return request.info->refusal;
+  if (request.info->name != "config|set") return {};
+  const auto& arguments = request.command->arguments;
+  for (size_t i = 2; i < arguments.size(); i += 2) {
+    for (std::string_view setting : kChainSettings) {
+      if (!command::EqualsIgnoringCase(arguments[i], setting)) continue;
+      return "ERR CONFIG SET " + std::string(setting) +
+             " is not allowed through Catena: the chain relies on it";
+    }
+  }
+  return {};
+}
+
+}  // namespace catena::server
