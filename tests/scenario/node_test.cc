@@ -149,5 +149,103 @@ TEST_CASE("S18 late bytes") {
   CHECK(world.database("A").Get("x") == "2");
 }
 
+// Guards: proxy/server/local_reader.cc Linearizable (a dirty key waits for the tail's word).
+TEST_CASE(
+    "CRAQ 2.3: a dirty key at a follower is answered by what the tail says, never by what is "
+    "there") {
+  NodeWorld world({"A", "B", "C"});
+  world.Form();
+  Client writer(world, "A");
+  writer.Send({"SET", "x", "1"});
+  world.Settle();
+  REQUIRE(writer.Take() == "+OK\r\n");
+  // x=2 is committed at C, where somebody reads it, and B does not know.
+  Connection* link = world.NewestLink("B", "C");
+  REQUIRE(link != nullptr);
+  link->up.held = true;
+  writer.Send({"SET", "x", "2"});
+  world.Settle();
+  Client tail(world, "C"), reader(world, "B"), clean(world, "B");
+  tail.Send({"GET", "x"});
+  world.Settle();
+  REQUIRE(tail.Take() == "$1\r\n2\r\n");
+  reader.Send({"GET", "x"});
+  clean.Send({"GET", "y"});
+  world.Settle();
+  CHECK(reader.Take().empty());
+  CHECK(clean.Take() == "$-1\r\n");
+  link->up.held = false;
+  world.Settle();
+  CHECK(reader.Take() == "$1\r\n2\r\n");
+  CHECK(writer.Take() == "+OK\r\n");
+}
+
+// Guards: local_reader.cc Linearizable and head_executor.cc AuthorityProved (authority).
+TEST_CASE(
+    "CRAQ 2.4, strong: without any coordinator a whole chain serves, and a part of it does not") {
+  NodeWorld world({"A", "B", "C"});
+  world.Form();
+  for (const char* id : {"A", "B", "C"}) world.CutOff(id);
+  world.Advance(milliseconds(1200));
+  for (const char* id : {"A", "B", "C"}) {
+    CAPTURE(id);
+    REQUIRE_FALSE(world.replica(id).HasAuthority(world.now()));
+    Client client(world, id);
+    client.Send({"SET", "x", id});
+    client.Send({"GET", "x"});
+    world.Advance(milliseconds(50));
+    CHECK(client.Take() == "+OK\r\n$1\r\n" + std::string(id) + "\r\n");
+  }
+  // The middle falls silent: what is left on either side cannot know that it is current.
+  world.Advance(milliseconds(50));
+  Connection* link = world.NewestLink("B", "C");
+  REQUIRE(link != nullptr);
+  link->up.held = link->down.held = true;
+  world.Isolate("B");
+  for (const char* id : {"A", "B", "C"}) {
+    CAPTURE(id);
+    Client client(world, id);
+    client.Send({"GET", "x"});
+    world.Advance(milliseconds(500));
+    CHECK(client.Take().empty());
+    world.Advance(std::chrono::seconds(5));
+    CHECK(client.Take().starts_with("-CHAINDOWN"));
+  }
+}
+
+TEST_CASE(
+    "CRAQ 2.4, eventual and sequential: what a follower answers when it is cut off, and after a "
+    "write") {
+  NodeWorld world({"A", "B", "C"});
+  world.Form();
+  Client sequential(world, "C"), eventual(world, "C");
+  sequential.Send({"CATENA", "CONSISTENCY", "sequential"});
+  eventual.Send({"CATENA", "CONSISTENCY", "eventual"});
+  world.Settle();
+  REQUIRE(sequential.Take() == "+OK\r\n");
+  REQUIRE(eventual.Take() == "+OK\r\n");
+  // A connection sees its own writes, wherever they went.
+  sequential.Send({"SET", "x", "1"});
+  sequential.Send({"GET", "x"});
+  world.Advance(milliseconds(50));
+  CHECK(sequential.Take() == "+OK\r\n$1\r\n1\r\n");
+  // Cut off from everybody, without a lease: the minority side answers where it was asked to.
+  world.CutOff("C");
+  world.Isolate("C");
+  world.Isolate("B");
+  Connection* link = world.NewestLink("B", "C");
+  REQUIRE(link != nullptr);
+  link->up.held = link->down.held = true;
+  world.Advance(milliseconds(1200));
+  Client strong(world, "C");
+  strong.Send({"GET", "x"});
+  eventual.Send({"GET", "x"});
+  sequential.Send({"GET", "x"});
+  world.Advance(milliseconds(50));
+  CHECK(strong.Take().empty());
+  CHECK(eventual.Take() == "$1\r\n1\r\n");
+  CHECK(sequential.Take() == "$1\r\n1\r\n");
+}
+
 }  // namespace
 }  // namespace catena::scenario
