@@ -181,6 +181,24 @@ void RedisFeed::OnAsk(Link* link, const PsyncMaster::Event& ask) {
     link->stream().Write(link->machine().Later());
     return;
   }
+  // Anybody can dial this port. The Redis that belongs here says of itself that it is just asking; everybody else would
+  // be given the data, and his place in the history taken for our Redis's.
+  control_.Request({"ROLE"}, [this, ask, watch = Liveness::Watch(liveness_), link,
+                              link_watch = link->Watch()](std::optional<std::string_view> reply) {
+    if (watch.Gone() || link_watch.Gone()) return;
+    if (!reply || reply->find("\r\nhandshake\r\n") == std::string_view::npos) {
+      spdlog::warn("event=feed_stranger address={} from={}", options_.address, link->stream().PeerName());
+      return OnLinkClosed(link, "it is not the Redis of this node");
+    }
+    Answer(link, ask);
+  });
+}
+
+void RedisFeed::Answer(Link* link, const PsyncMaster::Event& ask) {
+  if (phase_ == Phase::kEnded) {
+    link->stream().Write(link->machine().Later());
+    return;
+  }
   if (snapshot_) return AnswerSnapshot(link);
   AnswerFollow(link, ask);
 }

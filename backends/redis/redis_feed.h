@@ -75,6 +75,7 @@ class RedisFeed {
   void RemoveLink(Link* link);
   void MakeActive(Link* link);
 
+  void Answer(Link* link, const PsyncMaster::Event& ask);
   void AnswerFollow(Link* link, const PsyncMaster::Event& ask);
   void AnswerSnapshot(Link* link);
   bool MayResumeAsMaster(const PsyncMaster::Event& ask) const;

@@ -19,6 +19,7 @@ class RedisFeed::Link : public io::StreamHandler {
 
   io::Stream& stream() { return *stream_; }
   PsyncMaster& machine() { return machine_; }
+  Liveness::Watch Watch() const { return Liveness::Watch(liveness_); }
 
  private:
   RedisFeed& feed_;
