@@ -1,5 +1,6 @@
 #include "coordinator/server.h"
 
+#include <algorithm>
 #include <optional>
 #include <utility>
 
@@ -28,6 +29,7 @@ class Server::Session final : public io::StreamHandler,
 
   // Subscriber
   uint64_t number() const override { return number_; }
+  bool proven() const { return proven_; }
   void SendAnswer(const HeartbeatAnswer& answer) override {
     Send({"HEARTBEAT", EncodeAnswer(answer)});
   }
@@ -216,9 +218,17 @@ void Server::Stop() {
 
 void Server::Accept(std::unique_ptr<io::Stream> stream) {
   if (sessions_.size() >= options_.connections_max) {
-    spdlog::warn("event=connection_refused peer={} reason=\"too many connections\"",
-                 stream->PeerName());
-    return;
+    // The oldest that has not proved the secret gives way: waiting keeps nobody else out.
+    const auto unproven = std::find_if(sessions_.begin(), sessions_.end(), [](const auto& item) {
+      return !item.second->proven();
+    });
+    if (unproven == sessions_.end()) {
+      spdlog::warn("event=connection_refused peer={} reason=\"too many connections\"",
+                   stream->PeerName());
+      return;
+    }
+    const std::shared_ptr<Session> oldest = unproven->second;
+    oldest->End();
   }
   const uint64_t number = next_number_++;
   sessions_[number] = std::make_shared<Session>(*this, number, std::move(stream));
