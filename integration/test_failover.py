@@ -202,7 +202,7 @@ def test_everything_restarted_with_aof():
 @pytest.mark.parametrize("position", POSITIONS)
 def test_graceful_stop(chain, position, show):
     """A proxy that is told to stop answers what it owes: nobody elsewhere notices when it is a follower."""
-    with Load(chain) as load:
+    with Load(chain, depth=20) as load:
         load.wait_progress()
         victim = chain.at(position)
         survivors = others(chain, victim)
@@ -222,7 +222,7 @@ def test_graceful_stop(chain, position, show):
          f"{load.longest_pause(survivors, WRITE, began):.2f} s, reads for "
          f"{load.longest_pause(survivors, READ, began):.2f} s, {len(failed)} failed")
     check_clients(load, survivors, began, over, allowed_at(position))
-    # Its own clients: answered or disconnected, never told a half.
+    # Its own clients: answered or disconnected; none had to be told that an outcome is unknown.
     own = {o.outcome for o in load.failures([victim])}
     assert own <= {"closed"}, own
 
