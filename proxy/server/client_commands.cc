@@ -45,6 +45,12 @@ std::string Line(Call& call, const Session& session) {
   return Line(call.node, session, call.node.Now(), call.node.WallMilliseconds()) + "\n";
 }
 
+// More words than any form of the subcommand has.
+Dispatch Syntax(Call& call) {
+  return call.Error("ERR unknown subcommand or wrong number of arguments for '" +
+                    std::string(call.arguments[1]) + "'. Try CLIENT HELP.");
+}
+
 Dispatch SetName(Call& call) {
   if (!ValidName(call.arguments[2])) return call.Error(kBadName);
   call.session.name = call.arguments[2];
@@ -192,7 +198,7 @@ Dispatch Kill(Call& call) {
 
 Dispatch Pause(Call& call) {
   bool all = true;
-  if (call.count() > 4) return call.WrongArguments();
+  if (call.count() > 4) return Syntax(call);
   if (call.count() == 4) {
     if (Same(call.arguments[3], "write")) {
       all = false;
@@ -256,7 +262,7 @@ Dispatch OnOff(Call& call) {
 
 Dispatch Unblock(Call& call) {
   bool error = false;
-  if (call.count() > 4) return call.WrongArguments();
+  if (call.count() > 4) return Syntax(call);
   if (call.count() == 4) {
     error = Same(call.arguments[3], "error");
     if (!error && !Same(call.arguments[3], "timeout")) {

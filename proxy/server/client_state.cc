@@ -12,17 +12,19 @@ namespace {
 
 constexpr std::string_view kTransaction[] = {"multi", "exec", "discard", "watch", "unwatch"};
 constexpr std::string_view kSubscribe[] = {"subscribe", "psubscribe", "ssubscribe"};
+constexpr std::string_view kTracking[] = {"client|tracking", "client|caching",
+                                          "client|trackinginfo", "client|getredir"};
 constexpr std::string_view kUnsubscribe[] = {"unsubscribe", "punsubscribe", "sunsubscribe"};
 constexpr std::string_view kQueued = "+QUEUED\r\n";
 constexpr std::string_view kClientIdCommand = "*2\r\n$6\r\nCLIENT\r\n$2\r\nID\r\n";
 // Stands in a transaction for a command that the proxy answers.
 constexpr std::string_view kPlaceholder = "*1\r\n$4\r\nPING\r\n";
 // Answered by the database as by the proxy, or effective at once whatever the transaction does.
-constexpr std::string_view kPassInMulti[] = {"ping",  "echo",    "select", "info", "multi",
-                                             "watch", "unwatch", "quit",   "reset"};
+constexpr std::string_view kPassInMulti[] = {"ping",  "echo",    "select", "info",  "multi",
+                                             "watch", "unwatch", "quit",   "reset", "monitor"};
 // Concern the connection itself, which is not the transaction's.
-constexpr std::string_view kNotInMulti[] = {"monitor", "client|reply", "client|tracking",
-                                            "client|caching", "client|unblock"};
+constexpr std::string_view kNotInMulti[] = {"client|reply", "client|tracking", "client|caching",
+                                            "client|unblock"};
 // Not known to any server: makes it abort the transaction as for any command that it refuses.
 constexpr std::string_view kAbortingCommand = "*1\r\n$14\r\nCATENA-REFUSED\r\n";
 
@@ -68,6 +70,11 @@ bool LooksLikeMessage(std::string_view bytes) {
          rest.starts_with("$8\r\nsmessage\r\n");
 }
 
+// A line of MONITOR: +1700000000.000000 [0 127.0.0.1:5000] "ping"
+bool LooksMonitored(std::string_view bytes) {
+  return bytes.starts_with("+1") && bytes.find(" [") < 24;
+}
+
 }  // namespace
 
 ClientState::ClientState(Session& session, Channels channels)
@@ -78,14 +85,14 @@ ClientState::~ClientState() = default;
 bool ClientState::Begins(const Request& request) {
   std::string_view name = NameOf(request);
   return OneOf(name, kTransaction) || OneOf(name, kSubscribe) || OneOf(name, kUnsubscribe) ||
-         name == "monitor" || Blocks(request);
+         OneOf(name, kTracking) || name == "monitor" || Blocks(request);
 }
 
 bool ClientState::Captures(const Request& request) const {
   std::string_view name = NameOf(request);
   if (name == "quit" || name == "reset") return false;
   if (in_multi_ || Begins(request)) return true;
-  return monitoring_ || (subscribed() && session_.protocol == 2);
+  return subscribed() && session_.protocol == 2;
 }
 
 Dispatch ClientState::Reply(uint64_t number, std::string_view reply) {
@@ -97,12 +104,20 @@ Dispatch ClientState::OnCommand(uint64_t number, const Request& request) {
   dead_.reset();
   std::string_view name = NameOf(request);
   if (session_.outstanding() > 0 && session_.path != Path::kPrivate) return Dispatch::kWait;
+  bool subscription = OneOf(name, kSubscribe) || OneOf(name, kUnsubscribe);
+  if (subscribed() && session_.protocol == 2) {
+    bool allowed = subscription || name == "ping" || request.info == nullptr;
+    if (allowed || !request.info->TakesArguments(request.command->arguments.size())) {
+      return SubmitLocal(number, request);
+    }
+    return RefuseToSubscriber(number, request);
+  }
   if (in_multi_ && name != "exec" && name != "discard") return Queue(number, request);
   if (OneOf(name, kTransaction)) return Transaction(number, request, name);
-  if (OneOf(name, kSubscribe) || OneOf(name, kUnsubscribe) || name == "monitor" || monitoring_ ||
-      (subscribed() && session_.protocol == 2)) {
-    return SubmitLocal(number, request);
-  }
+  if (OneOf(name, kTracking)) return Tracking(number, request, name);
+  // As Redis, which does not even answer a monitor's second MONITOR.
+  if (name == "monitor" && monitoring_) return Reply(number, "");
+  if (subscription || name == "monitor") return SubmitLocal(number, request);
   return SubmitHead(number, request.command->raw, Action::kEffect);
 }
 
@@ -139,9 +154,11 @@ Dispatch ClientState::Transaction(uint64_t number, const Request& request, std::
     if (exec && dispatch == Dispatch::kTaken) LeaveTransaction();
     return dispatch;
   }
-  if (count != 1)
+  if (count != 1) {
     return Reply(number,
-                 "-ERR wrong number of arguments for '" + std::string(name) + "' command\r\n");
+                 (exec ? "-EXECABORT Transaction discarded because of: " : "-ERR ") +
+                     ("wrong number of arguments for '" + std::string(name) + "' command\r\n"));
+  }
   if (!in_multi_)
     return Reply(number, exec ? "-ERR EXEC without MULTI\r\n" : "-ERR DISCARD without MULTI\r\n");
   if (multi_lost_) {
@@ -337,9 +354,11 @@ StateSummary ClientState::Summary() const {
   summary.patterns = static_cast<int64_t>(patterns_.size());
   summary.shards = static_cast<int64_t>(shards_.size());
   if (in_multi_) summary.queued = static_cast<int64_t>(queued_);
+  if (tracking_ && redirect_ >= 0) summary.redirect = redirect_;
   std::string flags;
   if (monitoring_) flags += 'O';
   if (subscribed()) flags += 'P';
+  if (tracking_) flags += 't';
   if (in_multi_) flags += 'x';
   if (BlockedAs()) flags += 'b';
   if (!flags.empty()) summary.flags = flags;
@@ -366,24 +385,56 @@ size_t ClientState::ExpectedConfirmations(const Request& request) const {
   return all.empty() ? 1 : all.size();
 }
 
+bool ClientState::OpenLocal() {
+  if (local_) return true;
+  local_ = make_.to_local(session_, this);
+  local_database_ = session_.database;
+  local_protocol_ = session_.protocol;
+  local_id_.reset();
+  if (!local_) return false;
+  // Asked now: a RESP2 subscriber cannot ask any more.
+  SendLocal(kClientIdCommand, {0, LocalAction::kOwnId, 1, {}});
+  return true;
+}
+
+void ClientState::SendLocal(std::string_view raw, PendingLocal pending) {
+  local_owed_.push_back(std::move(pending));
+  local_->Submit(raw);
+}
+
 Dispatch ClientState::SubmitLocal(uint64_t number, const Request& request) {
   // One at a time: how many confirmations the next one gets depends on what this one leaves.
   if (!local_owed_.empty() || session_.outstanding() > 0) return Dispatch::kWait;
-  if (!local_) local_ = make_.to_local(session_, this);
-  if (!local_) return Dispatch::kWait;
+  if (!OpenLocal()) return Dispatch::kWait;
   session_.CountOutstanding(Path::kPrivate);
-  local_owed_.push_back(PendingLocal{number, ExpectedConfirmations(request)});
   if (NameOf(request) == "monitor") monitoring_ = true;
-  local_->Submit(request.command->raw);
+  PendingLocal pending{number, LocalAction::kConfirmations, ExpectedConfirmations(request), {}};
+  SendLocal(request.command->raw, std::move(pending));
+  return Dispatch::kTaken;
+}
+
+// In the words of this version of the server, which says them of an ECHO; of a write, a follower
+// would say that it is one.
+Dispatch ClientState::RefuseToSubscriber(uint64_t number, const Request& request) {
+  if (!local_owed_.empty() || session_.outstanding() > 0) return Dispatch::kWait;
+  session_.CountOutstanding(Path::kPrivate);
+  SendLocal("*2\r\n$4\r\nECHO\r\n$0\r\n\r\n",
+            {number, LocalAction::kWrongContext, 1, request.info->name});
   return Dispatch::kTaken;
 }
 
 void ClientState::OnLocalMessage(std::string_view message) {
+  bool reply = !local_owed_.empty() && local_owed_.front().action != LocalAction::kConfirmations;
+  if (reply && !message.starts_with(">") && !LooksLikeMessage(message) &&
+      !LooksMonitored(message)) {
+    return OnLocalReply(message);
+  }
   session_.Push(message);
-  if (LooksLikeMessage(message) || (monitoring_ && local_owed_.empty())) return;
+  if (reply || LooksLikeMessage(message) || (monitoring_ && local_owed_.empty())) return;
   std::string kind, name;
   bool confirmation = ReadKind(message, kind, name);
-  if (confirmation && IsMessage(kind)) return;
+  if (confirmation && (IsMessage(kind) || kind == "invalidate" || kind == "tracking-redir-broken"))
+    return;
   if (confirmation) CountConfirmation(kind, name);
   if (local_owed_.empty()) return;
   PendingLocal& oldest = local_owed_.front();
@@ -393,6 +444,33 @@ void ClientState::OnLocalMessage(std::string_view message) {
   uint64_t number = oldest.number;
   local_owed_.pop_front();
   session_.Complete(number, "");
+}
+
+void ClientState::OnLocalReply(std::string_view message) {
+  PendingLocal pending = std::move(local_owed_.front());
+  local_owed_.pop_front();
+  switch (pending.action) {
+    case LocalAction::kSwallow:
+      return;
+    case LocalAction::kOwnId:
+      if (message.starts_with(":")) local_id_ = std::atoll(message.data() + 1);
+      return;
+    case LocalAction::kTracking:
+      if (message.starts_with("+")) tracking_ = pending.text == "on";
+      if (!tracking_) redirect_ = redirect_at_database_ = -1;
+      return session_.Complete(pending.number, message);
+    case LocalAction::kRedirect:
+      return session_.Complete(pending.number, NameRedirection(message));
+    case LocalAction::kWrongContext: {
+      std::string error(message);
+      if (size_t at = error.find("'echo'"); at != std::string::npos)
+        error.replace(at, 6, "'" + pending.text + "'");
+      return session_.Complete(pending.number, error);
+    }
+    case LocalAction::kReply:
+    case LocalAction::kConfirmations:
+      return session_.Complete(pending.number, message);
+  }
 }
 
 void ClientState::CountConfirmation(std::string_view kind, const std::string& name) {
@@ -407,8 +485,11 @@ void ClientState::CountConfirmation(std::string_view kind, const std::string& na
 void ClientState::Close() {
   head_.reset();
   local_.reset();
-  for (; !local_owed_.empty(); local_owed_.pop_front())
-    session_.Complete(local_owed_.front().number, "");
+  for (; !local_owed_.empty(); local_owed_.pop_front()) {
+    LocalAction action = local_owed_.front().action;
+    bool ours = action == LocalAction::kSwallow || action == LocalAction::kOwnId;
+    if (!ours) session_.Complete(local_owed_.front().number, "");
+  }
   while (!head_owed_.empty()) {
     Pending pending = std::move(head_owed_.front());
     head_owed_.pop_front();
@@ -416,7 +497,8 @@ void ClientState::Close() {
     if (!ours) session_.Complete(pending.number, "");
   }
   LeaveTransaction();
-  monitoring_ = false;
+  monitoring_ = tracking_ = false;
+  redirect_ = redirect_at_database_ = -1;
   channels_.clear();
   patterns_.clear();
   shards_.clear();

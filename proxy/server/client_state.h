@@ -42,6 +42,8 @@ class ClientState final : public PrivateChannel::Handler {
     // nullptr: not possible now (no head is known or ready).
     std::function<std::unique_ptr<PrivateChannel>(Session&, PrivateChannel::Handler*)> to_head;
     std::function<std::unique_ptr<PrivateChannel>(Session&, PrivateChannel::Handler*)> to_local;
+    // Of the client with this id, which must be in or get a state; nullptr: there is none.
+    std::function<ClientState*(uint64_t session)> find;
     // The reply of the proxy itself to a command (in RESP) that was queued in a transaction.
     std::function<std::string(Session&, std::string_view)> answer;
   };
@@ -60,6 +62,11 @@ class ClientState final : public PrivateChannel::Handler {
   // The head is another one now, or this node's role changed: channels to the head are broken.
   void HeadChanged(const std::string& why);
 
+  // CLIENT TRACKING is on: reads pass through SubmitTracked, so that the local database knows who
+  // made them.
+  bool tracking() const { return tracking_; }
+  // A read that may be executed now; `path` is how it counts as outstanding.
+  Dispatch SubmitTracked(uint64_t number, std::string_view raw, Path path);
   StateSummary Summary() const;
   // While a command that may block has no answer: the id of its connection at the head's database.
   std::optional<int64_t> BlockedAs() const;
@@ -84,9 +91,20 @@ class ClientState final : public PrivateChannel::Handler {
     Action action = Action::kPlain;
     std::string text;
   };
+  enum class LocalAction : uint8_t {
+    kConfirmations,  // of a subscription: messages, which answer nothing by themselves
+    kReply,          // reply as it is
+    kWrongContext,   // the error of a subscriber's ECHO, made one of `text`
+    kTracking,       // reply to CLIENT TRACKING; `text` is "on" or "off"
+    kRedirect,       // reply that may hold the redirection's id
+    kSwallow,        // ours (SELECT, HELLO)
+    kOwnId,          // ours (CLIENT ID)
+  };
   struct PendingLocal {
     uint64_t number = 0;
+    LocalAction action = LocalAction::kReply;
     size_t replies = 1;  // confirmations still missing
+    std::string text;
   };
 
   bool subscribed() const { return channels_.size() + patterns_.size() + shards_.size() > 0; }
@@ -96,6 +114,17 @@ class ClientState final : public PrivateChannel::Handler {
   Dispatch SubmitLocal(uint64_t number, const Request& request);
   bool OpenHead();
   void MatchConnection();
+  bool OpenLocal();
+  void SendLocal(std::string_view raw, PendingLocal pending);
+  Dispatch RefuseToSubscriber(uint64_t number, const Request& request);
+  void OnLocalReply(std::string_view message);
+  // --- tracking.cc ---
+  void MatchLocal();
+  Dispatch Tracking(uint64_t number, const Request& request, std::string_view name);
+  // Of this client's local connection, for others to redirect to; nullopt: not known yet.
+  std::optional<int64_t> LocalId();
+  // The reply with the id of this proxy's client in it instead of the database's.
+  std::string NameRedirection(std::string_view reply) const;
   size_t ExpectedConfirmations(const Request& request) const;
   void OnLocalMessage(std::string_view message);
   void CountConfirmation(std::string_view kind, const std::string& name);
@@ -113,6 +142,11 @@ class ClientState final : public PrivateChannel::Handler {
   std::unique_ptr<PrivateChannel> dead_;  // closed inside one of its own callbacks
   Ring<Pending> head_owed_;
   Ring<PendingLocal> local_owed_;
+  int local_database_ = 0, local_protocol_ = 2;
+  std::optional<int64_t> local_id_;
+  bool tracking_ = false;
+  int64_t redirect_ = -1,
+          redirect_at_database_ = -1;  // CLIENT TRACKING REDIRECT, by our id and the database's
   int head_database_ = 0, head_protocol_ = 2;
   bool in_multi_ = false;
   bool multi_lost_ = false;  // its channel broke: EXEC aborts

@@ -4,6 +4,7 @@
 
 #include "proxy/base/check.h"
 #include "proxy/base/ring.h"
+#include "proxy/server/client_state.h"
 #include "proxy/server/replies.h"
 
 namespace catena::server {
@@ -133,6 +134,9 @@ Dispatch LocalReader::Pass(Session& session, uint64_t number, const Request& req
 }
 
 Dispatch LocalReader::Submit(Session& session, uint64_t number, const Request& request, ReplyKind kind) {
+  if (session.state && session.state->tracking() && kind == ReplyKind::kKeys) {
+    return session.state->SubmitTracked(number, request.command->raw, Path::kLocalRead);
+  }
   auto& lane = lanes_[{session.database, session.protocol}];
   if (lane && lane->closed) closed_lanes_.push_back(std::move(lane));
   if (!lane) lane = std::make_unique<ReadLane>(*this, backend::LaneOptions{session.database, session.protocol});

@@ -800,6 +800,10 @@ Dispatch Node::RouteData(Session& session, uint64_t number, const Request& reque
   }
   if (replica_.is_head() && !replica_.resigned()) {
     if (!replica_.head_ready()) return Dispatch::kWait;
+    if (reads && session.state && session.state->tracking()) {
+      if (session.outstanding() > 0 && session.path != Path::kPrivate) return Dispatch::kWait;
+      return session.state->SubmitTracked(number, request.command->raw, Path::kPrivate);
+    }
     if (session.outstanding() > 0 && session.path != Path::kHead) return Dispatch::kWait;
     ReplyKind kind = reads && request.keys_known ? ReplyKind::kKeys : ReplyKind::kEffect;
     return head_executor_.Submit(session, number, request, kind);

@@ -22,6 +22,11 @@ ClientState& Node::StateOf(Session& session) {
     if (!examined_) return nullptr;
     return head_executor_.OpenPrivate(of.database, of.protocol, handler);
   };
+  channels.find = [this](uint64_t id) -> ClientState* {
+    auto found = sessions_.find(id);
+    bool there = found != sessions_.end() && !found->second->forwarded && !found->second->closed();
+    return there ? &StateOf(*found->second) : nullptr;
+  };
   channels.answer = [this](Session& of, std::string_view raw) { return AnswerQueued(of, raw); };
   session.state = std::make_unique<ClientState>(session, std::move(channels));
   return *session.state;

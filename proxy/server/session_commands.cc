@@ -155,7 +155,7 @@ Dispatch Quit(Call& call) {
 }
 
 Dispatch Reset(Call& call) {
-  if (call.Early() && call.session.path != Path::kPrivate) return Dispatch::kWait;
+  if (call.Early()) return Dispatch::kWait;
   if (call.session.state) call.session.state->Close();
   call.session.database = 0;
   call.session.protocol = 2;
