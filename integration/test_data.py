@@ -45,7 +45,8 @@ def wait_equal(cluster):
 
 def report_of(cluster, node):
     chain = cluster.chain_status()
-    return next((n for n in chain["nodes"] if n["report"]["node"] == node.id), None) if chain else None
+    nodes = chain["nodes"] if chain else []
+    return next((n for n in nodes if n["report"]["node"] == node.id), None)
 
 
 def set_overwrite(cluster, node):
@@ -147,7 +148,8 @@ def test_direct_writes_appear_everywhere(patient):
     wait_equal(cluster)
 
 
-COMMANDS = [("GET", "k"), ("MGET", "other", "k"), ("STRLEN", "k"), ("DBSIZE",), ("SCAN", "0"), ("KEYS", "*"),
+COMMANDS = [("GET", "k"), ("MGET", "other", "k"), ("STRLEN", "k"), ("DBSIZE",), ("SCAN", "0"),
+            ("KEYS", "*"),
             ("EXISTS", "k"), ("SETNX", "k", "mine"), ("EVAL", "return redis.call('get', 'k')", "0"),
             ("RANDOMKEY",), ("TTL", "k")]
 

@@ -53,7 +53,7 @@ def count_in_log(process, text):
 
 
 def test_join_under_load():
-    """An empty spare joins a chain that holds 300 MB and takes 4,000 writes/s; no write waits long for it."""
+    """An empty spare joins a chain of 300 MB that takes 4,000 writes/s; no write waits for it."""
     with Cluster(nodes=3, redis_args=DIGEST) as cluster:
         spare = cluster.tail()
         assert spare.proxy.stop()

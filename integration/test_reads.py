@@ -46,6 +46,10 @@ def write_without_commit(cluster, writer, key, value):
     wait_until(lambda: catena(cluster.middle())["received"] > before, 10, "the middle received it")
 
 
+def refused(reply):
+    return reply if reply.startswith(b"-") else None
+
+
 def bulk(value):
     return b"$%d\r\n%b\r\n" % (len(value), value)
 
@@ -132,7 +136,7 @@ def test_a_round_trip_takes_one_version_query(cluster):
                     for wire in wires:
                         wire.send(request)
                     assert not wires[0].answered_within(max(0.001, begun + 0.1 - time.monotonic()))
-                # They asked while the write was not committed: the old value or the new one is right.
+                # They asked while the write was not committed: the old or the new value is right.
                 allowed = {bulk(str(c).encode()) for c in (cycle - 1, cycle)}
                 for wire in wires:
                     assert wire.reply() in allowed
@@ -144,8 +148,9 @@ def test_a_round_trip_takes_one_version_query(cluster):
     after = catena(middle)
     queries = after["version_queries"] - before["version_queries"]
     dirty = after["reads_dirty"] - before["reads_dirty"]
-    print(f"{cycles * readers} reads at {cycles * readers / seconds:.0f}/s, {dirty} of a dirty key, {queries} queries")
-    assert cycles * readers / seconds > 5000
+    rate = cycles * readers / seconds
+    print(f"{cycles * readers} reads at {rate:.0f}/s, {dirty} of a dirty key, {queries} queries")
+    assert rate > 5000
     assert dirty >= cycles * readers / 2
     # One in flight, and at most one more for those that arrived while it was.
     assert queries <= 2 * cycles
@@ -185,7 +190,7 @@ class HotReader(threading.Thread):
 
 
 def test_version_queries_under_a_steady_load(cluster):
-    """5,000 reads/s of one hot key with a writer on it: no more queries than fit one after the other."""
+    """5,000 reads/s of a key that is written: no more queries than fit one after another."""
     middle, seconds = cluster.middle(), 4
     cluster.head().redis_client().set("hot", "0")
     before = catena(middle)
@@ -208,8 +213,9 @@ def test_version_queries_under_a_steady_load(cluster):
     dirty = after["reads_dirty"] - before["reads_dirty"]
     reads = sum(reader.reads for reader in readers)
     trip = round_trip(cluster.tail())
-    print(f"{reads / elapsed:.0f} reads/s, {writes / elapsed:.0f} writes/s; {dirty} reads of a dirty key, {queries} "
-          f"queries; {elapsed / trip:.0f} round trips of {1e6 * trip:.0f} us fit into the time")
+    print(f"{reads / elapsed:.0f} reads/s, {writes / elapsed:.0f} writes/s; {dirty} reads of a "
+          f"dirty key, {queries} queries; {elapsed / trip:.0f} round trips of {1e6 * trip:.0f} us "
+          "fit into the time")
     assert reads / elapsed > 4500
     assert 0 < queries <= dirty
     assert queries <= elapsed / trip
@@ -321,7 +327,8 @@ def test_a_chains_mode_is_that_of_its_connections(mode):
                 assert wire.call("CATENA", "CONSISTENCY") == bulk(mode.encode())
                 assert wire.call("SET", "k", "v") == b"+OK\r\n"
                 assert wire.call("INFO").find(b"catena_consistency:%b\r\n" % mode.encode()) > 0
-        wait_until(lambda: all(n.redis_client().get("k") == b"v" for n in cluster.nodes), 10, "k is there")
+        wait_until(lambda: all(n.redis_client().get("k") == b"v" for n in cluster.nodes), 10,
+                   "k is there")
 
 
 @pytest.fixture(name="cut", scope="module")
@@ -343,7 +350,7 @@ def test_cut_off_from_everybody(cut, position):
         assert loose.call("READONLY") == b"+OK\r\n"
         cluster.cut(node, "all")
         # Until its lease is over it may answer.
-        reply = wait_until(lambda: (lambda r: r if r.startswith(b"-") else None)(strict.call("GET", "k")), 10,
+        reply = wait_until(lambda: refused(strict.call("GET", "k")), 10,
                            "a strict read fails")
         assert reply.startswith(b"-CHAINDOWN ")
         assert loose.call("GET", "k") == bulk(b"v")
@@ -361,7 +368,8 @@ def test_cut_off_from_everybody(cut, position):
 @pytest.mark.parametrize("position", ["head", "middle", "tail"])
 def test_max_staleness(own_networks, position):
     """A node that has not heard from its chain for that long does not show old data any more."""
-    settings = {"chain.max_staleness": "2s", "chain.consistency": "eventual", "chain.write_timeout": "1s"}
+    settings = {"chain.max_staleness": "2s", "chain.consistency": "eventual",
+                "chain.write_timeout": "1s"}
     with Cluster(nodes=3, own_networks=own_networks, settings=settings) as cluster:
         node = cluster.at(position)
         cluster.head().redis_client().set("k", "v")
@@ -371,7 +379,7 @@ def test_max_staleness(own_networks, position):
             assert wire.call("GET", "k") == bulk(b"v")
             cluster.cut(node, "all")
             begun = time.monotonic()
-            reply = wait_until(lambda: (lambda r: r if r.startswith(b"-") else None)(wire.call("GET", "k")), 10,
+            reply = wait_until(lambda: refused(wire.call("GET", "k")), 10,
                                "an error instead of old data")
             assert 1.5 < time.monotonic() - begun < 4
             assert reply.startswith(b"-CHAINDOWN this node has not heard from the chain")

@@ -1,4 +1,4 @@
-"""A connection's own commands and the order of its replies, byte for byte those of a plain Redis."""
+"""A connection's own commands and the order of replies, byte for byte those of a plain Redis."""
 
 import random
 import re
@@ -64,14 +64,21 @@ def random_command(rng):
     other = f"k{rng.randrange(12)}"
     n = rng.randrange(100)
     return rng.choice([
-        ("SET", key, n), ("GET", key), ("GET", other), ("INCR", key), ("APPEND", key, n), ("GETSET", key, n),
-        ("STRLEN", key), ("DEL", key), ("EXISTS", key, other), ("MGET", key, other), ("MSET", key, n, other, n),
-        ("SETNX", key, n), ("TYPE", key), ("LPUSH", f"l{key}", n), ("RPOP", f"l{key}"), ("LRANGE", f"l{key}", 0, -1),
-        ("HSET", f"h{key}", f"f{n % 5}", n), ("HGET", f"h{key}", f"f{n % 5}"), ("HGETALL", f"h{key}"),
-        ("ZADD", f"z{key}", n, f"m{n % 7}"), ("ZRANGE", f"z{key}", 0, -1, "WITHSCORES"), ("SADD", f"s{key}", n),
+        ("SET", key, n), ("GET", key), ("GET", other), ("INCR", key), ("APPEND", key, n),
+        ("GETSET", key, n),
+        ("STRLEN", key), ("DEL", key), ("EXISTS", key, other), ("MGET", key, other),
+        ("MSET", key, n, other, n),
+        ("SETNX", key, n), ("TYPE", key), ("LPUSH", f"l{key}", n), ("RPOP", f"l{key}"),
+        ("LRANGE", f"l{key}", 0, -1),
+        ("HSET", f"h{key}", f"f{n % 5}", n), ("HGET", f"h{key}", f"f{n % 5}"),
+        ("HGETALL", f"h{key}"),
+        ("ZADD", f"z{key}", n, f"m{n % 7}"), ("ZRANGE", f"z{key}", 0, -1, "WITHSCORES"),
+        ("SADD", f"s{key}", n),
         ("SCARD", f"s{key}"), ("SISMEMBER", f"s{key}", n), ("RENAME", key, other), ("DBSIZE",),
-        ("LPUSH", key, n), ("EVAL", "return redis.call('incrby', KEYS[1], ARGV[1])", 1, f"n{n % 3}", n),
-        ("EVAL_RO", "return redis.call('get', KEYS[1])", 1, f"n{n % 3}"), ("SELECT", n % 3), ("PING",),
+        ("LPUSH", key, n),
+        ("EVAL", "return redis.call('incrby', KEYS[1], ARGV[1])", 1, f"n{n % 3}", n),
+        ("EVAL_RO", "return redis.call('get', KEYS[1])", 1, f"n{n % 3}"), ("SELECT", n % 3),
+        ("PING",),
         ("ECHO", n), ("CLIENT", "SETNAME", f"name{n}"), ("CLIENT", "GETNAME"), ("NOSUCH", key, n),
         ("GET",), ("SET", key), ("FLUSHDB",) if n < 10 else ("GET", key),
         ("HELLO", 2 + n % 2), ("EXPIRE", key, 1000), ("PERSIST", key), ("OBJECT", "NOSUCH", key),
@@ -109,11 +116,12 @@ def test_pipelines_answer_as_a_plain_redis(cluster, plain, position, seed):
 
 @pytest.mark.parametrize("position", ["middle", "tail"])
 def test_many_pipelines_at_once(cluster, position):
-    """Each connection counts for itself, write and read in one pipeline; routes change all the time."""
+    """Each connection counts for itself, writing and reading in one pipeline."""
     wires = [Wire(cluster.at(position).clients, timeout=60) for _ in range(20)]
     for number, wire in enumerate(wires):
-        wire.send(b"".join(encode("SET", f"c{number}", i) + encode("GET", f"c{number}") +
-                           encode("GET", f"c{(number + 1) % 20}") for i in range(300)))
+        own, next_one = f"{position}:{number}", f"{position}:{(number + 1) % 20}"
+        wire.send(b"".join(encode("SET", own, i) + encode("GET", own) + encode("GET", next_one)
+                           for i in range(300)))
     for number, wire in enumerate(wires):
         newest = -1
         for i in range(300):
@@ -132,26 +140,37 @@ def test_many_pipelines_at_once(cluster, position):
 CONVERSATIONS = {
     "ping": [("PING",), ("PING", "hello"), ("PING", "a", "b"), ("ping",)],
     "echo": [("ECHO", "x"), ("ECHO",), ("ECHO", "a", "b")],
-    "select": [("SELECT", 5), ("SET", "in5", "1"), ("SELECT", 0), ("GET", "in5"), ("SELECT", 16), ("SELECT", -1),
+    "select": [("SELECT", 5), ("SET", "in5", "1"), ("SELECT", 0), ("GET", "in5"), ("SELECT", 16),
+               ("SELECT", -1),
                ("SELECT", "x"), ("SELECT",), ("SELECT", 5), ("GET", "in5"), ("FLUSHDB",)],
-    "hello": [("HELLO",), ("HELLO", 3), ("HGETALL", "none"), ("HELLO", 2), ("HELLO", 4), ("HELLO", "x"),
+    "hello": [("HELLO",), ("HELLO", 3), ("HGETALL", "none"), ("HELLO", 2), ("HELLO", 4),
+              ("HELLO", "x"),
               ("HELLO", 3, "SETNAME", "me"), ("CLIENT", "GETNAME"), ("HELLO", 3, "SETNAME", "a b"),
-              ("HELLO", 3, "NONSENSE"), ("HELLO", 3, "AUTH", "default", "x"), ("HELLO", 3, "AUTH", "nobody", "x"),
+              ("HELLO", 3, "NONSENSE"), ("HELLO", 3, "AUTH", "default", "x"),
+              ("HELLO", 3, "AUTH", "nobody", "x"),
               ("HELLO", 3, "AUTH", "default")],
-    "client": [("CLIENT", "GETNAME"), ("CLIENT", "SETNAME", "me"), ("CLIENT", "GETNAME"), ("CLIENT", "SETNAME", ""),
-               ("CLIENT", "GETNAME"), ("CLIENT", "SETNAME", "a b"), ("CLIENT", "SETNAME"), ("CLIENT", "NOSUCH"),
-               ("CLIENT",), ("CLIENT", "NO-EVICT", "ON"), ("CLIENT", "NO-EVICT", "x"), ("CLIENT", "GETNAME", "x"),
+    "client": [("CLIENT", "GETNAME"), ("CLIENT", "SETNAME", "me"), ("CLIENT", "GETNAME"),
+               ("CLIENT", "SETNAME", ""),
+               ("CLIENT", "GETNAME"), ("CLIENT", "SETNAME", "a b"), ("CLIENT", "SETNAME"),
+               ("CLIENT", "NOSUCH"),
+               ("CLIENT",), ("CLIENT", "NO-EVICT", "ON"), ("CLIENT", "NO-EVICT", "x"),
+               ("CLIENT", "GETNAME", "x"),
                ("CLIENT", "ID", "x"), ("CLIENT", "REPLY", "x"), ("CLIENT", "REPLY")],
-    "reset": [("CLIENT", "SETNAME", "me"), ("SELECT", 3), ("HELLO", 3), ("RESET",), ("CLIENT", "GETNAME"),
+    "reset": [("CLIENT", "SETNAME", "me"), ("SELECT", 3), ("HELLO", 3), ("RESET",),
+              ("CLIENT", "GETNAME"),
               ("RESET", "x"), ("SET", "in0", "1"), ("DEL", "in0")],
     "wait": [("WAIT", "x", 0), ("WAIT", 0, "x"), ("WAIT", 0, -1), ("WAIT",)],
-    "unknown": [("NOSUCH",), ("NOSUCH", "a", "b"), ("NOSUCH", "x" * 300, "y" * 300), ("nosuch\r\nwith line", "x"),
-                ("", "x"), ("GET", "a", "b"), ("GET",), ("OBJECT",), ("OBJECT", "NOSUCH"), ("XGROUP", "NOSUCH", "a"),
+    "unknown": [("NOSUCH",), ("NOSUCH", "a", "b"), ("NOSUCH", "x" * 300, "y" * 300),
+                ("nosuch\r\nwith line", "x"),
+                ("", "x"), ("GET", "a", "b"), ("GET",), ("OBJECT",), ("OBJECT", "NOSUCH"),
+                ("XGROUP", "NOSUCH", "a"),
                 ("CONFIG",), ("COMMAND", "NOSUCH")],
     "command": [("COMMAND", "COUNT"), ("COMMAND", "INFO", "get", "nosuch", "client|setname"),
-                ("COMMAND", "GETKEYS", "MSET", "a", "1", "b", "2"), ("COMMAND", "LIST", "FILTERBY", "PATTERN", "xad*"),
+                ("COMMAND", "GETKEYS", "MSET", "a", "1", "b", "2"),
+                ("COMMAND", "LIST", "FILTERBY", "PATTERN", "xad*"),
                 ("COMMAND", "DOCS", "get")],
-    "auth": [("AUTH", "x"), ("AUTH", "default", "x"), ("AUTH", "nobody", "x"), ("AUTH",), ("AUTH", "a", "b", "c")],
+    "auth": [("AUTH", "x"), ("AUTH", "default", "x"), ("AUTH", "nobody", "x"), ("AUTH",),
+             ("AUTH", "a", "b", "c")],
 }
 
 
@@ -167,7 +186,8 @@ def test_conversations(cluster, plain, position, topic):
 @pytest.mark.parametrize("position", ["head", "tail"])
 def test_quit_answers_what_is_owed_and_closes(cluster, position):
     with Wire(cluster.at(position).clients) as wire:
-        wire.send(encode("SET", "k", "v") + encode("GET", "k") + encode("QUIT") + encode("SET", "k", "never"))
+        wire.send(encode("SET", "k", "v") + encode("GET", "k") + encode("QUIT")
+                  + encode("SET", "k", "never"))
         assert wire.rest() == b"+OK\r\n$1\r\nv\r\n+OK\r\n"
     assert cluster.head().redis_client().get("k") == b"v"
 
@@ -176,7 +196,8 @@ def test_quit_answers_what_is_owed_and_closes(cluster, position):
 def test_replies_that_are_not_wanted(cluster, position):
     with Wire(cluster.at(position).clients) as wire:
         for command in [("CLIENT", "REPLY", "OFF"), ("SET", "k", "1"), ("GET", "k"), ("NOSUCH",),
-                        ("CLIENT", "REPLY", "ON"), ("CLIENT", "REPLY", "SKIP"), ("SET", "k", "2"), ("GET", "k")]:
+                        ("CLIENT", "REPLY", "ON"), ("CLIENT", "REPLY", "SKIP"), ("SET", "k", "2"),
+                        ("GET", "k")]:
             wire.send(encode(*command))
         assert wire.replies(2) == [b"+OK\r\n", b"$1\r\n2\r\n"]
         assert wire.call("PING") == b"+PONG\r\n"
@@ -184,14 +205,16 @@ def test_replies_that_are_not_wanted(cluster, position):
 
 def test_inline_commands(cluster, plain):
     with Wire(cluster.tail().clients) as wire, Wire(plain.address) as right:
-        for line in [b"PING\r\n", b"SET inline 'a b'\n", b"GET inline\r\n", b"\r\n\r\nECHO \"x\\x41\\n\"\r\n",
+        for line in [b"PING\r\n", b"SET inline 'a b'\n", b"GET inline\r\n",
+                     b"\r\n\r\nECHO \"x\\x41\\n\"\r\n",
                      b"DEL inline\r\n"]:
             wire.send(line)
             right.send(line)
             assert wire.reply() == right.reply(), line
         wire.send(b"SET 'unbalanced\r\n")
         right.send(b"SET 'unbalanced\r\n")
-        assert wire.rest() == right.rest() == b"-ERR Protocol error: unbalanced quotes in request\r\n"
+        error = b"-ERR Protocol error: unbalanced quotes in request\r\n"
+        assert wire.rest() == right.rest() == error
 
 
 @pytest.mark.parametrize("position", ["head", "middle", "tail"])
@@ -215,7 +238,8 @@ def test_wait_counts_the_other_members(cluster):
         wire.send(encode("SET", "k", "v") + encode("WAIT", 2, 0))
         assert wire.replies(2) == [b"+OK\r\n", b":2\r\n"]
         begun = time.monotonic()
-        assert wire.call("WAIT", 3, 300) == b":2\r\n"  # there are no three: Redis waits the time out
+        # There are no three: it may wait the time out, as Redis does.
+        assert wire.call("WAIT", 3, 300) == b":2\r\n"
         assert time.monotonic() - begun < 5
 
 
@@ -236,12 +260,14 @@ LOGINS = [
     [("PING",), ("GET", "k"), ("SET", "k"), ("HELLO",), ("HELLO", 3), ("CLIENT", "ID"), ("QUIT",)],
     [("RESET",), ("GET", "k")],
     [("AUTH", "wrong"), ("GET", "k")],
-    [("AUTH", "default", "wrong"), ("AUTH", "nobody", "opensesame"), ("AUTH", "alice", "opensesame"), ("GET", "k")],
+    [("AUTH", "default", "wrong"), ("AUTH", "nobody", "opensesame"),
+     ("AUTH", "alice", "opensesame"), ("GET", "k")],
     [("AUTH",), ("AUTH", "a", "b", "c"), ("GET", "k")],
     [("AUTH", "opensesame"), ("GET", "k"), ("AUTH", "wrong"), ("GET", "k")],
     [("AUTH", "alice", "wonderland"), ("GET", "k"), ("RESET",), ("GET", "k")],
     [("HELLO", 3, "AUTH", "alice", "wrong"), ("GET", "k")],
-    [("HELLO", 3, "AUTH", "alice", "wonderland", "SETNAME", "me"), ("CLIENT", "GETNAME"), ("GET", "k")],
+    [("HELLO", 3, "AUTH", "alice", "wonderland", "SETNAME", "me"), ("CLIENT", "GETNAME"),
+     ("GET", "k")],
     [("HELLO", 3, "AUTH", "alice"), ("GET", "k")],
 ]
 
@@ -249,7 +275,7 @@ LOGINS = [
 @pytest.mark.parametrize("commands", LOGINS, ids=range(len(LOGINS)))
 def test_logins(guarded, commands):
     cluster, plain = guarded
-    # The TOML holds the passwords with their blanks, which an ACL rule cannot; both are asked for their own.
+    # The TOML's passwords have blanks, which those of an ACL rule cannot; each gets its own.
     blanks = {"opensesame": "open sesame", "wonderland": "wonder land"}
     for node in cluster.nodes:
         with Wire(node.clients) as wire, Wire(plain.address) as right:
@@ -262,7 +288,8 @@ def test_nothing_is_answered_before_a_login(guarded):
     """Also not in a pipeline that begins with a wrong one."""
     cluster, _ = guarded
     with Wire(cluster.tail().clients) as wire:
-        wire.send(encode("AUTH", "wrong") + encode("SET", "k", "v") + encode("INFO") + encode("CATENA", "CONSISTENCY"))
+        wire.send(encode("AUTH", "wrong") + encode("SET", "k", "v") + encode("INFO")
+                  + encode("CATENA", "CONSISTENCY"))
         assert wire.reply().startswith(b"-WRONGPASS ")
         assert wire.replies(3) == [b"-NOAUTH Authentication required.\r\n"] * 3
         assert wire.call("AUTH", "open sesame") == b"+OK\r\n"

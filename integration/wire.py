@@ -1,4 +1,4 @@
-"""Redis' protocol by hand, for tests of exact bytes: what clients say to a proxy, and proxies to each other."""
+"""Redis' protocol by hand, for tests of exact bytes: of clients to a proxy, and among proxies."""
 
 import hashlib
 import hmac
@@ -114,7 +114,7 @@ class Wire:
 
 
 class PeerWire(Wire):
-    """A connection that proves the cluster's secret, as proxies do among each other (proxy/auth/proof.h)."""
+    """A connection that proves the cluster's secret, as proxies do (proxy/auth/proof.h)."""
 
     def __init__(self, address, secret, cluster="catena", timeout=15):
         super().__init__(address, timeout)
