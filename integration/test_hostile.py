@@ -589,3 +589,31 @@ def test_clients_that_never_read(through):
         # at the head in two places. After that the limit counts.
         allowed = IDLE_BYTES + clients * (3 * 16 * value + (4 << 20))
         assert max(peak.bytes.values()) < allowed
+
+
+def test_a_joiner_whose_database_is_slow():
+    """It keeps no more of what is written than its limit; the tail gives up at its own."""
+    with Cluster(nodes=3, settings=LIMITS) as cluster:
+        joiner = cluster.tail()
+        assert joiner.proxy.stop()
+        joiner.redis.restart()
+        cluster.wait_whole(members=2, without=[joiner.id])
+        tail = cluster.tail()
+        pipeline = cluster.head().redis_client().pipeline(transaction=False)
+        for i in range(5000):
+            pipeline.set(f"key:{i}", i)
+        pipeline.execute()
+        # Microseconds for each key: it has the snapshot at once and needs 10 s to load it.
+        joiner.direct_client().config_set("key-load-delay", 2000)
+        with Peak([node.proxy for node in cluster.nodes if node is not joiner]) as others, \
+                Pusher([cluster.head()], 10, 20000):
+            joiner.proxy.start()
+            with Peak([joiner.proxy]) as peak:
+                wait_until(lambda: "the joiner is too slow" in tail.proxy.log_tail(1000), 60,
+                           "the tail gives the join up", interval=0.1)
+        assert max(peak.bytes.values()) < IDLE_BYTES + 3 * (8 << 20)
+        assert max(others.bytes.values()) < IDLE_BYTES + (64 << 20) + 3 * ((16 + 5) << 20)
+        joiner.direct_client().config_set("key-load-delay", 0)
+        cluster.wait_whole()
+        cluster.wait_position()
+        assert joiner.direct_client().dbsize() == 5001

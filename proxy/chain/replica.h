@@ -163,6 +163,8 @@ class Replica {
   Position applied() const { return applied_; }
   // Committed and in the database: what a snapshot of it contains at least.
   Position settled() const { return attached_ ? committed_ : std::min(committed_, applied_); }
+  // Committed bytes that the database has still to execute; none where it executes by itself.
+  uint64_t unapplied_bytes() const { return committed_ - std::max(settled(), log_.start()); }
   const Lease& lease() const { return lease_; }
   bool successor_linked() const { return successor_.started; }
   bool predecessor_linked() const { return predecessor_link_ != kNoLink; }

@@ -168,10 +168,14 @@ void Node::FeedBackend() {
     backend_->FeedAvailable(committed);
     if (replica_.is_head() || stopping_) backend_->ApplyAwaited(committed);
   }
-  // A database that cannot keep up slows the chain down rather than filling the log (I9).
-  if (auto link = links_.find(predecessor_link_); link != links_.end() && !predecessor_paused_ && !replica_.is_head() &&
-      committed - std::min(committed, replica_.applied()) > options_.log_bytes_max) {
+  // A database that cannot keep up slows the chain down, or its own join, rather than filling the log (I9).
+  if (replica_.is_head() || replica_.unapplied_bytes() <= options_.log_bytes_max) return;
+  if (auto link = links_.find(predecessor_link_); link != links_.end() && !predecessor_paused_) {
     predecessor_paused_ = true;
+    link->second->PauseReading();
+  }
+  if (auto link = links_.find(joining_.link); link != links_.end() && !joining_.log_paused) {
+    joining_.log_paused = true;
     link->second->PauseReading();
   }
 }
@@ -493,9 +497,11 @@ void Node::OnEffects(std::string_view bytes) {
 
 void Node::OnApplied(Position position) {
   replica_.OnApplied(position);
-  if (!predecessor_paused_ || replica_.committed() - replica_.applied() > options_.log_bytes_max / 2) return;
-  predecessor_paused_ = false;
-  if (auto link = links_.find(predecessor_link_); link != links_.end()) link->second->ResumeReading();
+  if (!(predecessor_paused_ || joining_.log_paused) || replica_.unapplied_bytes() > options_.log_bytes_max / 2) return;
+  for (chain::LinkId id : {predecessor_link_, joining_.link}) {
+    if (auto link = links_.find(id); link != links_.end()) link->second->ResumeReading();
+  }
+  predecessor_paused_ = joining_.log_paused = false;
 }
 
 void Node::OnFeedGap(const std::string& reason) {

@@ -116,7 +116,8 @@ class Node final : public SessionOwner,
     uint64_t done = 0, total = 0;
     Position told;                // last JoinProgress
     bool told_loaded = false;
-    bool paused = false;
+    bool paused = false;          // the database takes no more of the snapshot now
+    bool log_paused = false;      // the database is too far behind the log
   };
 
   // --- turn (node.cc) ---

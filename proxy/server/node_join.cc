@@ -32,7 +32,7 @@ void Node::OnJoinHello(peer::PeerLink& link, const chain::Hello& hello) {
   parser_->Reset(replica_.received());
   joining_.link = link.id();
   joining_.started = false;
-  joining_.paused = false;
+  joining_.paused = joining_.log_paused = false;
   Enter(Phase::kJoining, "");
   chain::Offer offer;
   if (joining_.loaded && replica_.replid() == hello.replid) {
@@ -106,7 +106,7 @@ void Node::OnSnapshotLoaded(Position position) {
   joining_.loaded = true;
   following_ = true;
   fed_ = Position();
-  replica_.OnApplied(position);
+  OnApplied(position);
 }
 
 void Node::OnSnapshotRefused(const std::string& reason) {

@@ -247,5 +247,37 @@ TEST_CASE(
   CHECK(sequential.Take() == "$1\r\n1\r\n");
 }
 
+// Guards: proxy/server/node.cc FeedBackend (whoever feeds the log waits for the database).
+TEST_CASE("I9 a joiner whose database is slow to load does not fill its log without end") {
+  constexpr size_t kLogBytesMax = 1u << 20;
+  NodeWorld world({"A", "B"}, [](server::Options& options) {
+    options.log_bytes_max = kLogBytesMax;
+    options.backlog_bytes = 1u << 20;
+    options.join_bytes_max = 8u << 20;
+  });
+  world.FormFirst();
+  Client writer(world, "A");
+  writer.Send({"SET", "x", "1"});
+  world.Settle();
+  world.database("B").HoldLoading(true);
+  world.StartJoin("B");
+  world.Advance(milliseconds(300));
+  size_t most = 0;
+  for (int i = 0; i < 40; ++i) {
+    writer.Send({"SET", "x", std::string(100'000, 'v')});
+    world.Advance(milliseconds(10));
+    most = std::max(most, world.replica("B").log().bytes());
+  }
+  CHECK(most > kLogBytesMax);  // it did take in what it may
+  CHECK(most < 2 * kLogBytesMax);
+  CHECK_FALSE(world.report("A").joiner_ready.has_value());
+  // Once the database follows, everything goes on.
+  world.database("B").HoldLoading(false);
+  world.Advance(std::chrono::seconds(1));
+  CHECK(world.replica("B").received() == world.replica("A").received());
+  CHECK(world.replica("B").applied() == world.replica("B").received());
+  CHECK(world.report("A").joiner_ready.has_value());
+}
+
 }  // namespace
 }  // namespace catena::scenario

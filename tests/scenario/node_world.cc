@@ -258,15 +258,19 @@ void FakeDatabase::BeginSnapshot(const std::string& chain_replid, Position, uint
 bool FakeDatabase::SnapshotChunk(std::string_view bytes) {
   snapshot_ += bytes;
   if (snapshot_.size() < snapshot_length_) return true;
-  world_.Post(id_, [this, life = life_] {
-    if (life != life_) return;
-    values_.clear();
-    stream_.clear();
-    Apply(snapshot_);
-    resume_replid_ = snapshot_replid_;
-    from_chain_ = true;
-    events_->OnSnapshotLoaded(position());
-  });
+  load_ = [this, life = life_] {
+    world_.Post(id_, [this, life] {
+      if (life != life_) return;
+      values_.clear();
+      stream_.clear();
+      Apply(snapshot_);
+      resume_replid_ = snapshot_replid_;
+      from_chain_ = true;
+      load_ = nullptr;
+      events_->OnSnapshotLoaded(position());
+    });
+  };
+  if (!hold_loading_) load_();
   return true;
 }
 
@@ -425,7 +429,7 @@ void NodeWorld::Configure(const std::vector<NodeId>& members, const std::set<Nod
 
 // --- the world -----------------------------------------------------------------------------------
 
-NodeWorld::NodeWorld(std::vector<NodeId> ids)
+NodeWorld::NodeWorld(std::vector<NodeId> ids, std::function<void(server::Options&)> tune)
     : ids_(std::move(ids)),
       coordinator_reactor_(std::make_unique<NodeReactor>(*this, kCoordinator)) {
   spdlog::set_level(spdlog::level::off);
@@ -444,6 +448,7 @@ NodeWorld::NodeWorld(std::vector<NodeId> ids)
     options.peers_address = Peers(id);
     options.credentials = credentials_;
     options.coordinators = {kCoordinator};
+    if (tune) tune(options);
     auto make_database = [this, &running, id](Incarnation) {
       auto database = std::make_unique<FakeDatabase>(*this, id);
       running.database = database.get();
@@ -579,15 +584,24 @@ void NodeWorld::WaitUntil(const std::function<bool()>& condition, const char* wh
   }
 }
 
-void NodeWorld::Form() {
-  std::vector<NodeId> members = {ids_[0]};
+void NodeWorld::FormFirst() {
   std::set<NodeId> all(ids_.begin(), ids_.end());
   WaitUntil([&] { return reports_.size() == ids_.size() && reports_[ids_[0]].backend.healthy; },
             "everybody reports");
-  Configure(members, all);
+  Configure({ids_[0]}, all);
   WaitUntil([&] { return replica(ids_[0]).head_ready(); }, "the first is ready");
+}
+
+void NodeWorld::StartJoin(const NodeId& joiner) {
+  join_ = coordinator::JoinOrder{joiner, replica(joiner).incarnation(), Peers(joiner)};
+}
+
+void NodeWorld::Form() {
+  FormFirst();
+  std::vector<NodeId> members = {ids_[0]};
+  std::set<NodeId> all(ids_.begin(), ids_.end());
   for (size_t i = 1; i < ids_.size(); ++i) {
-    join_ = coordinator::JoinOrder{ids_[i], replica(ids_[i]).incarnation(), Peers(ids_[i])};
+    StartJoin(ids_[i]);
     WaitUntil([&] { return reports_[members.back()].joiner_ready.has_value(); },
               "the joiner is ready");
     members.push_back(ids_[i]);

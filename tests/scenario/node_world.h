@@ -80,6 +80,11 @@ class FakeDatabase final : public backend::Backend {
   uint64_t LastKeyCount() const override { return values_.size(); }
 
   bool executes() const { return executes_; }
+  // It takes the bytes of a snapshot and does not finish loading them.
+  void HoldLoading(bool hold) {
+    hold_loading_ = hold;
+    if (!hold && load_) load_();
+  }
   Position position() const { return Position(stream_.size()); }
   std::string Get(const std::string& key) const {
     return values_.contains(key) ? values_.at(key) : "";
@@ -105,17 +110,24 @@ class FakeDatabase final : public backend::Backend {
   backend::FeedSource* source_ = nullptr;
   std::string snapshot_, snapshot_replid_;
   size_t snapshot_length_ = 0;
+  bool hold_loading_ = false;
+  std::function<void()> load_;
   std::list<FakeLane*> lanes_;
   uint64_t life_ = 0;  // events of an earlier role are dropped
 };
 
 class NodeWorld {
  public:
-  explicit NodeWorld(std::vector<NodeId> ids);
+  explicit NodeWorld(std::vector<NodeId> ids, std::function<void(server::Options&)> tune = {});
   ~NodeWorld();
 
   // One chain of all nodes in this order, synced; everybody has a lease.
   void Form();
+  // The first node alone.
+  void FormFirst();
+  // The tail is told to bring `joiner` up to date; nobody lists it.
+  void StartJoin(const NodeId& joiner);
+  const coordinator::NodeReport& report(const NodeId& id) { return reports_[id]; }
   // The next configuration; those of `hear` are told with their next heartbeat, the others know
   // nothing of it.
   void Configure(const std::vector<NodeId>& members, const std::set<NodeId>& hear);
