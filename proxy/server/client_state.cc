@@ -330,12 +330,6 @@ void ClientState::OnPrivateClosed(PrivateChannel& channel, const std::string& wh
   FailHead(why);
 }
 
-void ClientState::HeadChanged(const std::string& why) {
-  if (!head_) return;
-  head_.reset();
-  FailHead(why);
-}
-
 void ClientState::FailHead(const std::string& why) {
   if (in_multi_) multi_lost_ = true;
   if (watching_) watch_lost_ = true;

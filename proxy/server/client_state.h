@@ -59,8 +59,6 @@ class ClientState final : public PrivateChannel::Handler {
   // The client is gone or said RESET: closes the channels and forgets everything; what is owed is
   // answered by nothing.
   void Close();
-  // The head is another one now, or this node's role changed: channels to the head are broken.
-  void HeadChanged(const std::string& why);
 
   // CLIENT TRACKING is on: reads pass through SubmitTracked, so that the local database knows who
   // made them.
