@@ -6,6 +6,11 @@
 
 namespace catena::chain {
 
+const char* RoleName(Role role) {
+  constexpr const char* kNames[] = {"outside", "sole", "head", "middle", "tail"};
+  return kNames[static_cast<int>(role)];
+}
+
 Replica::Replica(ReplicaOptions options)
     : options_(std::move(options)), lease_(options_.drift_per_mille) {}
 

@@ -35,6 +35,8 @@ enum class Role {
   kMiddle,
   kTail,
 };
+// "outside", "sole", "head", "middle" or "tail", for people.
+const char* RoleName(Role role);
 
 struct ReplicaOptions {
   std::string chain;

@@ -18,11 +18,6 @@ constexpr Duration kStopWithin = std::chrono::seconds(8);
 // One write to a neighbour: large enough to amortize its header, small enough to be overtaken by messages.
 constexpr size_t kAppendBytesMax = 256u << 10;
 
-const char* RoleName(chain::Role role) {
-  constexpr const char* kNames[] = {"outside", "sole", "head", "middle", "tail"};
-  return kNames[static_cast<int>(role)];
-}
-
 const char* PhaseName(coordinator::ReportPhase phase) {
   constexpr const char* kNames[] = {"starting", "candidate", "member", "joining", "resigning", "refused"};
   return kNames[static_cast<int>(phase)];

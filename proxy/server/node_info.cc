@@ -8,15 +8,6 @@
 #include "proxy/server/node.h"
 
 namespace catena::server {
-namespace {
-
-const char* RoleName(chain::Role role) {
-  constexpr const char* kNames[] = {"outside", "sole", "head", "middle", "tail"};
-  return kNames[static_cast<int>(role)];
-}
-
-}  // namespace
-
 // Asks CONFIG GET databases on a connection of its own; a server that refuses keeps Redis' default.
 class Node::DatabaseProbe final : public backend::LaneHandler {
  public:
