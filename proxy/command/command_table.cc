@@ -105,6 +105,14 @@ void ParseFlags(const Value& flags, CommandInfo& info) {
   info.module = Contains(flags, "module");
 }
 
+void ParseCategories(const Value& categories, CommandInfo& info) {
+  info.acl_write = Contains(categories, "@write");
+  info.acl_admin = Contains(categories, "@admin");
+  info.acl_scripting = Contains(categories, "@scripting");
+  // 6.2 has no such flag.
+  if (Contains(categories, "@blocking")) info.blocking = true;
+}
+
 // Positions of an entry: name, arity, flags, first key, last key, step, ACL categories (6.0), tips,
 // key specifications, subcommands (7.0).
 constexpr size_t kFlagsAt = 2, kFirstKeyAt = 3, kCategoriesAt = 6, kSpecsAt = 8, kSubcommandsAt = 9;
@@ -129,10 +137,7 @@ Result<CommandInfo> ParseEntry(const Value& entry, bool with_subcommands) {
   info.first_key = static_cast<int>(fields[kFirstKeyAt].integer);
   info.last_key = static_cast<int>(fields[kFirstKeyAt + 1].integer);
   info.key_step = static_cast<int>(fields[kFirstKeyAt + 2].integer);
-  // 6.2 has no such flag, but the category.
-  if (fields.size() > kCategoriesAt && Contains(fields[kCategoriesAt], "@blocking")) {
-    info.blocking = true;
-  }
+  if (fields.size() > kCategoriesAt) ParseCategories(fields[kCategoriesAt], info);
   if (fields.size() > kSpecsAt) ParseSpecs(fields[kSpecsAt], info);
   if (!with_subcommands || fields.size() <= kSubcommandsAt) return info;
   for (const Value& sub : fields[kSubcommandsAt].elements) {

@@ -46,6 +46,8 @@ struct CommandInfo {
   bool noscript = false, blocking = false, movablekeys = false, no_auth = false;
   bool may_replicate = false;  // 6.2 only: 7.x does not show it
   bool module = false;         // of a loaded module
+  // ACL categories, which flags do not tell exactly.
+  bool acl_write = false, acl_admin = false, acl_scripting = false;
   int first_key = 0, last_key = 0, key_step = 0;
   // 7.0+ key specifications, in order; used when movablekeys. Those of channel names are left out.
   // For 6.2, which tells none, those of its own commands are filled in.
