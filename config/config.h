@@ -18,6 +18,7 @@ namespace catena::config {
 enum class Consistency { kLinearizable, kSequential, kEventual, kTail };
 enum class BackendKind { kRedis, kRocksDb };
 enum class Recovery { kOperator, kAutomatic };
+enum class Access { kAll, kReadOnly };
 
 struct Cluster {
   std::string name;
@@ -45,10 +46,15 @@ struct BackendUrl {
   std::string user, password;
 };
 
-// What clients must say to AUTH. No users: no AUTH needed.
+// What clients must say to AUTH, and what they may do then. No users: no AUTH needed, everything
+// allowed.
 struct User {
   std::string name;      // "default" is the one of AUTH with one argument
   std::string password;  // plain, or "sha256:<64 hex>"
+  Access access = Access::kAll;
+  // Redis' patterns; none: no key, no channel.
+  std::vector<std::string> keys = {"*"};
+  std::vector<std::string> channels = {"*"};
 };
 
 // Bounds of everything that could grow (I9). Reaching one slows the sender down.

@@ -54,6 +54,10 @@ template <typename Visitor>
 void VisitFields(Visitor& v, User& user) {
   v.Text("name", user.name, Need::kRequired);
   v.Password("password", user.password);
+  v.Choice("access", user.access,
+           Choices<Access>{{"all", Access::kAll}, {"read-only", Access::kReadOnly}});
+  v.Patterns("keys", user.keys);
+  v.Patterns("channels", user.channels);
 }
 
 template <typename Visitor>

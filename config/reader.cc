@@ -246,18 +246,27 @@ void TableReader::Address(std::string_view key, std::string& out, Need need) {
   }
 }
 
+const toml::array* TableReader::FindArray(std::string_view key, Need need) {
+  const toml::node* node = Find(key, need);
+  if (node == nullptr || node->is_array()) return node != nullptr ? node->as_array() : nullptr;
+  Wrong(key, std::string(key) + " is " + std::string(TypeName(*node)) + "; allowed: an array of " +
+                 (need == Need::kRequired ? "one string or more" : "strings"));
+  return nullptr;
+}
+
 void TableReader::Strings(std::string_view key,
                           const std::function<void(Place, const std::string&)>& each) {
-  const toml::node* node = Find(key, Need::kRequired);
-  if (node == nullptr) return;
-  const toml::array* array = node->as_array();
-  if (array == nullptr || array->empty()) {
-    Wrong(key, std::string(key) + " is " +
-                   (array != nullptr ? "empty" : std::string(TypeName(*node))) +
-                   "; allowed: an array of one string or more");
-    return;
+  const toml::array* array = FindArray(key, Need::kRequired);
+  if (array == nullptr) return;
+  if (array->empty()) {
+    Wrong(key, std::string(key) + " is empty; allowed: an array of one string or more");
   }
-  for (const toml::node& element : *array) {
+  EachString(key, *array, each);
+}
+
+void TableReader::EachString(std::string_view key, const toml::array& array,
+                             const std::function<void(Place, const std::string&)>& each) {
+  for (const toml::node& element : array) {
     const Place place = element.source().begin;
     if (const auto* text = element.as_string()) {
       each(place, text->get());
@@ -292,6 +301,20 @@ void TableReader::EtcdUrls(std::string_view key, std::vector<std::string>& out) 
     } else {
       out.push_back(text);
     }
+  });
+}
+
+void TableReader::Patterns(std::string_view key, std::vector<std::string>& out) {
+  const toml::array* array = FindArray(key, Need::kOptional);
+  if (array == nullptr) return;
+  out.clear();
+  EachString(key, *array, [&](Place place, const std::string& text) {
+    if (text.empty()) {
+      problems_.Add(place, std::string(key) +
+                               " holds an empty pattern; allowed: patterns such as "
+                               "\"app:*\"; \"*\" for all");
+    }
+    out.push_back(text);
   });
 }
 

@@ -56,6 +56,7 @@ class TableReader {
   void Address(std::string_view key, std::string& out, Need need);
   void Addresses(std::string_view key, std::vector<std::string>& out);
   void EtcdUrls(std::string_view key, std::vector<std::string>& out);
+  void Patterns(std::string_view key, std::vector<std::string>& out);
   void Backend(std::string_view key, BackendUrl& out);
   void Table(std::string_view key) { known_.emplace_back(key); }
   void Tables(std::string_view key, Need need);
@@ -77,6 +78,11 @@ class TableReader {
   const toml::node* Find(std::string_view key, Need need);
   // The same, which must be a string that is not empty.
   const std::string* FindString(std::string_view key, Need need);
+  // The array of `key`, nullptr if absent; reported if needed or of another type.
+  const toml::array* FindArray(std::string_view key, Need need);
+  void EachString(std::string_view key, const toml::array& array,
+                  const std::function<void(Place, const std::string&)>& each);
+  // One string or more.
   void Strings(std::string_view key, const std::function<void(Place, const std::string&)>& each);
   void NoChoice(std::string_view key, std::string_view written, std::string_view allowed);
 

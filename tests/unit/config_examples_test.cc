@@ -48,6 +48,10 @@ class DefaultsLister {
   void Password(const char* key, std::string&) { out_[key] = ""; }
   void Addresses(const char* key, std::vector<std::string>&) { out_[key] = ""; }
   void EtcdUrls(const char* key, std::vector<std::string>&) { out_[key] = ""; }
+  void Patterns(const char* key, std::vector<std::string>& value) {
+    REQUIRE(value.size() == 1);
+    out_[key] = "[\"" + value.front() + "\"]";
+  }
   void Backend(const char* key, BackendUrl&) { out_[key] = ""; }
   void Address(const char* key, std::string& value, Need need) {
     out_[key] = need == Need::kRequired ? "" : "\"" + value + "\"";

@@ -209,7 +209,8 @@ TEST_CASE("every option is read") {
       "recovery = \"automatic\"\n[chain.limits]\nbacklog_bytes = \"1mb\"\nlog_bytes_max = 2097152\n"
       "client_output_bytes_max = \"3mb\"\nclient_pipeline_max = 4\npending_bytes_max = \"5mb\"\n"
       "bulk_bytes_max = \"6mb\"\nclients_max = 7\njoin_bytes_max = \"9mb\"\n"
-      "[[chain.user]]\nname = \"default\"\npassword = \"pw\"\n");
+      "[[chain.user]]\nname = \"default\"\npassword = \"pw\"\naccess = \"read-only\"\n"
+      "keys = [\"a*\", \"b\"]\nchannels = []\n");
   text += "overwrite = true\nreplication = \"127.0.0.1:7001\"\n";
   const auto config = ParseText(text);
   INFO((config ? "" : config.error().message));
@@ -237,6 +238,9 @@ TEST_CASE("every option is read") {
   REQUIRE(chain.users.size() == 1);
   CHECK(chain.users[0].name == "default");
   CHECK(chain.users[0].password == "pw");
+  CHECK(chain.users[0].access == Access::kReadOnly);
+  CHECK(chain.users[0].keys == std::vector<std::string>{"a*", "b"});
+  CHECK(chain.users[0].channels.empty());
   CHECK(chain.nodes[1].overwrite);
   CHECK(chain.nodes[1].replication == "127.0.0.1:7001");
 }
@@ -386,6 +390,23 @@ TEST_CASE("passwords of users") {
   Contains(Refusal(with("sha256:abc")), "sha256: and 64 hexadecimal digits");
   Contains(Refusal(with("sha256:" + std::string(64, 'g'))), "sha256: and 64 hexadecimal digits");
   Contains(Refusal(with("")), "password is empty");
+}
+
+TEST_CASE("what users may do") {
+  const auto with = [](const std::string& line) {
+    return Good() + "[[chain.user]]\nname = \"u\"\npassword = \"p\"\n" + line + "\n";
+  };
+  const auto plain = ParseText(with(""));
+  REQUIRE(plain);
+  CHECK(plain->chains[0].users[0].access == Access::kAll);
+  CHECK(plain->chains[0].users[0].keys == std::vector<std::string>{"*"});
+  CHECK(plain->chains[0].users[0].channels == std::vector<std::string>{"*"});
+  Contains(Refusal(with("access = \"write\"")),
+           "unknown access \"write\"; allowed: all, read-only");
+  Contains(Refusal(with("keys = \"a*\"")), "keys is a string; allowed: an array of strings");
+  Contains(Refusal(with("keys = [1]")), "keys holds an integer; allowed: strings");
+  Contains(Refusal(with("channels = [\"\"]")), "channels holds an empty pattern");
+  Contains(Refusal(with("key = [\"a\"]")), "did you mean keys?");
 }
 
 TEST_CASE("the secret's file") {
