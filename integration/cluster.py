@@ -120,8 +120,9 @@ class Cluster:
     """A cluster of one chain, "main", with nodes n1, n2, ... See up's options for the arguments.
 
     settings: {"coordinator.lease": "2s", "chain.limits.backlog_bytes": "1mb",
-    "node.n2.overwrite": "true"}. users: [(name, password)]. own_networks: each node in a network
-    namespace, see faults.py; cut() and heal() work then. directory: kept afterwards if given.
+    "node.n2.overwrite": "true"}. users: [(name, password)] or
+    [(name, password, {"access": "read-only", "keys": ["a*"]})]. own_networks: each node in a
+    network namespace, see faults.py; cut() and heal() work then. directory: kept afterwards if given.
     """
 
     running = set()  # those not stopped yet, for whoever wants their logs
@@ -440,9 +441,10 @@ class Cluster:
         lines = []
         for name, fields in tables.items():
             if name.startswith("node.") and users:
-                for user, password in users:
-                    lines += ["[[chain.user]]", f"name = {json.dumps(user)}",
-                              f"password = {json.dumps(password)}", ""]
+                for user, password, *rights in users:
+                    told = {"name": user, "password": password, **(rights[0] if rights else {})}
+                    lines += ["[[chain.user]]"]
+                    lines += [f"{key} = {json.dumps(value)}" for key, value in told.items()] + [""]
                 users = ()
             lines.append(headers.get(name, f"[{name}]"))
             lines += [f"{key} = {_toml_value(value)}" for key, value in fields.items()] + [""]

@@ -27,6 +27,13 @@ server::Consistency ToConsistency(config::Consistency consistency) {
   return server::Consistency::kLinearizable;
 }
 
+server::User NodeUser(const config::User& user) {
+  const bool reads = user.access == config::Access::kReadOnly;
+  return {user.name, user.password,
+          command::UserRights(reads ? command::Access::kReadOnly : command::Access::kAll, user.keys,
+                              user.channels)};
+}
+
 server::Options NodeOptions(const config::Config& config, const config::Chain& chain,
                             const config::Node& node) {
   server::Options options;
@@ -39,7 +46,7 @@ server::Options NodeOptions(const config::Config& config, const config::Chain& c
   options.consistency = ToConsistency(chain.consistency);
   options.write_timeout = chain.write_timeout;
   options.max_staleness = chain.max_staleness;
-  for (const config::User& user : chain.users) options.users.push_back({user.name, user.password});
+  for (const config::User& user : chain.users) options.users.push_back(NodeUser(user));
   options.credentials = {config.cluster.name, config.cluster.secret};
   options.coordinators = config.coordinator.listen;
   options.heartbeat = config.coordinator.heartbeat;

@@ -188,6 +188,7 @@ Dispatch ClientState::Queue(uint64_t number, const Request& request) {
   auto abort = [&](const std::string& error) {
     return SubmitHead(number, kAbortingCommand, Action::kReplace, "-" + error + "\r\n");
   };
+  if (std::string refusal = UserRefusal(session_, request); !refusal.empty()) return abort(refusal);
   if (std::string refusal = RefusalOf(request); !refusal.empty()) return abort(refusal);
   std::string_view name = NameOf(request);
   if (OneOf(name, kNotInMulti) || OneOf(name, kSubscribe) || OneOf(name, kUnsubscribe)) {

@@ -63,6 +63,8 @@ class ClientState final : public PrivateChannel::Handler {
   // CLIENT TRACKING is on: reads pass through SubmitTracked, so that the local database knows who
   // made them.
   bool tracking() const { return tracking_; }
+  // In MULTI: what is refused passes through here, because it aborts the transaction.
+  bool in_transaction() const { return in_multi_; }
   // A read that may be executed now; `path` is how it counts as outstanding.
   Dispatch SubmitTracked(uint64_t number, std::string_view raw, Path path);
   StateSummary Summary() const;

@@ -764,6 +764,12 @@ Dispatch Node::OnCommand(Session& session, uint64_t number, Request& request) {
   // Which commands there are is told by the database; until it was reached once, everybody waits.
   if (!commands_) return Dispatch::kWait;
   if (!session.forwarded && !CheckAuthenticated(*this, session, number, request)) return Dispatch::kTaken;
+  if (session.rights != nullptr && !(session.state && session.state->in_transaction())) {
+    if (std::string refusal = UserRefusal(session, request); !refusal.empty()) {
+      session.Complete(number, "-" + refusal + "\r\n");
+      return Dispatch::kTaken;
+    }
+  }
   if (pause_ != Pause::kNone && Paused(session, request)) return Dispatch::kWait;
   if (session.state ? session.state->Captures(request) : ClientState::Begins(request)) {
     return StateOf(session).OnCommand(number, request);

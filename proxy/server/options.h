@@ -8,6 +8,7 @@
 #include "proxy/auth/proof.h"
 #include "proxy/base/clock.h"
 #include "proxy/base/ids.h"
+#include "proxy/command/user_rights.h"
 
 namespace catena::server {
 
@@ -20,6 +21,7 @@ const char* ConsistencyName(Consistency consistency);
 struct User {
   std::string name;
   std::string password;  // plain, or "sha256:<64 hex>"
+  command::UserRights rights;
 };
 
 struct Options {

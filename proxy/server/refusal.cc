@@ -43,4 +43,10 @@ std::string RefusalOf(const Request& request) {
   return {};
 }
 
+std::string UserRefusal(const Session& session, const Request& request) {
+  if (session.rights == nullptr) return {};
+  return session.rights->Refusal(request.info, request.command->arguments, request.key_positions,
+                                 request.keys_known);
+}
+
 }  // namespace catena::server

@@ -1,4 +1,5 @@
-// Commands that a client may not give although the database would take them.
+// Commands that a client may not give although the database would take them: nobody, or not this
+// user.
 #pragma once
 
 #include <string>
@@ -7,7 +8,11 @@
 
 namespace catena::server {
 
-// The error text without '-'; "" for a command that is allowed.
+// The error text without '-'; "" for a command that is allowed to everybody.
 std::string RefusalOf(const Request& request);
+
+// The same, by the rights of the session's user. Only where clients connect: what a proxy forwards
+// was asked there.
+std::string UserRefusal(const Session& session, const Request& request);
 
 }  // namespace catena::server

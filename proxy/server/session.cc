@@ -141,6 +141,7 @@ Dispatch Session::DispatchCommand(uint64_t number) {
     for (uint32_t position : key_positions_) {
       key_hashes_.push_back(command::HashKey(command_.arguments[position]));
     }
+    request.key_positions = key_positions_;
   }
   last_command_ = request.info != nullptr ? request.info->name : "unknown";
   return owner_->OnCommand(*this, number, request);

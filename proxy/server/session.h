@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -17,6 +18,7 @@
 #include "proxy/base/ids.h"
 #include "proxy/base/ring.h"
 #include "proxy/command/command_table.h"
+#include "proxy/command/user_rights.h"
 #include "proxy/io/reactor.h"
 #include "proxy/resp/decoder.h"
 #include "proxy/server/options.h"
@@ -39,6 +41,7 @@ struct Request {
   const resp::Command* command = nullptr;
   bool keys_known = true;             // else as if every key were read
   std::vector<uint64_t>* key_hashes = nullptr;
+  std::span<const uint32_t> key_positions;  // of the keys that can be told
 };
 
 // What a read that has to wait already knows; lives from its first dispatch until it is submitted.
@@ -90,6 +93,7 @@ class Session final : public io::StreamHandler {
   std::string library_name, library_version;
   std::string user;
   bool authenticated = false;
+  const command::UserRights* rights = nullptr;  // of the configuration; nullptr: everything
   bool forwarded = false;                 // the peer is a proxy, which asked for ...
   Target forward_target = Target::kHead;
   Consistency consistency = Consistency::kLinearizable;

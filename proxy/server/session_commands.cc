@@ -27,17 +27,20 @@ bool PasswordMatches(const std::string& stored, std::string_view given) {
   constexpr std::string_view kPrefix = "sha256:";
   std::string expected =
       stored.starts_with(kPrefix) ? stored.substr(kPrefix.size()) : Sha256Hex(stored);
+  std::transform(expected.begin(), expected.end(), expected.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   return auth::EqualSecrets(expected, Sha256Hex(given));
 }
 
 bool Login(Call& call, std::string_view user, std::string_view password) {
-  bool found = false;
+  const User* found = nullptr;
   for (const User& candidate : call.node.options().users) {
-    if (candidate.name == user && PasswordMatches(candidate.password, password)) found = true;
+    if (candidate.name == user && PasswordMatches(candidate.password, password)) found = &candidate;
   }
-  if (!found) return false;
+  if (found == nullptr) return false;
   call.session.authenticated = true;
   call.session.user = user;
+  call.session.rights = found->rights.unlimited() ? nullptr : &found->rights;
   return true;
 }
 
@@ -162,6 +165,7 @@ Dispatch Reset(Call& call) {
   call.session.name.clear();
   call.session.consistency = call.node.options().consistency;
   call.session.authenticated = call.node.options().users.empty();
+  call.session.rights = nullptr;
   call.session.user = "default";
   call.session.reply_mode = Session::ReplyMode::kOn;
   return call.Reply("+RESET\r\n");
