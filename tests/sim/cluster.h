@@ -1,0 +1,97 @@
+// A whole cluster in one simulation: on each machine a proxy (the real server::Node with the real
+// Redis backend) and a Redis; coordinators (the real controller and server) on machines of their
+// own; etcd.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "coordinator/controller.h"
+#include "coordinator/server.h"
+#include "proxy/server/node.h"
+#include "tests/sim/etcd_model.h"
+#include "tests/sim/network.h"
+#include "tests/sim/plan.h"
+#include "tests/sim/redis_model.h"
+
+namespace catena::sim {
+
+struct Proxy {
+  std::unique_ptr<Process> process;
+  std::unique_ptr<server::Node> node;
+  bool stopping = false;
+};
+
+struct Redis {
+  std::unique_ptr<Process> process;
+  std::unique_ptr<RedisModel> model;
+  RedisImage disk;  // what the next process finds
+};
+
+struct Coordinator {
+  std::unique_ptr<Process> process;
+  std::unique_ptr<coordinator::etcd::Client> etcd;
+  std::unique_ptr<coordinator::Controller> controller;
+  std::unique_ptr<coordinator::Server> server;
+};
+
+class Cluster {
+ public:
+  Cluster(Scheduler& scheduler, const Plan& plan);
+  ~Cluster();
+
+  const Plan& plan() const { return plan_; }
+  Scheduler& scheduler() { return scheduler_; }
+  Network& network() { return network_; }
+  EtcdModel& etcd() { return etcd_; }
+  const std::vector<NodeId>& nodes() const { return node_ids_; }
+  const std::vector<std::string>& coordinators() const { return coordinator_ids_; }
+  // nullptr: not running.
+  server::Node* node(const NodeId& id) { return proxies_[id].node.get(); }
+  RedisModel* redis(const NodeId& id) { return redises_[id].model.get(); }
+  Process* proxy_process(const NodeId& id) { return proxies_[id].process.get(); }
+  Process* redis_process(const NodeId& id) { return redises_[id].process.get(); }
+  Process* coordinator_process(const std::string& id) { return coordinators_[id].process.get(); }
+  bool stopping(const NodeId& id) const { return proxies_.at(id).stopping; }
+  static io::Address ClientsAddress(const NodeId& id) { return id + ":6000"; }
+
+  // `after` runs at the end of every loop turn of every proxy.
+  void OnTurn(std::function<void(const NodeId&)> after) { after_turn_ = std::move(after); }
+
+  void StartProxy(const NodeId& id);
+  void KillProxy(const NodeId& id, bool silent);
+  // Graceful; the process ends by itself.
+  void StopProxy(const NodeId& id);
+  void StartRedis(const NodeId& id);
+  enum class Keeps { kEverything, kStale, kNoPlace, kNothing };
+  void KillRedis(const NodeId& id, Keeps keeps);
+  void StartCoordinator(const std::string& id);
+  void KillCoordinator(const std::string& id);
+
+  // The configuration in etcd; nullopt: none yet.
+  std::optional<chain::Configuration> Newest() const;
+  // Member of the newest configuration, in the incarnation that it lists, synced.
+  bool Complete(const NodeId& id);
+  std::string Describe();
+
+ private:
+  server::Options NodeOptions(const NodeId& id) const;
+  void Trace(const std::string& line);
+
+  Scheduler& scheduler_;
+  Plan plan_;
+  Network network_;
+  EtcdModel etcd_;
+  std::vector<NodeId> node_ids_;
+  std::vector<std::string> coordinator_ids_;
+  std::map<std::string, Coordinator> coordinators_;
+  std::map<NodeId, Redis> redises_;
+  std::map<NodeId, Proxy> proxies_;
+  std::function<void(const NodeId&)> after_turn_;
+};
+
+}  // namespace catena::sim

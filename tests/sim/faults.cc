@@ -1,0 +1,250 @@
+#include "tests/sim/faults.h"
+
+namespace catena::sim {
+
+Faults::Faults(Cluster& cluster) : cluster_(cluster), random_(cluster.plan().seed * 17 + 3) {}
+
+void Faults::Trace(const std::string& line) {
+  if (cluster_.scheduler().tracing()) cluster_.scheduler().Trace(line);
+}
+
+void Faults::Begin() {
+  storm_ = true;
+  ++storms_;
+  for (size_t i = 0; i < kFaults; ++i) Schedule(static_cast<Fault>(i));
+}
+
+void Faults::Calm() {
+  Trace("the storm is over");
+  storm_ = false;
+  ++storms_;
+  cluster_.etcd().faults() = {};
+  cluster_.network().HealAll();
+  StartAll();
+  for (const NodeId& id : cluster_.nodes()) {
+    for (Process* process : {cluster_.redis_process(id), cluster_.proxy_process(id)}) {
+      process->Resume();
+      process->SetDelay(Duration(0));
+    }
+  }
+  for (const std::string& id : cluster_.coordinators()) cluster_.coordinator_process(id)->Resume();
+}
+
+void Faults::StartAll() {
+  for (const NodeId& id : cluster_.nodes()) {
+    cluster_.StartRedis(id);
+    cluster_.StartProxy(id);
+  }
+  for (const std::string& id : cluster_.coordinators()) cluster_.StartCoordinator(id);
+}
+
+void Faults::Schedule(Fault fault) {
+  const Duration mean = cluster_.plan().every[static_cast<size_t>(fault)];
+  if (mean <= Duration(0)) return;
+  Later(random_.Between(Duration(0), 2 * mean), [this, fault] {
+    if (Happen(fault)) ++counts_[fault];
+    Schedule(fault);
+  });
+}
+
+// Only within this storm.
+void Faults::Later(Duration delay, std::function<void()> mend) {
+  cluster_.scheduler().After(delay, [this, storm = storms_, mend = std::move(mend)] {
+    if (storm == storms_) mend();
+  });
+}
+
+bool Faults::Happen(Fault fault) {
+  switch (fault) {
+    case Fault::kCrashProxy:
+      return CrashProxy();
+    case Fault::kPauseProxy:
+      return PauseProxy();
+    case Fault::kStopProxy:
+      return StopProxy();
+    case Fault::kCrashRedis:
+      return CrashRedis();
+    case Fault::kPauseRedis:
+      return PauseRedis();
+    case Fault::kCrashCoordinator:
+      return CrashCoordinator();
+    case Fault::kPauseCoordinator:
+      return PauseCoordinator();
+    case Fault::kEtcdLeader:
+      Trace("etcd changes its leader");
+      cluster_.etcd().ChangeLeader(random_.Between(Duration(0), Seconds(3)));
+      return true;
+    case Fault::kEtcdRequests:
+      return EtcdRequests();
+    case Fault::kPartition:
+      return Partition();
+    case Fault::kBreak:
+      cluster_.network().BreakSome();
+      return true;
+    case Fault::kSlow:
+      return Slow();
+    case Fault::kCount:
+      break;
+  }
+  return false;
+}
+
+// A moment, about a lease, or several.
+Duration Faults::Long() {
+  const Duration lease = cluster_.plan().lease;
+  switch (random_.Below(3)) {
+    case 0:
+      return random_.Between(Millis(1), lease / 2);
+    case 1:
+      return random_.Between(lease / 2, 2 * lease);
+    default:
+      return random_.Between(lease, 5 * lease);
+  }
+}
+
+size_t Faults::WholeWithout(const NodeId& id) {
+  const auto newest = cluster_.Newest();
+  if (!newest) return 0;
+  const TimePoint now = cluster_.scheduler().now();
+  if (newest->epoch != epoch_) {
+    epoch_ = newest->epoch;
+    same_since_ = now;
+  }
+  // Until it has been in force for a while somebody may still act on the one before.
+  if (now - same_since_ < 2 * cluster_.plan().lease || cluster_.network().partitioned()) return 0;
+  size_t whole = 0;
+  for (const chain::Member& member : newest->members) {
+    if (member.id == id || !cluster_.Complete(member.id)) continue;
+    Process* const redis = cluster_.redis_process(member.id);
+    const bool runs = redis != nullptr && !redis->paused() &&
+                      !cluster_.proxy_process(member.id)->paused() && !cluster_.stopping(member.id);
+    if (runs) ++whole;
+  }
+  return whole;
+}
+
+bool Faults::CrashProxy() {
+  const NodeId id = random_.Of(cluster_.nodes());
+  if (cluster_.node(id) == nullptr) return false;
+  // The head's Redis has everything; anybody else's may miss what its proxy's log held.
+  const bool head_alive =
+      cluster_.node(id)->replica().head_ready() && cluster_.redis(id) != nullptr;
+  if (WholeWithout(id) == 0 && !head_alive) return false;
+  cluster_.KillProxy(id, random_.Chance(250));
+  Later(random_.Between(Millis(5), Seconds(4)), [this, id] { cluster_.StartProxy(id); });
+  return true;
+}
+
+void Faults::PauseFor(Process* process, Duration time, std::function<Process*()> again) {
+  Trace("pause " + process->name() + " for " + std::to_string(time / Millis(1)) + " ms");
+  process->Pause();
+  Later(time, [process, again = std::move(again)] {
+    if (again() == process) process->Resume();
+  });
+}
+
+bool Faults::PauseProxy() {
+  const NodeId id = random_.Of(cluster_.nodes());
+  Process* const process = cluster_.proxy_process(id);
+  if (process == nullptr || process->paused()) return false;
+  PauseFor(process, Long(), [this, id] { return cluster_.proxy_process(id); });
+  return true;
+}
+
+bool Faults::StopProxy() {
+  const NodeId id = random_.Of(cluster_.nodes());
+  if (cluster_.node(id) == nullptr || WholeWithout(id) == 0) return false;
+  cluster_.StopProxy(id);
+  Later(random_.Between(Seconds(1), Seconds(6)), [this, id] {
+    // One that has not finished by then goes on; it is started when the storm is over.
+    cluster_.StartProxy(id);
+  });
+  return true;
+}
+
+bool Faults::CrashRedis() {
+  const NodeId id = random_.Of(cluster_.nodes());
+  if (cluster_.redis(id) == nullptr || WholeWithout(id) == 0) return false;
+  cluster_.KillRedis(id, static_cast<Cluster::Keeps>(random_.Below(4)));
+  Later(random_.Between(Millis(5), Seconds(3)), [this, id] { cluster_.StartRedis(id); });
+  return true;
+}
+
+bool Faults::PauseRedis() {
+  const NodeId id = random_.Of(cluster_.nodes());
+  Process* const process = cluster_.redis_process(id);
+  if (process == nullptr || process->paused()) return false;
+  PauseFor(process, Long(), [this, id] { return cluster_.redis_process(id); });
+  return true;
+}
+
+bool Faults::CrashCoordinator() {
+  const std::string id = random_.Of(cluster_.coordinators());
+  if (cluster_.coordinator_process(id) == nullptr) return false;
+  cluster_.KillCoordinator(id);
+  Later(random_.Between(Millis(5), Seconds(4)), [this, id] { cluster_.StartCoordinator(id); });
+  return true;
+}
+
+bool Faults::PauseCoordinator() {
+  const std::string id = random_.Of(cluster_.coordinators());
+  Process* const process = cluster_.coordinator_process(id);
+  if (process == nullptr || process->paused()) return false;
+  PauseFor(process, Long(), [this, id] { return cluster_.coordinator_process(id); });
+  return true;
+}
+
+bool Faults::EtcdRequests() {
+  EtcdModel::Faults& faults = cluster_.etcd().faults();
+  faults.lose_question = random_.Below(300);
+  faults.lose_answer = random_.Below(300);
+  faults.late = random_.Below(200);
+  faults.delay_max = random_.Between(Millis(1), Millis(200));
+  Trace("etcd loses and delays requests");
+  Later(Long(), [this] { cluster_.etcd().faults() = {}; });
+  return true;
+}
+
+bool Faults::Partition() {
+  if (cluster_.network().partitioned()) return false;
+  std::vector<std::string> machines = cluster_.nodes();
+  for (const std::string& id : cluster_.coordinators()) machines.push_back(id);
+  const std::string cut = random_.Of(machines);
+  machines.push_back(kEtcdMachine);
+  const bool in = random_.Chance(700), out = !in || random_.Chance(700);
+  // From everybody, or from some.
+  const uint64_t share = random_.Chance(400) ? 1000 : 400;
+  for (const std::string& other : machines) {
+    if (other == cut || !random_.Chance(share)) continue;
+    if (in) cluster_.network().Block(other, cut);
+    if (out) cluster_.network().Block(cut, other);
+    Trace("partition: " + cut +
+          (in && out ? " <> "
+           : in      ? " hears nothing of "
+                     : " is not heard by ") +
+          other);
+  }
+  Later(Long(), [this] {
+    Trace("the partition heals");
+    cluster_.network().HealAll();
+  });
+  return true;
+}
+
+bool Faults::Slow() {
+  const NodeId id = random_.Of(cluster_.nodes());
+  Process* const process =
+      random_.Chance(500) ? cluster_.proxy_process(id) : cluster_.redis_process(id);
+  if (process == nullptr) return false;
+  const Duration delay = random_.Between(Micros(100), Millis(30));
+  Trace(process->name() + " is slow");
+  process->SetDelay(delay);
+  Later(Long(), [this, id] {
+    for (Process* each : {cluster_.proxy_process(id), cluster_.redis_process(id)}) {
+      if (each != nullptr) each->SetDelay(Duration(0));
+    }
+  });
+  return true;
+}
+
+}  // namespace catena::sim

@@ -1,0 +1,56 @@
+// What must hold after every loop turn of a proxy and after every record in etcd (design.md 5),
+// with what it was before.
+#pragma once
+
+#include <map>
+#include <set>
+#include <string>
+#include <utility>
+
+#include "tests/sim/cluster.h"
+
+namespace catena::sim {
+
+class Invariants {
+ public:
+  explicit Invariants(Cluster& cluster) : cluster_(cluster) {}
+
+  // After a turn of this node's proxy.
+  void AfterTurn(const NodeId& id);
+  // After anything: what etcd holds may be new.
+  void AfterEvent();
+  const std::string& violation() const { return violation_; }
+
+ private:
+  // What a node was after its previous turn.
+  struct Before {
+    Incarnation incarnation;
+    std::string replid;
+    Epoch epoch;
+    Position received, committed, applied;
+  };
+  // A history as those who committed it agree.
+  struct Truth {
+    uint64_t start = 0;
+    std::string bytes;
+  };
+
+  void CheckDeltas(const NodeId& id, const chain::Replica& replica, const Before& before);
+  void CheckConfiguration(const chain::Configuration& configuration);
+  void CheckCommitted(const NodeId& id, const chain::Replica& replica, Position from);
+  void CheckMembersHold(const NodeId& id, const chain::Replica& replica);
+  void CheckDatabase(const NodeId& id, const chain::Replica& replica);
+  void CheckRemoved(const chain::Configuration& next);
+  void Fail(const std::string& what);
+
+  Cluster& cluster_;
+  std::string violation_;
+  std::map<NodeId, Before> before_;
+  std::map<std::string, Truth> truths_;                      // by replid
+  std::map<uint64_t, chain::Configuration> configurations_;  // by epoch
+  std::optional<chain::Configuration> newest_;
+  int64_t revision_ = 0;
+  std::set<std::pair<NodeId, Incarnation>> removed_;
+};
+
+}  // namespace catena::sim

@@ -1,0 +1,191 @@
+// Runs seeds of the simulator, each in a process of its own kind: a broken invariant of the real
+// code aborts, and must cost one seed only.
+//
+//   catena_sim --seeds N [--from S] [--jobs J]   ends with "seeds N violations V"
+//   catena_sim --seed S --trace                  replays one with a readable trace
+#include <spdlog/details/null_mutex.h>
+#include <spdlog/sinks/base_sink.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "proxy/base/log.h"
+#include "tests/sim/simulation.h"
+
+namespace {
+
+using namespace catena;
+
+struct Flags {
+  uint64_t from = 1, seeds = 1;
+  size_t jobs = std::max(1u, std::thread::hardware_concurrency());
+  bool trace = false;
+};
+
+bool Parse(int argc, char** argv, Flags& flags) {
+  for (int i = 1; i < argc; ++i) {
+    const std::string flag = argv[i];
+    if (flag == "--trace") {
+      flags.trace = true;
+      continue;
+    }
+    if (++i >= argc) return false;
+    const uint64_t value = std::strtoull(argv[i], nullptr, 10);
+    if (flag == "--seeds") {
+      flags.seeds = value;
+    } else if (flag == "--from" || flag == "--seed") {
+      flags.from = value;
+    } else if (flag == "--jobs") {
+      flags.jobs = std::max<size_t>(1, value);
+    } else {
+      return false;
+    }
+  }
+  return true;
+}
+
+// The real code's log lines, among those of the simulation.
+class TraceSink final : public spdlog::sinks::base_sink<spdlog::details::null_mutex> {
+ protected:
+  void sink_it_(const spdlog::details::log_msg& message) override {
+    sim::Scheduler::TraceNow(std::string_view(message.payload.data(), message.payload.size()));
+  }
+  void flush_() override {}
+};
+
+sim::Outcome RunSeed(uint64_t seed, bool trace) {
+  const sim::Plan plan(seed);
+  if (!trace) return sim::Simulate(plan, nullptr);
+  std::printf("%s\n", plan.Describe().c_str());
+  spdlog::set_default_logger(
+      std::make_shared<spdlog::logger>("sim", std::make_shared<TraceSink>()));
+  return sim::Simulate(plan, [](std::string_view line) {
+    std::printf("%.*s\n", static_cast<int>(line.size()), line.data());
+  });
+}
+
+// One line of text a seed, from the child to the parent:
+// "seed violations undecided commands events simulated_ms epochs faults".
+int RunShare(const Flags& flags, size_t job, int out) {
+  for (uint64_t i = job; i < flags.seeds; i += flags.jobs) {
+    const uint64_t seed = flags.from + i;
+    dprintf(out, "begin %llu\n", static_cast<unsigned long long>(seed));
+    const sim::Outcome outcome = RunSeed(seed, false);
+    int faults = 0;
+    for (const auto& [fault, count] : outcome.faults) faults += count;
+    if (!outcome.violation.empty()) {
+      std::printf("seed %llu: %s\n  replay: tests/sim.sh --seed %llu --trace\n",
+                  static_cast<unsigned long long>(seed), outcome.violation.c_str(),
+                  static_cast<unsigned long long>(seed));
+      std::fflush(stdout);
+    }
+    dprintf(out, "end %d %llu %llu %llu %lld %llu %d\n", outcome.violation.empty() ? 0 : 1,
+            static_cast<unsigned long long>(outcome.undecided),
+            static_cast<unsigned long long>(outcome.commands),
+            static_cast<unsigned long long>(outcome.events),
+            static_cast<long long>(outcome.simulated / sim::Millis(1)),
+            static_cast<unsigned long long>(outcome.epochs), faults);
+  }
+  return 0;
+}
+
+struct Totals {
+  uint64_t seeds = 0, violations = 0, undecided = 0, commands = 0, events = 0, epochs = 0,
+           faults = 0;
+  double simulated_ms = 0;
+};
+
+void Collect(FILE* in, Totals& totals) {
+  unsigned long long seed = 0;
+  bool open = false;
+  char line[256];
+  while (std::fgets(line, sizeof line, in)) {
+    unsigned long long undecided = 0, commands = 0, events = 0, epochs = 0;
+    long long simulated = 0;
+    int violated = 0, faults = 0;
+    if (std::sscanf(line, "begin %llu", &seed) == 1) {
+      open = true;
+    } else if (std::sscanf(line, "end %d %llu %llu %llu %lld %llu %d", &violated, &undecided,
+                           &commands, &events, &simulated, &epochs, &faults) == 7) {
+      open = false;
+      ++totals.seeds;
+      totals.violations += static_cast<uint64_t>(violated);
+      totals.undecided += undecided;
+      if (undecided > 0) std::printf("seed %llu: undecided\n", seed);
+      totals.commands += commands;
+      totals.events += events;
+      totals.epochs += epochs;
+      totals.faults += static_cast<uint64_t>(faults);
+      totals.simulated_ms += static_cast<double>(simulated);
+    }
+  }
+  if (!open) return;
+  ++totals.seeds;
+  ++totals.violations;
+  std::printf("seed %llu: the process ended\n  replay: tests/sim.sh --seed %llu --trace\n", seed,
+              seed);
+}
+
+int RunMany(const Flags& flags) {
+  const auto began = std::chrono::steady_clock::now();
+  struct Job {
+    pid_t pid;
+    FILE* results;
+  };
+  Totals totals;
+  std::vector<Job> jobs;
+  for (size_t job = 0; job < flags.jobs; ++job) {
+    int ends[2];
+    if (pipe(ends) != 0) return 2;
+    std::fflush(stdout);
+    const pid_t pid = fork();
+    if (pid == 0) {
+      close(ends[0]);
+      _exit(RunShare(flags, job, ends[1]));
+    }
+    close(ends[1]);
+    jobs.push_back({pid, fdopen(ends[0], "r")});
+  }
+  for (Job& job : jobs) {
+    Collect(job.results, totals);
+    std::fclose(job.results);
+    waitpid(job.pid, nullptr, 0);
+  }
+  const double took =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+  std::printf(
+      "%.0f s, %.1f seeds/s, %.1f simulated hours, %llu commands, %llu events, "
+      "%llu faults, %llu epochs, %llu undecided\n",
+      took, static_cast<double>(totals.seeds) / took, totals.simulated_ms / 3.6e6,
+      static_cast<unsigned long long>(totals.commands),
+      static_cast<unsigned long long>(totals.events),
+      static_cast<unsigned long long>(totals.faults),
+      static_cast<unsigned long long>(totals.epochs),
+      static_cast<unsigned long long>(totals.undecided));
+  std::printf("seeds %llu violations %llu\n", static_cast<unsigned long long>(totals.seeds),
+              static_cast<unsigned long long>(totals.violations));
+  return totals.violations == 0 && totals.seeds == flags.seeds ? 0 : 1;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Flags flags;
+  if (!Parse(argc, argv, flags)) {
+    std::fprintf(stderr, "usage: catena_sim --seeds N [--from S] [--jobs J] | --seed S --trace\n");
+    return 2;
+  }
+  spdlog::set_level(flags.trace ? spdlog::level::info : spdlog::level::off);
+  if (!flags.trace) return RunMany(flags);
+  const sim::Outcome outcome = RunSeed(flags.from, true);
+  std::printf("%s\n", outcome.violation.empty() ? "no violation" : outcome.violation.c_str());
+  return outcome.violation.empty() ? 0 : 1;
+}

@@ -1,0 +1,73 @@
+#include "tests/sim/plan.h"
+
+#include <sstream>
+
+namespace catena::sim {
+namespace {
+
+Duration Often(Random& random) { return random.Between(Millis(400), Seconds(6)); }
+
+void DrawFaults(Plan& plan, Random& random) {
+  // From none at all to nearly all kinds.
+  const uint64_t share = random.Below(700);
+  for (Duration& every : plan.every) {
+    if (random.Chance(share)) every = Often(random);
+  }
+}
+
+void DrawNetwork(Plan& plan, Random& random) {
+  if (random.Chance(300)) plan.network.delay_max = random.Between(Millis(1), Millis(40));
+  if (random.Chance(200)) plan.network.window = static_cast<size_t>(random.Between(512, 8192));
+  if (random.Chance(300)) plan.network.short_reads = random.Below(500);
+}
+
+void DrawWorkload(Plan& plan, Random& random) {
+  plan.clients = static_cast<size_t>(random.Between(2, 6));
+  plan.keys = static_cast<size_t>(random.Between(1, 6));
+  plan.pipeline_max = static_cast<size_t>(random.Between(1, 6));
+  plan.think_max = random.Between(Millis(5), Millis(150));
+  plan.writes = static_cast<uint64_t>(random.Between(200, 800));
+  if (random.Chance(300)) plan.transactions = random.Below(300);
+  if (random.Chance(300)) plan.multi_key = random.Below(300);
+  if (random.Chance(150)) plan.whole_database = random.Below(100);
+  if (random.Chance(400)) {
+    for (uint64_t& share : plan.consistency) share = random.Below(1000);
+  }
+}
+
+}  // namespace
+
+const char* FaultName(Fault fault) {
+  constexpr const char* kNames[] = {"crash-proxy",       "pause-proxy", "stop-proxy",
+                                    "crash-redis",       "pause-redis", "crash-coordinator",
+                                    "pause-coordinator", "etcd-leader", "etcd-requests",
+                                    "partition",         "break",       "slow"};
+  return kNames[static_cast<int>(fault)];
+}
+
+Plan::Plan(uint64_t seed_) : seed(seed_) {
+  Random random(seed * 0x2545F4914F6CDD1D + 1);
+  nodes = static_cast<size_t>(random.Between(2, 4));
+  replicas = nodes > 2 && random.Chance(200) ? nodes - 1 : nodes;
+  coordinators = static_cast<size_t>(random.Between(1, 3));
+  storm = random.Between(Seconds(5), Seconds(16));
+  redis.snapshot = random.Between(Millis(1), Millis(300));
+  redis.load = random.Between(Millis(1), Millis(300));
+  if (random.Chance(200)) redis.backlog_bytes = 4096;
+  DrawFaults(*this, random);
+  DrawNetwork(*this, random);
+  DrawWorkload(*this, random);
+}
+
+std::string Plan::Describe() const {
+  std::ostringstream text;
+  text << "seed " << seed << ": " << nodes << " nodes, " << replicas << " replicas, "
+       << coordinators << " coordinators, " << clients << " clients, " << keys << " keys;";
+  for (size_t i = 0; i < kFaults; ++i) {
+    if (every[i] > Duration(0))
+      text << ' ' << FaultName(static_cast<Fault>(i)) << "/" << every[i] / Millis(1) << "ms";
+  }
+  return text.str();
+}
+
+}  // namespace catena::sim

@@ -1,0 +1,100 @@
+#include "tests/sim/redis_store.h"
+
+#include <algorithm>
+
+#include "proxy/resp/encoder.h"
+
+namespace catena::sim {
+namespace {
+
+constexpr std::string_view kReads[] = {"GET", "MGET", "EXISTS", "STRLEN", "DBSIZE"};
+constexpr std::string_view kWrites[] = {"SET",  "SETNX", "GETSET", "APPEND",
+                                        "INCR", "DEL",   "MSET",   "FLUSHALL"};
+
+bool OneOf(std::string_view name, const auto& list) {
+  return std::find(std::begin(list), std::end(list), name) != std::end(list);
+}
+
+std::string Integer(int64_t value) {
+  std::string out;
+  resp::AppendInteger(out, value);
+  return out;
+}
+
+void AppendValue(std::string& out, const Data& data, const std::string& key) {
+  auto found = data.find(key);
+  if (found == data.end()) return resp::AppendNull(out, 2);
+  resp::AppendBulk(out, found->second);
+}
+
+Executed Read(const Data& data, const Arguments& arguments) {
+  const std::string& name = arguments[0];
+  if (name == "DBSIZE") return {Integer(static_cast<int64_t>(data.size()))};
+  std::string out;
+  if (name == "GET") AppendValue(out, data, arguments[1]);
+  if (name == "EXISTS") out = Integer(data.contains(arguments[1]) ? 1 : 0);
+  if (name == "STRLEN") {
+    auto found = data.find(arguments[1]);
+    out = Integer(found == data.end() ? 0 : static_cast<int64_t>(found->second.size()));
+  }
+  if (name == "MGET") {
+    resp::AppendArrayHeader(out, arguments.size() - 1);
+    for (size_t i = 1; i < arguments.size(); ++i) AppendValue(out, data, arguments[i]);
+  }
+  return {out};
+}
+
+}  // namespace
+
+std::string Encode(const Arguments& command) {
+  std::string out;
+  const std::vector<std::string_view> views(command.begin(), command.end());
+  resp::AppendCommand(out, views);
+  return out;
+}
+
+bool IsKnown(std::string_view name) { return OneOf(name, kReads) || OneOf(name, kWrites); }
+bool IsWrite(std::string_view name) { return OneOf(name, kWrites); }
+
+Executed Execute(Data& data, const Arguments& arguments) {
+  const std::string& name = arguments[0];
+  if (!IsWrite(name)) return Read(data, arguments);
+  if (name == "FLUSHALL") {
+    data.clear();
+    return {"+OK\r\n", true};
+  }
+  const std::string& key = arguments[1];
+  if (name == "MSET") {
+    for (size_t i = 1; i + 1 < arguments.size(); i += 2) data[arguments[i]] = arguments[i + 1];
+    return {"+OK\r\n", true};
+  }
+  if (name == "SETNX") {
+    const bool sets = !data.contains(key);
+    if (sets) data[key] = arguments[2];
+    return {Integer(sets ? 1 : 0), sets};
+  }
+  if (name == "DEL") {
+    size_t gone = 0;
+    for (size_t i = 1; i < arguments.size(); ++i) gone += data.erase(arguments[i]);
+    return {Integer(static_cast<int64_t>(gone)), gone > 0};
+  }
+  if (name == "GETSET") {
+    std::string out;
+    AppendValue(out, data, key);
+    data[key] = arguments[2];
+    return {out, true};
+  }
+  std::string& value = data[key];
+  if (name == "APPEND") {
+    value += arguments[2];
+    return {Integer(static_cast<int64_t>(value.size())), true};
+  }
+  if (name == "INCR") {
+    value = std::to_string((value.empty() ? 0 : std::stoll(value)) + 1);
+    return {":" + value + "\r\n", true};
+  }
+  value = arguments[2];  // SET
+  return {"+OK\r\n", true};
+}
+
+}  // namespace catena::sim

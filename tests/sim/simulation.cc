@@ -1,0 +1,169 @@
+#include "tests/sim/simulation.h"
+
+#include "tests/sim/cluster.h"
+#include "tests/sim/faults.h"
+#include "tests/sim/history.h"
+#include "tests/sim/invariants.h"
+#include "tests/sim/workload.h"
+
+namespace catena::sim {
+namespace {
+
+// After the last fault: leases, elections and joins take a few seconds each; a graceful stop up to
+// eight.
+constexpr Duration kConvergence = Seconds(60);
+constexpr uint64_t kEventsMax = 20'000'000;
+
+class Simulation {
+ public:
+  Simulation(const Plan& plan, std::function<void(std::string_view)> trace)
+      : plan_(plan), scheduler_(plan.seed) {
+    scheduler_.TraceTo(std::move(trace));
+    cluster_ = std::make_unique<Cluster>(scheduler_, plan);
+    invariants_ = std::make_unique<Invariants>(*cluster_);
+    cluster_->OnTurn([this](const NodeId& id) { invariants_->AfterTurn(id); });
+    faults_ = std::make_unique<Faults>(*cluster_);
+    workload_ = std::make_unique<Workload>(*cluster_);
+  }
+
+  Outcome Run();
+
+ private:
+  bool RunFor(Duration time);
+  // Runs until `condition`, at most until `end`.
+  template <typename Condition>
+  bool RunUntil(TimePoint end, const Condition& condition);
+  bool Step();
+  std::string WhyNot();
+  void CheckEnd();
+  void AskEverybody();
+  void Fail(const std::string& what) {
+    if (outcome_.violation.empty()) outcome_.violation = what + "\n" + cluster_->Describe();
+  }
+
+  const Plan plan_;
+  Scheduler scheduler_;
+  std::unique_ptr<Cluster> cluster_;
+  std::unique_ptr<Invariants> invariants_;
+  std::unique_ptr<Faults> faults_;
+  std::unique_ptr<Workload> workload_;
+  Outcome outcome_;
+  size_t answers_wanted_ = 0, answers_ = 0;
+};
+
+bool Simulation::Step() {
+  if (!scheduler_.Step()) return false;
+  invariants_->AfterEvent();
+  for (const std::string* violation : {&invariants_->violation(), &workload_->violation()}) {
+    if (!violation->empty()) Fail(*violation);
+  }
+  if (scheduler_.events() > kEventsMax) Fail("too many events: something goes round in circles");
+  return outcome_.violation.empty();
+}
+
+template <typename Condition>
+bool Simulation::RunUntil(TimePoint end, const Condition& condition) {
+  while (!condition()) {
+    if (scheduler_.now() >= end || !Step()) return false;
+  }
+  return true;
+}
+
+bool Simulation::RunFor(Duration time) {
+  const TimePoint end = scheduler_.now() + time;
+  RunUntil(end, [] { return false; });
+  return outcome_.violation.empty();
+}
+
+Outcome Simulation::Run() {
+  workload_->Start();
+  if (RunFor(plan_.calm)) {
+    faults_->Begin();
+    RunFor(plan_.storm);
+  }
+  if (outcome_.violation.empty()) {
+    faults_->Calm();
+    RunFor(Seconds(1));
+    workload_->Finish();
+    CheckEnd();
+  }
+  Judgement judgement = CheckLinearizable(workload_->history());
+  if (!judgement.violation.empty()) Fail("not linearizable: " + judgement.violation);
+  outcome_.undecided = judgement.undecided;
+  outcome_.events = scheduler_.events();
+  outcome_.commands = workload_->answered();
+  outcome_.simulated = scheduler_.now() - TimePoint(Seconds(1000));
+  outcome_.faults = faults_->counts();
+  if (const auto newest = cluster_->Newest()) outcome_.epochs = newest->epoch.value();
+  return outcome_;
+}
+
+void Simulation::CheckEnd() {
+  if (!outcome_.violation.empty()) return;
+  const TimePoint began = scheduler_.now();
+  const TimePoint end = began + kConvergence;
+  std::string why = "not tried";
+  TimePoint look{};
+  auto converged = [&] {
+    if (scheduler_.now() < look) return false;
+    look = scheduler_.now() + Millis(50);
+    faults_->StartAll();  // a graceful stop may have ended only now
+    why = WhyNot();
+    return why.empty();
+  };
+  if (!RunUntil(end, converged)) return Fail("it does not come back: " + why);
+  outcome_.converged = scheduler_.now() - began;
+  AskEverybody();
+  if (!RunUntil(scheduler_.now() + Seconds(10), [this] { return answers_ == answers_wanted_; }))
+    return Fail("a node does not answer although all is well");
+  if (!RunUntil(scheduler_.now() + Seconds(10), converged)) Fail("it does not stay: " + why);
+}
+
+// Everybody's answer after a write is the same, and that of the database.
+void Simulation::AskEverybody() {
+  workload_->Ask(cluster_->nodes()[0], {"SET", "end", "here"}, [this](const std::string& reply) {
+    if (reply != "+OK\r\n") Fail("a write although all is well: " + reply);
+    for (const NodeId& id : cluster_->nodes()) {
+      workload_->Ask(id, {"GET", "end"}, [this, id](const std::string& answer) {
+        ++answers_;
+        if (answer != "$4\r\nhere\r\n")
+          Fail("a read at " + id + " although all is well: " + answer);
+      });
+    }
+  });
+  answers_wanted_ = cluster_->nodes().size();
+}
+
+// "" when the whole chain stands, all databases are the same and nobody waits for anything.
+std::string Simulation::WhyNot() {
+  if (!workload_->idle()) return "unanswered: " + workload_->Owed();
+  for (const NodeId& id : cluster_->nodes()) {
+    if (cluster_->node(id) == nullptr || cluster_->stopping(id)) return id + " does not run";
+  }
+  const auto newest = cluster_->Newest();
+  if (!newest) return "no configuration";
+  if (newest->members.size() != std::min(plan_.replicas, plan_.nodes)) return "members are missing";
+  const std::string& head = newest->members.front().id;
+  for (const chain::Member& member : newest->members) {
+    if (!cluster_->Complete(member.id)) return member.id + " is not complete";
+    const chain::Replica& replica = cluster_->node(member.id)->replica();
+    if (replica.epoch() != newest->epoch) return member.id + " is in an older epoch";
+    if (!replica.HasAuthority(cluster_->proxy_process(member.id)->Now()))
+      return member.id + " has no lease";
+    if (replica.is_head() ? !replica.head_ready() : !replica.predecessor_linked())
+      return member.id + " is not in its place";
+    const RedisModel& redis = *cluster_->redis(member.id);
+    const RedisModel& first = *cluster_->redis(head);
+    if (redis.offset() != first.offset()) return member.id + "'s database is behind";
+    if (redis.data() != first.data()) return member.id + "'s data differ from " + head + "'s";
+  }
+  return "";
+}
+
+}  // namespace
+
+Outcome Simulate(const Plan& plan, std::function<void(std::string_view)> trace) {
+  return Simulation(plan, std::move(trace)).Run();
+}
+
+}  // namespace catena::sim

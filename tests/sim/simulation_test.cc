@@ -1,0 +1,108 @@
+// The simulator's own parts: chance that can be repeated, and a judge that sees what is wrong.
+#include "tests/sim/simulation.h"
+
+#include <doctest/doctest.h>
+
+#include "proxy/base/log.h"
+#include "tests/sim/history.h"
+
+using namespace catena;
+using namespace catena::sim;
+
+namespace {
+
+TimePoint At(int milliseconds) { return TimePoint(Seconds(1000) + Millis(milliseconds)); }
+
+Operation Done(size_t connection, int sent, int answered, Arguments command, std::string reply) {
+  Operation operation;
+  operation.commands = {std::move(command)};
+  operation.replies = {std::move(reply)};
+  operation.connection = connection;
+  operation.sent = At(sent);
+  operation.answered = At(answered);
+  operation.outcome = Operation::Outcome::kDone;
+  return operation;
+}
+
+Operation Lost(size_t connection, int sent, Arguments command) {
+  Operation operation = Done(connection, sent, sent, std::move(command), "");
+  operation.outcome = Operation::Outcome::kUnknown;
+  return operation;
+}
+
+bool Fits(const History& history) {
+  const Judgement judgement = CheckLinearizable(history);
+  CHECK(judgement.undecided == 0);
+  return judgement.violation.empty();
+}
+
+const Operation kSet = Done(1, 0, 10, {"SET", "x", "v1"}, "+OK\r\n");
+
+}  // namespace
+
+TEST_CASE("the same seed is the same run, trace and all") {
+  spdlog::set_level(spdlog::level::off);
+  std::string first, second;
+  const Plan plan(7);
+  Simulate(plan, [&](std::string_view line) { first.append(line).append("\n"); });
+  Simulate(plan, [&](std::string_view line) { second.append(line).append("\n"); });
+  CHECK(first.size() > 1000);
+  CHECK(first == second);
+}
+
+TEST_CASE("a read after an answered write shows it") {
+  CHECK(Fits({kSet, Done(2, 11, 20, {"GET", "x"}, "$2\r\nv1\r\n")}));
+  CHECK_FALSE(Fits({kSet, Done(2, 11, 20, {"GET", "x"}, "$-1\r\n")}));
+}
+
+TEST_CASE("a read beside a write may show either, but not the old after the new") {
+  CHECK(Fits({kSet, Done(2, 1, 9, {"GET", "x"}, "$-1\r\n")}));
+  CHECK_FALSE(Fits(
+      {kSet, Done(2, 1, 3, {"GET", "x"}, "$2\r\nv1\r\n"), Done(3, 4, 5, {"GET", "x"}, "$-1\r\n")}));
+}
+
+TEST_CASE("an unknown outcome happened or not, but not both") {
+  const Operation lost = Lost(1, 0, {"SET", "x", "v1"});
+  CHECK(Fits(
+      {lost, Done(2, 5, 6, {"GET", "x"}, "$-1\r\n"), Done(2, 7, 8, {"GET", "x"}, "$2\r\nv1\r\n")}));
+  CHECK_FALSE(Fits(
+      {lost, Done(2, 5, 6, {"GET", "x"}, "$2\r\nv1\r\n"), Done(2, 7, 8, {"GET", "x"}, "$-1\r\n")}));
+}
+
+TEST_CASE("a write of unknown outcome happens once") {
+  CHECK_FALSE(
+      Fits({Lost(1, 0, {"APPEND", "x", "v1"}), Done(2, 5, 6, {"GET", "x"}, "$4\r\nv1v1\r\n")}));
+}
+
+TEST_CASE("a refused command never happens") {
+  Operation refused = Lost(1, 0, {"SET", "x", "v1"});
+  refused.outcome = Operation::Outcome::kRefused;
+  CHECK_FALSE(Fits({refused, Done(2, 5, 6, {"GET", "x"}, "$2\r\nv1\r\n")}));
+}
+
+TEST_CASE("commands of one connection take effect in their order (I8)") {
+  CHECK_FALSE(Fits({Done(1, 0, 20, {"SET", "x", "v1"}, "+OK\r\n"),
+                    Done(1, 0, 20, {"SET", "x", "v2"}, "+OK\r\n"),
+                    Done(2, 21, 22, {"GET", "x"}, "$2\r\nv1\r\n")}));
+}
+
+TEST_CASE("a lost command does not follow a later one of its connection (S18)") {
+  CHECK_FALSE(Fits({Lost(1, 0, {"SET", "x", "v1"}), Done(1, 5, 6, {"SET", "x", "v2"}, "+OK\r\n"),
+                    Done(2, 7, 8, {"GET", "x"}, "$2\r\nv2\r\n"),
+                    Done(2, 9, 10, {"GET", "x"}, "$2\r\nv1\r\n")}));
+}
+
+TEST_CASE("commands on several keys are judged together") {
+  CHECK_FALSE(Fits({Done(1, 0, 5, {"MSET", "x", "v1", "y", "v1"}, "+OK\r\n"),
+                    Done(2, 6, 7, {"MGET", "x", "y"}, "*2\r\n$2\r\nv1\r\n$-1\r\n")}));
+  CHECK_FALSE(Fits(
+      {kSet, Done(1, 11, 12, {"FLUSHALL"}, "+OK\r\n"), Done(2, 13, 14, {"DBSIZE"}, ":1\r\n")}));
+}
+
+TEST_CASE("a transaction is not cut") {
+  Operation transaction = Done(1, 0, 10, {"SET", "x", "v1"}, "+OK\r\n");
+  transaction.commands.push_back({"SET", "y", "v1"});
+  transaction.replies.push_back("+OK\r\n");
+  CHECK_FALSE(Fits({transaction, Done(2, 1, 2, {"GET", "x"}, "$2\r\nv1\r\n"),
+                    Done(2, 3, 4, {"GET", "y"}, "$-1\r\n")}));
+}

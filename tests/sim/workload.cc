@@ -1,0 +1,318 @@
+#include "tests/sim/workload.h"
+
+#include <algorithm>
+
+#include "proxy/base/check.h"
+
+namespace catena::sim {
+namespace {
+
+// Longer than a node may take: its write timeout is 5 s.
+constexpr Duration kPatience = Seconds(9);
+constexpr const char* kModes[] = {"linearizable", "sequential", "eventual", "tail"};
+
+bool IsError(std::string_view reply, std::string_view code) {
+  return reply.substr(0, 1) == "-" && reply.substr(1, code.size()) == code;
+}
+
+}  // namespace
+
+class Workload::Client final : public io::StreamHandler {
+ public:
+  Client(Workload& owner, size_t number)
+      : owner_(owner),
+        process_(owner.cluster_.network(), "client " + std::to_string(number),
+                 "c" + std::to_string(number)) {
+    timer_ = process_.MakeTimer([this] { Next(); });
+    patience_ = process_.MakeTimer([this] { Leave("no answer in time"); });
+  }
+
+  void Start() { timer_->Start(owner_.random_.Between(Duration(0), Millis(500))); }
+  void Finish() {
+    if (waiting_.empty()) Leave("finished");
+  }
+  bool idle() const { return !stream_ && waiting_.empty(); }
+  std::string Owed() const {
+    return waiting_.empty() ? "" : owner_.history_[waiting_.front().operation].Text();
+  }
+
+  void OnRead(std::string_view bytes) override {
+    input_ += bytes;
+    size_t used = 0;
+    while (used < input_.size()) {
+      size_t length = 0;
+      const auto progress = scanner_.Scan(std::string_view(input_).substr(used), length);
+      if (progress == resp::Progress::kError) return owner_.violation_ = scanner_.error(), void();
+      if (progress == resp::Progress::kNeedMore) break;
+      OnReply(input_.substr(used, length));
+      used += length;
+    }
+    input_.erase(0, used);
+    if (waiting_.empty() && stream_) Rest();
+  }
+  void OnClosed(std::string_view) override { Leave("closed"); }
+
+ private:
+  struct Waiting {
+    size_t operation;
+    size_t replies;  // still missing
+  };
+
+  void Next();
+  void Enter();
+  void Leave(const std::string& why);
+  void Rest();
+  void Send();
+  void OnReply(const std::string& reply);
+  void Judge(Operation& operation);
+  void JudgeTransaction(Operation& operation);
+
+  Workload& owner_;
+  Process process_;
+  std::unique_ptr<io::Stream> stream_;
+  std::unique_ptr<io::Timer> timer_, patience_;
+  resp::ReplyScanner scanner_;
+  std::string input_;
+  NodeId node_;
+  size_t connection_ = 0;
+  size_t mode_ = 0;
+  int bursts_left_ = 0;
+  bool mode_told_ = true;
+  std::deque<Waiting> waiting_;
+};
+
+void Workload::Client::Next() {
+  if (owner_.finishing_) return Leave("finished");
+  if (!stream_) Enter();
+  Send();
+}
+
+void Workload::Client::Enter() {
+  Random& random = owner_.random_;
+  node_ = random.Of(owner_.cluster_.nodes());
+  connection_ = ++owner_.last_connection_;
+  bursts_left_ = static_cast<int>(random.Between(1, 25));
+  input_.clear();
+  scanner_ = resp::ReplyScanner();
+  stream_ = process_.Connect(Cluster::ClientsAddress(node_), this);
+  const auto& shares = owner_.cluster_.plan().consistency;
+  uint64_t total = 1;
+  for (uint64_t share : shares) total += share;
+  uint64_t drawn = random.Below(total);
+  for (mode_ = 0; mode_ < 3 && drawn >= shares[mode_]; ++mode_) drawn -= shares[mode_];
+  mode_told_ = mode_ == 0;
+  if (!mode_told_) stream_->Write(Encode({"CATENA", "CONSISTENCY", kModes[mode_]}));
+}
+
+void Workload::Client::Send() {
+  const Plan& plan = owner_.cluster_.plan();
+  Random& random = owner_.random_;
+  size_t count = 1 + random.Below(plan.pipeline_max);
+  for (; count > 0; --count) {
+    Operation operation = owner_.MakeOperation(false);
+    operation.connection = connection_;
+    operation.node = node_;
+    operation.sent = owner_.cluster_.scheduler().now();
+    operation.linearizable = operation.Writes() || mode_ == 0 || mode_ == 3;
+    const bool transaction = operation.commands.size() > 1;
+    if (transaction) stream_->Write(Encode({"MULTI"}));
+    for (const Arguments& command : operation.commands) stream_->Write(Encode(command));
+    if (transaction) stream_->Write(Encode({"EXEC"}));
+    waiting_.push_back({owner_.history_.size(), transaction ? operation.commands.size() + 2 : 1});
+    owner_.history_.push_back(std::move(operation));
+  }
+  patience_->Start(kPatience);
+}
+
+void Workload::Client::OnReply(const std::string& reply) {
+  if (!mode_told_) {
+    mode_told_ = true;
+    return;
+  }
+  if (waiting_.empty()) {
+    owner_.violation_ = "an answer that nobody asked for: " + reply;
+    return;
+  }
+  Waiting& waiting = waiting_.front();
+  Operation& operation = owner_.history_[waiting.operation];
+  if (--waiting.replies > 0) return;
+  operation.answered = owner_.cluster_.scheduler().now();
+  operation.replies = {reply};
+  operation.commands.size() > 1 ? JudgeTransaction(operation) : Judge(operation);
+  Scheduler& scheduler = owner_.cluster_.scheduler();
+  if (scheduler.tracing()) scheduler.Trace("answered " + operation.Text());
+  ++owner_.answered_;
+  waiting_.pop_front();
+}
+
+void Workload::Client::Judge(Operation& operation) {
+  const std::string& reply = operation.replies[0];
+  operation.outcome = Operation::Outcome::kDone;
+  if (IsError(reply, "UNKNOWNOUTCOME")) operation.outcome = Operation::Outcome::kUnknown;
+  const bool refused = IsError(reply, "CHAINDOWN") || IsError(reply, "LOADING") ||
+                       IsError(reply, "MASTERDOWN") || IsError(reply, "STALE");
+  if (refused) operation.outcome = Operation::Outcome::kRefused;
+  if (reply[0] == '-' && operation.outcome == Operation::Outcome::kDone)
+    owner_.violation_ = "an error that no command here deserves: " + operation.Text();
+}
+
+void Workload::Client::JudgeTransaction(Operation& operation) {
+  const std::string reply = operation.replies[0];
+  operation.outcome = Operation::Outcome::kDone;
+  if (reply[0] == '-') {
+    const bool refused = IsError(reply, "EXECABORT") || IsError(reply, "CHAINDOWN") ||
+                         IsError(reply, "ERR EXEC without MULTI");
+    operation.outcome = refused ? Operation::Outcome::kRefused : Operation::Outcome::kUnknown;
+    if (!refused && !IsError(reply, "UNKNOWNOUTCOME"))
+      owner_.violation_ = "an error that no transaction here deserves: " + operation.Text();
+    return;
+  }
+  operation.replies.clear();
+  size_t at = reply.find("\r\n") + 2;
+  resp::ReplyScanner scanner;
+  while (at < reply.size()) {
+    size_t length = 0;
+    if (scanner.Scan(std::string_view(reply).substr(at), length) != resp::Progress::kComplete)
+      break;
+    operation.replies.push_back(reply.substr(at, length));
+    at += length;
+  }
+  if (operation.replies.size() != operation.commands.size()) {
+    operation.replies = {reply};
+    operation.replies.resize(operation.commands.size());
+    owner_.violation_ = "a transaction with a part missing: " + operation.Text();
+  }
+}
+
+void Workload::Client::Rest() {
+  patience_->Stop();
+  if (owner_.finishing_ || --bursts_left_ <= 0) Leave("enough");
+  timer_->Start(owner_.random_.Between(Duration(0), owner_.cluster_.plan().think_max));
+}
+
+void Workload::Client::Leave(const std::string& why) {
+  patience_->Stop();
+  stream_.reset();
+  Scheduler& scheduler = owner_.cluster_.scheduler();
+  for (const Waiting& waiting : waiting_) {
+    if (scheduler.tracing())
+      scheduler.Trace(why + ": " + owner_.history_[waiting.operation].Text());
+  }
+  waiting_.clear();  // their outcome stays unknown
+  if (!owner_.finishing_)
+    timer_->Start(owner_.random_.Between(Duration(0), owner_.cluster_.plan().think_max));
+}
+
+// --- one command of a test -----------------------------------------------------------------------
+
+class Workload::Question final : public io::StreamHandler {
+ public:
+  Question(Process& process, const NodeId& node, const Arguments& command,
+           std::function<void(std::string)> done)
+      : done_(std::move(done)), stream_(process.Connect(Cluster::ClientsAddress(node), this)) {
+    stream_->Write(Encode(command));
+  }
+  void OnRead(std::string_view bytes) override {
+    input_ += bytes;
+    size_t length = 0;
+    if (scanner_.Scan(input_, length) == resp::Progress::kComplete) End(input_);
+  }
+  void OnClosed(std::string_view reason) override { End("-closed " + std::string(reason)); }
+
+ private:
+  void End(const std::string& reply) {
+    stream_.reset();
+    if (done_) std::exchange(done_, nullptr)(reply);
+  }
+  std::function<void(std::string)> done_;
+  std::unique_ptr<io::Stream> stream_;
+  resp::ReplyScanner scanner_;
+  std::string input_;
+};
+
+// --- the workload --------------------------------------------------------------------------------
+
+Workload::Workload(Cluster& cluster)
+    : cluster_(cluster),
+      random_(cluster.plan().seed * 31 + 7),
+      prober_(std::make_unique<Process>(cluster.network(), "prober", "c0")) {
+  for (size_t i = 0; i < cluster.plan().clients; ++i)
+    clients_.push_back(std::make_unique<Client>(*this, i + 1));
+}
+
+Workload::~Workload() = default;
+
+void Workload::Start() {
+  for (const auto& client : clients_) client->Start();
+}
+
+void Workload::Finish() {
+  finishing_ = true;
+  for (const auto& client : clients_) client->Finish();
+}
+
+bool Workload::idle() const {
+  return std::all_of(clients_.begin(), clients_.end(),
+                     [](const auto& client) { return client->idle(); });
+}
+
+std::string Workload::Owed() const {
+  for (const auto& client : clients_) {
+    if (std::string owed = client->Owed(); !owed.empty()) return owed;
+  }
+  return "";
+}
+
+void Workload::Ask(const NodeId& node, const Arguments& command,
+                   std::function<void(std::string)> done) {
+  questions_.push_back(std::make_unique<Question>(*prober_, node, command, std::move(done)));
+}
+
+std::string Workload::Key() { return "k" + std::to_string(random_.Below(cluster_.plan().keys)); }
+
+Arguments Workload::MakeRead() {
+  const Plan& plan = cluster_.plan();
+  if (random_.Chance(plan.whole_database)) return {"DBSIZE"};
+  if (random_.Chance(plan.multi_key)) return {"MGET", Key(), Key()};
+  if (random_.Chance(100)) return {"EXISTS", Key()};
+  return {"GET", Key()};
+}
+
+// A value is written once in a run, so that an answer tells which write it shows. Keys that INCR
+// counts in hold nothing else.
+Arguments Workload::MakeWrite() {
+  const Plan& plan = cluster_.plan();
+  const std::string value = "v" + std::to_string(++last_value_);
+  if (random_.Chance(plan.whole_database)) return {"FLUSHALL"};
+  if (random_.Chance(plan.multi_key)) {
+    if (random_.Chance(300)) return {"DEL", Key(), Key()};
+    return {"MSET", Key(), value, Key(), value};
+  }
+  switch (random_.Below(8)) {
+    case 0:
+      return {"SETNX", Key(), value};
+    case 1:
+      return {"DEL", Key()};
+    case 2:
+      return {"GETSET", Key(), value};
+    case 3:
+      return {"INCR", "n0"};
+    case 4:
+      return {"APPEND", Key(), value};
+    default:
+      return {"SET", Key(), value};
+  }
+}
+
+Operation Workload::MakeOperation(bool reads_only) {
+  const Plan& plan = cluster_.plan();
+  Operation operation;
+  const bool transaction = !reads_only && random_.Chance(plan.transactions);
+  for (size_t left = transaction ? 2 + random_.Below(3) : 1; left > 0; --left) {
+    const bool writes = !reads_only && random_.Chance(plan.writes);
+    operation.commands.push_back(writes ? MakeWrite() : MakeRead());
+  }
+  return operation;
+}
+
+}  // namespace catena::sim

@@ -1,0 +1,58 @@
+// Clients: each keeps a connection to some node, sends pipelines of commands, waits for the
+// answers, thinks, and now and then goes elsewhere. What they did and were told is the history.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "proxy/resp/decoder.h"
+#include "tests/sim/cluster.h"
+#include "tests/sim/history.h"
+
+namespace catena::sim {
+
+class Workload {
+ public:
+  // `cluster` outlives it.
+  explicit Workload(Cluster& cluster);
+  ~Workload();
+
+  void Start();
+  // No new commands; the clients close their connections once they have their answers.
+  void Finish();
+  bool idle() const;
+  // Commands whose answers are missing.
+  std::string Owed() const;
+  const History& history() const { return history_; }
+  // "": none; an answer that can never be right.
+  const std::string& violation() const { return violation_; }
+  uint64_t answered() const { return answered_; }
+
+  // One linearizable command at `node`, on a connection of its own.
+  void Ask(const NodeId& node, const Arguments& command, std::function<void(std::string)> done);
+
+ private:
+  class Client;
+  class Question;
+
+  Operation MakeOperation(bool reads_only);
+  Arguments MakeRead();
+  Arguments MakeWrite();
+  std::string Key();
+
+  Cluster& cluster_;
+  Random random_;
+  History history_;
+  std::string violation_;
+  uint64_t answered_ = 0, last_value_ = 0;
+  size_t last_connection_ = 0;
+  bool finishing_ = false;
+  std::vector<std::unique_ptr<Client>> clients_;
+  std::unique_ptr<Process> prober_;
+  std::vector<std::unique_ptr<Question>> questions_;
+};
+
+}  // namespace catena::sim
