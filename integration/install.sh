@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs those Debian packages of packages.txt that are missing. Does nothing, and needs no rights,
-# when nothing is. Servers that come with a package (Redis, etcd) are neither started nor left to
+# when nothing is. Servers that come with a package (Redis, etcd, nutcracker) are neither started nor left to
 # start at boot: Catena's scripts start their own.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
@@ -55,6 +55,7 @@ for package in "${missing[@]}"; do
   case $package in
     redis-server) service=redis-server ;;
     etcd-server) service=etcd ;;
+    nutcracker) service=nutcracker ;;
     *) continue ;;
   esac
   if [ -d /run/systemd/system ]; then

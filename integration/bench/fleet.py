@@ -32,9 +32,9 @@ class Fleet:
     def __init__(self):
         self._directory = Path(tempfile.mkdtemp(prefix="catena-bench-"))
         self._processes = {}  # name -> Process
-        self._chains = {}     # (length, settings) -> Cluster
+        self._chains = {}     # length -> Cluster
         self._filled = set()
-        self._base = free_base_port()
+        self.base_port = free_base_port()
 
     def __enter__(self):
         return self
@@ -57,8 +57,10 @@ class Fleet:
             for number in (1, 2):
                 self._redis(f"replica{number}", 1 + number,
                             ["--replicaof", *master.rsplit(":", 1)])
-            wait_until(lambda: self.client(master).execute_command("WAIT", 2, 100) == 2, 20,
-                       "two replicas have the master's data")
+            with self.client(master, single_connection_client=True) as client:
+                # Replicas count as connected before they take what is written.
+                client.set("replicated", "yes")
+                wait_until(lambda: client.wait(2, 100) == 2, 20, "two replicas have a write")
         return master
 
     def twemproxy(self):
@@ -66,25 +68,25 @@ class Fleet:
         program = shutil.which("nutcracker")
         if not program:
             return None
-        address = f"127.0.0.1:{self._base + 5}"
+        address = f"127.0.0.1:{self.base_port + 5}"
         if "twemproxy" not in self._processes:
             config = self._directory / "nutcracker.yml"
             config.write_text(_TWEMPROXY.format(listen=address, server=self.plain()))
             self._start("twemproxy", [program, "-c", str(config), "-a", "127.0.0.1", "-s",
-                                      str(self._base + 6)])
+                                      str(self.base_port + 6)])
             wait_until(lambda: self._answers(address), 10, "twemproxy answers")
         return address
 
-    def chain(self, length=3, settings=None):
-        key = (length, tuple(sorted((settings or {}).items())))
-        if key not in self._chains:
-            self._chains[key] = cluster = Cluster(nodes=length, settings=settings)
-            cluster.start()
-        return self._chains[key]
+    def chain(self, length):
+        if length not in self._chains:
+            self._chains[length] = Cluster(nodes=length)
+            self._chains[length].start()
+        return self._chains[length]
 
-    def stop_chain(self, cluster):
-        self._chains = {k: c for k, c in self._chains.items() if c is not cluster}
-        cluster.stop()
+    @staticmethod
+    def new_chain(length):
+        """One that nobody has used, for a `with` statement."""
+        return Cluster(nodes=length)
 
     def processes_of(self, name):
         """Those behind plain(), replicated() or twemproxy(), by role."""
@@ -107,6 +109,10 @@ class Fleet:
         cluster.wait_position()
         return cluster
 
+    def forget_filled(self):
+        """After a measurement that emptied servers."""
+        self._filled.clear()
+
     @staticmethod
     def client(address, **options):
         host, port = address.rsplit(":", 1)
@@ -116,11 +122,11 @@ class Fleet:
     # --- processes ---
 
     def _redis(self, name, offset, extra=()):
-        address = f"127.0.0.1:{self._base + offset}"
+        address = f"127.0.0.1:{self.base_port + offset}"
         if name not in self._processes:
             data = self._directory / name
             data.mkdir()
-            self._start(name, ["redis-server", "--port", str(self._base + offset), "--bind",
+            self._start(name, ["redis-server", "--port", str(self.base_port + offset), "--bind",
                                "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(data),
                                "--repl-diskless-sync-delay", "0", *extra])
             wait_until(lambda: self._answers(address), 10, f"{name} answers")
