@@ -31,7 +31,7 @@ while [ $# -gt 0 ]; do
   shift
 done
 
-"$here/install.sh"
+"$here/install.sh" --without-tests
 
 build() {
   cd "$root"
