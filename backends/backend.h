@@ -97,6 +97,9 @@ class LaneHandler {
   // Answer of SubmitPosition, in its place among the replies. Head: an upper bound of every effect executed so far by anybody.
   // Follower: an applied position that the replies after it (and maybe earlier ones) include.
   virtual void OnPosition(Position position) = 0;
+  // In its place instead: the database did not tell (it is busy with a script, or its role changes).
+  // Backend::AskPosition asks again and bounds as well.
+  virtual void OnPositionUntold() {}
   // A RESP3 push (">...") or anything that arrives while no reply is owed. In RESP2 subscribe mode and in
   // MONITOR a message that overtakes an owed reply cannot be told from it: both come in the order of
   // the connection, as OnReply or OnPush, so an owner in such a mode relays both alike.

@@ -75,9 +75,6 @@ class RedisBackend final : public backend::Backend,
 
   const std::string& LaneRunId() const override { return control_.run_id(); }
   std::optional<Position> JudgeLaneRole(const Role& role) override;
-  void AskLanePosition(std::function<void(std::optional<Position>)> done) override {
-    AskPosition(std::move(done));
-  }
   void OnLaneOtherProcess(const std::string& reason) override { control_.Lose(reason); }
   void OnLaneDestroyed(RedisLane* lane) override { std::erase(lanes_, lane); }
   void OnSnapshotDestroyed(RedisSnapshot* snapshot) override { std::erase(snapshots_, snapshot); }

@@ -15,19 +15,22 @@ constexpr std::string_view kRoleCommand = "*1\r\n$4\r\nROLE\r\n";
 
 RedisLane::RedisLane(io::Reactor& reactor, const RedisOptions& redis,
                      const backend::LaneOptions& options, Host* host, backend::LaneHandler* handler)
-    : host_(host), handler_(handler), stream_(reactor.Connect(redis.address, this)) {
-  Introduce(redis, options);
+    : host_(host),
+      handler_(handler),
+      introduction_(Introduction(redis, options)),
+      stream_(reactor.Connect(redis.address, this)) {
+  Introduce();
 }
 
 RedisLane::~RedisLane() {
   if (host_) host_->OnLaneDestroyed(this);
 }
 
-void RedisLane::Introduce(const RedisOptions& redis, const backend::LaneOptions& options) {
-  std::string out;
-  const auto send = [this, &out](std::initializer_list<std::string_view> command) {
-    resp::AppendCommand(out, command);
-    ++hello_left_;
+std::vector<std::string> RedisLane::Introduction(const RedisOptions& redis,
+                                                 const backend::LaneOptions& options) {
+  std::vector<std::string> commands;
+  const auto send = [&commands](std::initializer_list<std::string_view> command) {
+    resp::AppendCommand(commands.emplace_back(), command);
   };
   if (!redis.user.empty()) {
     send({"AUTH", redis.user, redis.password});
@@ -39,7 +42,12 @@ void RedisLane::Introduce(const RedisOptions& redis, const backend::LaneOptions&
     send({"SELECT", resp::Decimal(static_cast<uint64_t>(options.database))});
   send({"CLIENT", "SETNAME", ConnectionName(redis.node, redis.incarnation)});
   send({"INFO", "server"});
-  stream_->Write(out);
+  return commands;
+}
+
+void RedisLane::Introduce() {
+  hello_left_ = introduction_.size();
+  for (const std::string& command : introduction_) stream_->Write(command);
 }
 
 void RedisLane::Submit(std::string_view command) {
@@ -49,6 +57,7 @@ void RedisLane::Submit(std::string_view command) {
     stream_->Write(command);
   } else {
     queued_.append(command);
+    if (hello_left_ == 0) Introduce();
   }
 }
 
@@ -62,22 +71,11 @@ size_t RedisLane::UnsentBytes() const {
 }
 
 void RedisLane::PauseReading() {
-  paused_ = true;
-  UpdateReading();
+  if (stream_) stream_->PauseReading();
 }
 
 void RedisLane::ResumeReading() {
-  paused_ = false;
-  UpdateReading();
-}
-
-void RedisLane::UpdateReading() {
-  if (!stream_) return;
-  if (paused_ || held_) {
-    stream_->PauseReading();
-  } else {
-    stream_->ResumeReading();
-  }
+  if (stream_) stream_->ResumeReading();
 }
 
 void RedisLane::Break(const std::string& reason) {
@@ -96,10 +94,6 @@ void RedisLane::OnClosed(std::string_view reason) {
 }
 
 void RedisLane::OnRead(std::string_view bytes) {
-  if (held_) {
-    buffer_.append(bytes);
-    return;
-  }
   if (buffer_.empty()) {
     const auto used = Deliver(bytes);
     if (used && *used < bytes.size()) buffer_.assign(bytes.substr(*used));
@@ -119,7 +113,7 @@ void RedisLane::OnRead(std::string_view bytes) {
 std::optional<size_t> RedisLane::Deliver(std::string_view input) {
   const Liveness::Watch watch(liveness_);
   size_t used = 0;
-  while (used < input.size() && !held_) {
+  while (used < input.size()) {
     size_t length = 0;
     const resp::Progress progress = scanner_.Scan(input.substr(used), length);
     if (progress == resp::Progress::kNeedMore) break;
@@ -152,8 +146,11 @@ void RedisLane::DeliverOne(std::string_view reply, const Liveness::Watch& watch)
 
 void RedisLane::HelloReply(std::string_view reply, const Liveness::Watch& watch) {
   const std::string error = ReplyError(reply);
-  if (!error.empty()) return Break("cannot connect: " + error);
+  const bool busy = reply.starts_with("-BUSY ");
+  if (!error.empty() && !busy) return Break("cannot connect: " + error);
+  if (busy) busy_ = reply;
   if (--hello_left_ > 0) return;
+  if (!busy_.empty()) return AnswerBusy(watch);
   const std::string_view run_id = InfoField(ReplyText(reply), "run_id");
   if (run_id != host_->LaneRunId()) {
     const std::string reason = "another Redis process answers (run_id " + std::string(run_id) + ")";
@@ -167,28 +164,30 @@ void RedisLane::HelloReply(std::string_view reply, const Liveness::Watch& watch)
   handler_->OnLaneReady();
 }
 
+// As the Redis would; it has not even taken the introduction, which is tried again with the next
+// command.
+void RedisLane::AnswerBusy(const Liveness::Watch& watch) {
+  const std::string busy = std::exchange(busy_, {});
+  queued_.clear();
+  std::deque<uint64_t> before_position = std::exchange(before_position_, {});
+  const uint64_t behind = std::exchange(behind_, 0);
+  const auto answer = [&](uint64_t count) {
+    for (; count > 0 && !watch.Gone() && stream_; --count) handler_->OnReply(busy);
+  };
+  for (const uint64_t count : before_position) {
+    answer(count);
+    if (watch.Gone() || !stream_) return;
+    handler_->OnPositionUntold();
+  }
+  answer(behind);
+}
+
 void RedisLane::PositionReply(std::string_view reply, const Liveness::Watch& watch) {
   const std::optional<Role> role = ParseRole(reply);
   const std::optional<Position> position = role ? host_->JudgeLaneRole(*role) : std::nullopt;
   if (watch.Gone() || !stream_) return;
   if (position) return handler_->OnPosition(*position);
-  // BUSY, or an answer of another role. A later answer bounds as well; the replies behind wait for
-  // it.
-  held_ = true;
-  UpdateReading();
-  host_->AskLanePosition([this, watch](std::optional<Position> later) {
-    if (!watch.Gone()) OnHeldPosition(later);
-  });
-}
-
-void RedisLane::OnHeldPosition(std::optional<Position> position) {
-  if (!position || !stream_) return;  // lost: the backend breaks its lanes
-  const Liveness::Watch watch(liveness_);
-  held_ = false;
-  UpdateReading();
-  handler_->OnPosition(*position);
-  if (watch.Gone() || !stream_) return;
-  if (!buffer_.empty()) OnRead({});
+  handler_->OnPositionUntold();
 }
 
 }  // namespace catena::redis

@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "backends/backend.h"
 #include "backends/redis/liveness.h"
@@ -29,8 +30,6 @@ class RedisLane : public backend::Lane, public io::StreamHandler {
     // The position that an answer of ROLE stands for; nullopt: it does not fit the role of this
     // Redis. May report it as applied, and so destroy the lane.
     virtual std::optional<Position> JudgeLaneRole(const Role& role) = 0;
-    // Asks on the control connection instead; nullopt: lost.
-    virtual void AskLanePosition(std::function<void(std::optional<Position>)> done) = 0;
     // Another process answers than the one that was examined.
     virtual void OnLaneOtherProcess(const std::string& reason) = 0;
     virtual void OnLaneDestroyed(RedisLane* lane) = 0;
@@ -55,28 +54,30 @@ class RedisLane : public backend::Lane, public io::StreamHandler {
   void OnRead(std::string_view bytes) override;
   void OnClosed(std::string_view reason) override;
 
-  void Introduce(const RedisOptions& redis, const backend::LaneOptions& options);
+  static std::vector<std::string> Introduction(const RedisOptions& redis,
+                                               const backend::LaneOptions& options);
+  void Introduce();
   // Hands out the replies in `input`; returns the bytes used, or nullopt when the lane is closed or
   // gone.
   std::optional<size_t> Deliver(std::string_view input);
   // One complete reply.
   void DeliverOne(std::string_view reply, const Liveness::Watch& watch);
   void HelloReply(std::string_view reply, const Liveness::Watch& watch);
+  // The Redis was busy with a script: nothing that waits has been sent.
+  void AnswerBusy(const Liveness::Watch& watch);
   void PositionReply(std::string_view reply, const Liveness::Watch& watch);
-  void OnHeldPosition(std::optional<Position> position);
-  void UpdateReading();
 
   Host* host_;
   backend::LaneHandler* handler_;
   bool ready_ = false;
-  int hello_left_ = 0;  // replies of the introduction that are not in
-  std::string queued_;  // submitted before ready
+  std::vector<std::string> introduction_;
+  size_t hello_left_ = 0;  // replies of the introduction that are not in; not ready and 0: not sent
+  std::string busy_;       // the -BUSY among them
+  std::string queued_;     // submitted before ready
   // Replies owed: for each position question the ordinary replies before it (after the previous
   // question), then those behind the last question.
   std::deque<uint64_t> before_position_;
   uint64_t behind_ = 0;
-  bool held_ = false;    // a position is asked for elsewhere; what follows waits
-  bool paused_ = false;  // by the owner
   std::string buffer_;
   resp::ReplyScanner scanner_;
   Liveness liveness_;

@@ -85,7 +85,8 @@ ClientState::~ClientState() = default;
 bool ClientState::Begins(const Request& request) {
   std::string_view name = NameOf(request);
   return OneOf(name, kTransaction) || OneOf(name, kSubscribe) || OneOf(name, kUnsubscribe) ||
-         OneOf(name, kTracking) || name == "monitor" || Blocks(request);
+         OneOf(name, kTracking) || name == "monitor" || Blocks(request) ||
+         (RunsScript(request) && request.route == command::Route::kWrite);
 }
 
 bool ClientState::Captures(const Request& request) const {
@@ -118,7 +119,8 @@ Dispatch ClientState::OnCommand(uint64_t number, const Request& request) {
   // As Redis, which does not even answer a monitor's second MONITOR.
   if (name == "monitor" && monitoring_) return Reply(number, "");
   if (subscription || name == "monitor") return SubmitLocal(number, request);
-  return SubmitHead(number, request.command->raw, Action::kEffect);
+  return SubmitHead(number, request.command->raw,
+                    RunsScript(request) ? Action::kScript : Action::kEffect);
 }
 
 // --- transactions and blocking commands ----------------------------------------------------------
@@ -273,7 +275,7 @@ void ClientState::MatchConnection() {
 
 Dispatch ClientState::SubmitHead(uint64_t number, std::string_view raw, Action action,
                                  std::string text) {
-  if (!OpenHead()) return Dispatch::kWait;
+  if (!OpenHead() || head_->full()) return Dispatch::kWait;
   if (action == Action::kEffect && !head_id_asked_) {
     head_id_asked_ = true;
     head_owed_.push_back(Pending{0, Action::kOwnId, {}});
@@ -315,6 +317,7 @@ void ClientState::OnPrivateMessage(PrivateChannel& channel, std::string_view mes
     case Action::kPlain:
       if (message == kQueued) OnQueued(pending);
       [[fallthrough]];
+    case Action::kScript:
     case Action::kEffect:
       return session_.Complete(pending.number, message);
   }
@@ -338,7 +341,8 @@ void ClientState::FailHead(const std::string& why) {
     Pending pending = std::move(head_owed_.front());
     head_owed_.pop_front();
     if (pending.action == Action::kSwallow || pending.action == Action::kOwnId) continue;
-    bool effect = pending.action == Action::kExec || pending.action == Action::kEffect;
+    bool effect = pending.action == Action::kExec || pending.action == Action::kEffect ||
+                  pending.action == Action::kScript;
     session_.Complete(pending.number, effect ? UnknownOutcome(why) : ChainDown(why));
   }
 }

@@ -1,10 +1,11 @@
 // What a client connection has entered that needs a connection of its own: MULTI, WATCH, a blocking
-// command, subscriptions, MONITOR. Commands of such a state pass through it in order; everything
+// command, a script, subscriptions, MONITOR. Commands of such a state pass through it in order; everything
 // else of the session keeps its usual routes.
 //
-//   transactions, blocking commands   on a channel to the head's database, whose replies are held
-//   back like all others subscriptions, MONITOR            on a channel to the local database: the
-//   stream delivers messages everywhere
+//   transactions, blocking commands, scripts   on a channel to the head's database, whose replies
+//                                              are held back like all others
+//   subscriptions, MONITOR                     on a channel to the local database: the stream
+//                                              delivers messages everywhere
 //
 // A broken channel never repeats anything: an EXEC or a blocking command without an answer has an
 // unknown outcome, an open transaction is aborted (EXECABORT), watched keys count as touched (EXEC
@@ -79,6 +80,7 @@ class ClientState final : public PrivateChannel::Handler {
     kPlain,       // reply as it is
     kExec,        // ends a transaction
     kEffect,      // a blocking command: unknown when lost
+    kScript,      // a script or function: unknown when lost
     kReplace,     // the reply is replaced by `text`
     kBegin,       // MULTI
     kSelect,      // a SELECT to be queued; `text` is the database

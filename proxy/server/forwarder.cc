@@ -71,6 +71,7 @@ class Forwarder::Connection : public io::StreamHandler {
 
   Forwarder& owner_;
   std::unique_ptr<io::Stream>& stream() { return stream_; }
+  size_t unsent() const { return stream_ ? stream_->UnsentBytes() : 0; }
 
  private:
   enum class Phase { kProving, kOpening, kReady, kBroken };
@@ -206,6 +207,7 @@ class Forwarder::Tunnel final : public Connection, public PrivateChannel {
   }
 
   bool ready() const override { return is_ready(); }
+  bool full() const override { return unsent() > owner_.options_.pending_bytes_max; }
   void Submit(std::string_view command) override { stream()->Write(command); }
 
  private:

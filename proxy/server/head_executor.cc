@@ -26,12 +26,14 @@ class HeadExecutor::HeadLane final : public backend::LaneHandler {
 
   void OnReply(std::string_view reply) override {
     if (closed) return;  // given up earlier in this turn
-    CATENA_CHECK(!sent.empty(), "a reply answers a command");
-    Batch& batch = *sent.front();
+    CATENA_CHECK(!sent.empty() || open, "a reply answers a command");
+    // A busy database is not even sent what this turn brings.
+    Batch& batch = sent.empty() ? *open : *sent.front();
     Held& held = batch.held[batch.answered++];
     held.reply_begin = batch.replies.size();
     held.reply_size = reply.size();
     batch.replies.append(reply);
+    if (SaysBusy(reply)) executor_.Answer(batch, held);
   }
 
   void OnPosition(Position bound) override {
@@ -41,6 +43,16 @@ class HeadExecutor::HeadLane final : public backend::LaneHandler {
     sent.front()->bound = bound;
     executor_.waiting_.push_back(std::move(sent.front()));
     sent.pop_front();
+  }
+
+  void OnPositionUntold() override {
+    if (closed) return;
+    BatchPtr batch = std::move(sent.front());
+    sent.pop_front();
+    if (batch->released == batch->held.size()) return executor_.Recycle(std::move(batch));
+    auto to_come = batch->bound_to_come = std::make_shared<std::optional<Position>>();
+    executor_.waiting_.push_back(std::move(batch));
+    executor_.backend_.AskPosition([to_come](std::optional<Position> bound) { *to_come = bound; });
   }
 
   void OnLaneClosed(const std::string& reason) override {
@@ -73,7 +85,14 @@ class HeadExecutor::Private final : public PrivateChannel, public backend::LaneH
 
   bool ready() const override { return true; }
   void Submit(std::string_view command) override { lane_->Submit(command); }
-  void Deliver(std::string_view message) { handler_->OnPrivateMessage(*this, message); }
+  bool full() const override {
+    return lane_->UnsentBytes() > executor_.options_.pending_bytes_max || executor_.LogFull();
+  }
+  // A message that was held.
+  void Release(std::string_view message) {
+    --held_;
+    Deliver(message);
+  }
   void Fail(const std::string& why) { handler_->OnPrivateClosed(*this, why); }
 
   void OnReply(std::string_view reply) override { Take(reply); }
@@ -84,7 +103,9 @@ class HeadExecutor::Private final : public PrivateChannel, public backend::LaneH
   }
 
  private:
+  void Deliver(std::string_view message) { handler_->OnPrivateMessage(*this, message); }
   void Take(std::string_view message) {
+    if (held_ == 0 && SaysBusy(message)) return Deliver(message);
     // I3: what a follower's database shows is committed. What is held from before a change of role
     // stays ahead.
     if (!executor_.replica_.is_head() && executor_.private_waiting_.empty() &&
@@ -93,11 +114,13 @@ class HeadExecutor::Private final : public PrivateChannel, public backend::LaneH
     }
     if (!executor_.private_open_) executor_.private_open_ = std::make_unique<PrivateBatch>();
     executor_.private_open_->items.push_back({self_, std::string(message)});
+    ++held_;
   }
 
   HeadExecutor& executor_;
   PrivateChannel::Handler* handler_;
   std::shared_ptr<Private*> self_ = std::make_shared<Private*>(this);
+  size_t held_ = 0;  // messages that wait for their bound
   std::unique_ptr<backend::Lane> lane_;
 };
 
@@ -130,7 +153,7 @@ void HeadExecutor::ReleasePrivate(TimePoint now) {
     std::shared_ptr<PrivateBatch> held = private_waiting_.front();
     private_waiting_.pop_front();
     for (PrivateBatch::Item& item : held->items) {
-      if (*item.channel != nullptr) (*item.channel)->Deliver(item.message);
+      if (*item.channel != nullptr) (*item.channel)->Release(item.message);
     }
   }
 }
@@ -154,8 +177,11 @@ HeadExecutor::HeadLane& HeadExecutor::LaneFor(int database, int protocol) {
 }
 
 bool HeadExecutor::Full(HeadLane& lane) const {
-  return lane.lane().UnsentBytes() > options_.pending_bytes_max ||
-         replica_.received() - replica_.committed() > options_.log_bytes_max;
+  return lane.lane().UnsentBytes() > options_.pending_bytes_max || LogFull();
+}
+
+bool HeadExecutor::LogFull() const {
+  return replica_.received() - replica_.committed() > options_.log_bytes_max;
 }
 
 Dispatch HeadExecutor::Submit(Session& session, uint64_t number, const Request& request,
@@ -209,6 +235,10 @@ void HeadExecutor::Release() {
 }
 
 void HeadExecutor::ReleaseBatch(Batch& batch, TimePoint now) {
+  if (batch.bound_to_come) {
+    if (!*batch.bound_to_come) return;
+    batch.bound = **std::exchange(batch.bound_to_come, nullptr);
+  }
   if (batch.released == batch.held.size() || replica_.received() < batch.bound ||
       !replica_.head_ready())
     return;
@@ -327,6 +357,7 @@ void HeadExecutor::Recycle(BatchPtr batch) {
   batch->held.clear();
   batch->hashes.clear();
   batch->replies.clear();
+  batch->bound_to_come.reset();
   batch->answered = batch->released = 0;
   batch->verify_ticket.reset();
   recycled_.push_back(std::move(batch));

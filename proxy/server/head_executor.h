@@ -84,6 +84,8 @@ class HeadExecutor {
     size_t released = 0;
     Position captured_at_send;
     Position bound;
+    // The database was busy when it was asked for the bound, and will tell it here.
+    std::shared_ptr<std::optional<Position>> bound_to_come;
     Epoch epoch;
     TimePoint sent_at;
     std::optional<uint64_t> verify_ticket;
@@ -117,6 +119,7 @@ class HeadExecutor {
   void Answer(Batch& batch, Held& held);
   void FailBatch(Batch& batch, std::string_view why);
   bool Full(HeadLane& lane) const;
+  bool LogFull() const;
   void AskPrivateBound();
   void ReleasePrivate(TimePoint now);
   void FailPrivate(const std::string& why);

@@ -135,17 +135,17 @@ Dispatch LocalReader::Pass(Session& session, uint64_t number, const Request& req
 
 Dispatch LocalReader::Submit(Session& session, uint64_t number, const Request& request, ReplyKind kind) {
   if (session.state && session.state->tracking() && kind == ReplyKind::kKeys) {
-    return session.state->SubmitTracked(number, request.command->raw, Path::kLocalRead);
+    return session.state->SubmitTracked(number, request.command->raw, LocalPath(request));
   }
-  auto& lane = lanes_[{session.database, session.protocol}];
+  bool script = RunsScript(request);
+  auto& lane = lanes_[{session.database, session.protocol, script}];
   if (lane && lane->closed) closed_lanes_.push_back(std::move(lane));
   if (!lane) lane = std::make_unique<ReadLane>(*this, backend::LaneOptions{session.database, session.protocol});
   if (lane->lane().UnsentBytes() > options_.pending_bytes_max) return Dispatch::kWait;
-  bool script = request.info != nullptr && request.info->key_rule == command::CommandInfo::KeyRule::kScript;
   lane->owed.push_back(ReadLane::Owed{
       &session, number, kind, script ? std::make_unique<std::string>(request.command->raw) : nullptr});
   ++in_flight_;
-  session.CountOutstanding(Path::kLocalRead);
+  session.CountOutstanding(LocalPath(request));
   lane->lane().Submit(request.command->raw);
   return Dispatch::kTaken;
 }

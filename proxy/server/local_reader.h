@@ -12,6 +12,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -59,7 +60,8 @@ class LocalReader {
   const Options& options_;
   std::function<TimePoint()> now_;
   std::function<std::string(std::string_view)> add_info_;
-  std::map<std::pair<int, int>, std::unique_ptr<ReadLane>> lanes_;
+  // By database, protocol, and whether for scripts.
+  std::map<std::tuple<int, int, bool>, std::unique_ptr<ReadLane>> lanes_;
   std::vector<std::unique_ptr<ReadLane>> closed_lanes_;
   size_t in_flight_ = 0;
   Reroute reroute_;

@@ -811,6 +811,7 @@ Dispatch Node::RouteData(Session& session, uint64_t number, const Request& reque
       if (session.outstanding() > 0 && session.path != Path::kPrivate) return Dispatch::kWait;
       return session.state->SubmitTracked(number, request.command->raw, Path::kPrivate);
     }
+    if (RunsScript(request) && !session.forwarded) return StateOf(session).OnCommand(number, request);
     if (session.outstanding() > 0 && session.path != Path::kHead) return Dispatch::kWait;
     ReplyKind kind = reads && request.keys_known ? ReplyKind::kKeys : ReplyKind::kEffect;
     return head_executor_.Submit(session, number, request, kind);
@@ -823,7 +824,7 @@ Dispatch Node::RouteData(Session& session, uint64_t number, const Request& reque
     if (session.outstanding() > 0 && session.path != Path::kForwardTail) return Dispatch::kWait;
     return forwarder_.Submit(session, number, request, Target::kTail, false);
   }
-  if (session.outstanding() > 0 && session.path != Path::kLocalRead) return Dispatch::kWait;
+  if (session.outstanding() > 0 && session.path != LocalPath(request)) return Dispatch::kWait;
   return local_reader_.Read(session, number, request);
 }
 
@@ -850,7 +851,7 @@ Dispatch Node::RouteLocal(Session& session, uint64_t number, const Request& requ
     return head_executor_.Submit(session, number, request, kind);
   }
   if (promote_wanted_ || (replica_.is_head() && !replica_.resigned())) return Dispatch::kWait;
-  if (session.outstanding() > 0 && session.path != Path::kLocalRead) return Dispatch::kWait;
+  if (session.outstanding() > 0 && session.path != LocalPath(request)) return Dispatch::kWait;
   return local_reader_.Pass(session, number, request, kind);
 }
 

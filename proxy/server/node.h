@@ -191,6 +191,7 @@ class Node final : public SessionOwner,
   };
   bool Paused(const Session& session, const Request& request);
   Dispatch Interrupt(Session& session, uint64_t number, const Request& request);
+  Dispatch InterruptHereOrAtHead(Session& session, uint64_t number, const Request& request);
   std::string AnswerQueued(Session& session, std::string_view raw);
   void SendRerouted();
   void ExpireRerouted(TimePoint now);

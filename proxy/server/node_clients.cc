@@ -76,13 +76,30 @@ Dispatch Node::UnblockAtHead(Session& session, uint64_t number, int64_t id, bool
 }
 
 Dispatch Node::Interrupt(Session& session, uint64_t number, const Request& request) {
-  if (!replica_.head_ready()) return RouteForwarded(session, number, request, true);
+  if (!replica_.head_ready()) return InterruptHereOrAtHead(session, number, request);
   session.CountOutstanding(Path::kHead);
   backend_->Interrupt(
       request.command->raw, [&session, number](std::optional<std::string_view> reply) {
         session.Complete(number,
                          reply ? std::string(*reply) : ChainDown("the head's database was lost"));
       });
+  return Dispatch::kTaken;
+}
+
+// A script may run here (EVAL_RO) or there.
+Dispatch Node::InterruptHereOrAtHead(Session& session, uint64_t number, const Request& request) {
+  if (session.forwarded || !examined_) return RouteForwarded(session, number, request, true);
+  if (session.outstanding() > 0 && session.path != Path::kLocalRead) return Dispatch::kWait;
+  session.CountOutstanding(Path::kLocalRead);
+  std::string command(request.command->raw);
+  backend_->Interrupt(request.command->raw,
+                      [this, &session, number, command](std::optional<std::string_view> reply) {
+                        if (reply && !reply->starts_with("-NOTBUSY")) {
+                          session.Complete(number, *reply);
+                        } else {
+                          rerouted_.push_back({&session, number, command, reactor_.Now()});
+                        }
+                      });
   return Dispatch::kTaken;
 }
 

@@ -24,6 +24,8 @@ class PrivateChannel {
   virtual ~PrivateChannel() = default;
   // Commands may be submitted (a tunnel: the head's proxy has accepted it).
   virtual bool ready() const = 0;
+  // No more commands now (I9): what was submitted, or what it changed, has not got on its way yet.
+  virtual bool full() const = 0;
   virtual void Submit(std::string_view command) = 0;
 };
 

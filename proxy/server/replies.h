@@ -17,4 +17,10 @@ inline std::string UnknownOutcome(std::string_view why) {
          "; the command may or may not have been executed\r\n";
 }
 
+// The database runs a script for too long and executed nothing of this command. (A script that says
+// so itself betrays its own words, no data.)
+inline bool SaysBusy(std::string_view reply) {
+  return reply.starts_with("-BUSY ") && reply.find(" is busy running ") != std::string_view::npos;
+}
+
 }  // namespace catena::server

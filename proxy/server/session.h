@@ -32,7 +32,7 @@ class Session;
 enum class Target : uint8_t { kHead, kTail };
 
 // Where the outstanding commands of a session are; a change waits until the old route is drained.
-enum class Path : uint8_t { kNone, kHead, kLocalRead, kForwardHead, kForwardTail, kPrivate };
+enum class Path : uint8_t { kNone, kHead, kLocalRead, kLocalScript, kForwardHead, kForwardTail, kPrivate };
 
 // One decoded command on its way to an executor. Views are valid during the dispatch.
 struct Request {
@@ -43,6 +43,16 @@ struct Request {
   std::vector<uint64_t>* key_hashes = nullptr;
   std::span<const uint32_t> key_positions;  // of the keys that can be told
 };
+
+// A script or function. It holds its connection as long as it runs, while the database answers others
+// (-BUSY): it never shares one with other commands.
+inline bool RunsScript(const Request& request) {
+  return request.info != nullptr && request.info->key_rule == command::CommandInfo::KeyRule::kScript;
+}
+
+inline Path LocalPath(const Request& request) {
+  return RunsScript(request) ? Path::kLocalScript : Path::kLocalRead;
+}
 
 // What a read that has to wait already knows; lives from its first dispatch until it is submitted.
 struct ReadWait {

@@ -12,7 +12,8 @@ namespace {
 
 using std::chrono::seconds;
 
-// Writes everything down in one list: "=<reply>", "@<position>", ">push".
+// Writes everything down in one list: "=<reply>", "@" for a position, "?" for one that is not told,
+// ">push".
 struct Recorder : backend::LaneHandler {
   void OnLaneReady() override { ready = true; }
   void OnReply(std::string_view reply) override { events.push_back("=" + std::string(reply)); }
@@ -20,6 +21,7 @@ struct Recorder : backend::LaneHandler {
     events.push_back("@");
     positions.push_back(position);
   }
+  void OnPositionUntold() override { events.push_back("?"); }
   void OnPush(std::string_view push) override { events.push_back(std::string(push)); }
   void OnLaneClosed(const std::string& reason) override { closed.push_back(reason); }
 
@@ -192,7 +194,7 @@ TEST_CASE("pausing holds replies back") {
   CHECK(loop.Until([&] { return recorder.events.size() == 2; }));
 }
 
-TEST_CASE("a position that is answered BUSY is asked for elsewhere, and keeps its place") {
+TEST_CASE("a position that is answered BUSY is not told, and holds nothing up") {
   Loop loop;
   RedisServer server({"--busy-reply-threshold", "50"});
   Node node(loop, server.address());
@@ -208,16 +210,21 @@ TEST_CASE("a position that is answered BUSY is asked for elsewhere, and keeps it
   lane->SubmitPosition();
   lane->Submit(Command({"GET", "k"}));
   lane->SubmitPosition();
-  REQUIRE(loop.Until([&] { return recorder.events.size() == 1; }));
-  loop.For(std::chrono::milliseconds(100));
-  CHECK(recorder.events.size() == 1);
+  REQUIRE(loop.Until([&] { return recorder.events.size() == 4; }));
   CHECK(recorder.events[0].substr(0, 6) == "=-BUSY");
+  CHECK(recorder.events[1] == "?");
+  CHECK(recorder.events[2].substr(0, 6) == "=-BUSY");
+  CHECK(recorder.events[3] == "?");
+  std::optional<Position> asked;
+  node.redis->AskPosition([&](std::optional<Position> position) { asked = position; });
+  loop.For(std::chrono::milliseconds(100));
+  CHECK_FALSE(asked);
   client.Run({"SCRIPT", "KILL"});
   script.join();
-  REQUIRE(loop.Until([&] { return recorder.events.size() == 4; }));
-  CHECK(recorder.events[1] == "@");
-  CHECK(recorder.events[2].substr(0, 6) == "=-BUSY");
-  CHECK(recorder.events[3] == "@");
+  REQUIRE(loop.Until([&] { return asked.has_value(); }));
+  lane->SubmitPosition();
+  REQUIRE(loop.Until([&] { return recorder.events.size() == 5; }));
+  CHECK(recorder.events[4] == "@");
 }
 
 TEST_CASE("a lane that breaks says so once; with the Redis lost all do") {
