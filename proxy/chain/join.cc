@@ -27,8 +27,8 @@ Hello JoinSource::OnConnected(LinkId link, const Replica& replica) {
   link_ = link;
   phase_ = Phase::kOffered;
   const Member& self = replica.configuration().members.back();
-  return Hello{replica.configuration(), self.id, self.incarnation, joiner_, incarnation_, true,
-               replica.replid()};
+  return Hello{replica.configuration(), self.id,         self.incarnation, joiner_, incarnation_,
+               LinkPurpose::kJoin,      replica.replid()};
 }
 
 bool JoinSource::OnOffer(const Offer& offer, const Replica& replica, Start& start) {
@@ -50,11 +50,12 @@ Start JoinSource::OnSnapshotEnd() {
 
 void JoinSource::OnProgress(const JoinProgress& progress) { progress_ = progress; }
 
-std::optional<Replica::AppendSlice> JoinSource::NextAppend(const Log& log, size_t max) {
+std::optional<AppendSlice> JoinSource::NextAppend(const Log& log, size_t max) {
   if (phase_ != Phase::kStreaming || sent_ >= log.end()) return std::nullopt;
   auto slice = log.Read(sent_, log.end(), max);
   CATENA_CHECK(slice.has_value(), "the log is pinned for the joiner");
-  Replica::AppendSlice append{sent_, std::move(*slice)};
+  // What a tail holds is committed.
+  AppendSlice append{sent_, log.end(), std::move(*slice)};
   sent_ = sent_ + append.slice.bytes.size();
   return append;
 }

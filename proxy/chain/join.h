@@ -44,7 +44,7 @@ class JoinSource {
   void OnProgress(const JoinProgress& progress);
 
   // Log bytes for the joiner, after the snapshot; advances. nullopt: nothing now.
-  std::optional<Replica::AppendSlice> NextAppend(const Log& log, size_t max);
+  std::optional<AppendSlice> NextAppend(const Log& log, size_t max);
   // What the log must keep; nullopt: nothing.
   std::optional<Position> pin() const;
   bool PinTooLong(const Log& log) const;

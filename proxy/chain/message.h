@@ -16,7 +16,13 @@ namespace catena::chain {
 
 // Down (predecessor to successor) -----------------------------------------------------------------
 
-// First message. The configuration rides along, so a successor that has not heard of it yet
+enum class LinkPurpose : uint8_t {
+  kChain,  // from predecessor to successor
+  kJoin,   // from the tail to a node that is no member, to bring it up to date
+  kAcks,   // from the head to the tail of three or more, which acknowledges on it the short way
+};
+
+// First message. The configuration rides along, so a receiver that has not heard of it yet
 // installs it.
 struct Hello {
   Configuration configuration;
@@ -24,7 +30,7 @@ struct Hello {
   Incarnation from_incarnation;
   NodeId to;
   Incarnation to_incarnation;
-  bool join = false;  // `to` is not a member: the tail brings it up to date
+  LinkPurpose purpose = LinkPurpose::kChain;
   std::string replid;
 };
 
@@ -39,9 +45,11 @@ struct Target {
   Position position;
 };
 
-// The next bytes of the log, cut anywhere; the receiver finds the entries.
+// The next bytes of the log, cut anywhere; the receiver finds the entries. Sent without bytes for
+// its commit alone.
 struct Append {
   Position from;
+  Position committed;  // as the sender knows; may be ahead of a receiver that is being brought up
   std::string_view bytes;  // valid during the call that delivers it
 };
 
@@ -85,7 +93,8 @@ struct Refuse {
   std::optional<Configuration> newer;
 };
 
-// Every member from the sender to the tail has received up to `committed`.
+// Every member from the sender to the tail has received up to `committed`. From the head to the
+// tail, on the link for acks, it says only that the link lives.
 struct Ack {
   Position committed;
 };

@@ -22,7 +22,7 @@ void Replica::BeginLife(Incarnation incarnation) {
   incarnation_ = incarnation;
   role_ = Role::kOutside;
   resigned_ = synced_ = attached_ = promoting_ = false;
-  ack_owed_ = false;
+  ack_owed_ = ack_up_owed_ = commit_owed_ = false;
   target_.reset();
   pin_.reset();
   replid_.clear();
@@ -102,8 +102,7 @@ void Replica::TakeRole(size_t index) {
 }
 
 void Replica::LeaveEpoch() {
-  CloseLink(predecessor_link_);
-  CloseLink(successor_.link);
+  CloseLinks();
   queries_passing_.clear();
   verifies_passing_.clear();
   verify_requests_passing_.clear();
@@ -117,8 +116,7 @@ void Replica::LeaveEpoch() {
 void Replica::Resign() {
   resigned_ = true;
   lease_.Close();
-  CloseLink(predecessor_link_);
-  CloseLink(successor_.link);
+  CloseLinks();
   DropIntentions();
 }
 
@@ -137,8 +135,25 @@ void Replica::OnSuccessorConnected(LinkId link) {
     return;
   }
   successor_ = SuccessorLink{link, false, Position(), false};
-  output_.messages.emplace_back(link, Hello{configuration_, options_.id, incarnation_,
-                                            successor->id, successor->incarnation, false, replid_});
+  output_.messages.emplace_back(
+      link, Hello{configuration_, options_.id, incarnation_, successor->id, successor->incarnation,
+                  LinkPurpose::kChain, replid_});
+}
+
+const Member* Replica::AcknowledgingTail() const {
+  bool wanted = role_ == Role::kHead && configuration_.members.size() > 2 && !resigned_;
+  return wanted ? &configuration_.members.back() : nullptr;
+}
+
+void Replica::OnTailConnected(LinkId link) {
+  const Member* tail = AcknowledgingTail();
+  if (tail == nullptr) {
+    output_.close.push_back(link);
+    return;
+  }
+  ack_link_ = link;
+  output_.messages.emplace_back(link, Hello{configuration_, options_.id, incarnation_, tail->id,
+                                            tail->incarnation, LinkPurpose::kAcks, replid_});
 }
 
 void Replica::OnLinkClosed(LinkId link) {
@@ -149,6 +164,16 @@ void Replica::OnLinkClosed(LinkId link) {
     log_.DropStaged();
   }
   if (link == successor_.link) successor_ = SuccessorLink{};
+  if (link == ack_link_) {
+    ack_link_ = kNoLink;
+    ack_owed_ = true;  // what was on its way may be lost: by way of the predecessor
+  }
+}
+
+void Replica::CloseLinks() {
+  CloseLink(predecessor_link_);
+  CloseLink(successor_.link);
+  CloseLink(ack_link_);
 }
 
 void Replica::CloseLink(LinkId link) {
@@ -165,23 +190,34 @@ void Replica::RefuseHello(LinkId link, std::string reason) {
   output_.messages.emplace_back(link, Refuse{std::move(reason), std::move(newest)});
 }
 
-bool Replica::OnHello(LinkId link, const Hello& hello) {
-  auto refuse = [&](std::string reason) {
-    RefuseHello(link, std::move(reason));
-    return false;
-  };
+std::optional<std::string> Replica::WhyRefused(const Hello& hello) const {
   if (hello.to != options_.id || hello.to_incarnation != incarnation_) {
-    return refuse("this is " + options_.id + " in incarnation " +
-                  std::to_string(incarnation_.value()));
+    return "this is " + options_.id + " in incarnation " + std::to_string(incarnation_.value());
   }
-  if (resigned_) return refuse("resigned");
+  if (resigned_) return "resigned";
   if (hello.configuration.epoch != epoch()) {
-    return refuse("epoch is " + std::to_string(epoch().value()) + " here");
+    return "epoch is " + std::to_string(epoch().value()) + " here";
   }
-  if (!is_member() || index_ == 0) return refuse("has no predecessor in this epoch");
-  const Member& predecessor = configuration_.members[index_ - 1];
-  if (hello.from != predecessor.id || hello.from_incarnation != predecessor.incarnation) {
-    return refuse("predecessor in this epoch is " + predecessor.id);
+  if (!is_member() || index_ == 0) return "has no predecessor in this epoch";
+  bool acks = hello.purpose == LinkPurpose::kAcks;
+  if (acks && !is_tail()) return "is not the tail in this epoch";
+  const Member& expected = configuration_.members[acks ? 0 : index_ - 1];
+  if (hello.from != expected.id || hello.from_incarnation != expected.incarnation) {
+    return (acks ? "head in this epoch is " : "predecessor in this epoch is ") + expected.id;
+  }
+  return std::nullopt;
+}
+
+bool Replica::OnHello(LinkId link, const Hello& hello) {
+  if (std::optional<std::string> why = WhyRefused(hello)) {
+    RefuseHello(link, std::move(*why));
+    return false;
+  }
+  if (hello.purpose == LinkPurpose::kAcks) {
+    CloseLink(ack_link_);
+    ack_link_ = link;
+    ack_owed_ = true;
+    return true;
   }
   CloseLink(predecessor_link_);
   predecessor_link_ = link;
@@ -196,6 +232,8 @@ void Replica::Step(LinkId link, const Message& message, TimePoint now) {
     StepFromSuccessor(message);
   } else if (link == predecessor_link_) {
     StepFromPredecessor(message);
+  } else if (link == ack_link_) {
+    StepFromTail(message);
   } else {
     return;
   }
@@ -208,7 +246,7 @@ void Replica::StepFromSuccessor(const Message& message) {
   if (const auto* ack = std::get_if<Ack>(&message)) {
     // A successor cannot have more than was sent to it; such an ack belongs to another history.
     if (ack->committed > successor_.sent) return CloseLink(successor_.link);
-    AdvanceCommitted(ack->committed);
+    AdvanceCommitted(ack->committed, From::kBelow);
   } else if (const auto* answer = std::get_if<Answer>(&message)) {
     Settle(*answer);
   } else if (const auto* request = std::get_if<VerifyRequest>(&message)) {
@@ -218,11 +256,18 @@ void Replica::StepFromSuccessor(const Message& message) {
   }
 }
 
+// At the head; at the tail, what the head says on this link only keeps it alive.
+void Replica::StepFromTail(const Message& message) {
+  const auto* ack = std::get_if<Ack>(&message);
+  if (ack == nullptr || ack->committed > log_.end()) return CloseLink(ack_link_);
+  if (is_head()) AdvanceCommitted(ack->committed, From::kAbove);
+}
+
 void Replica::StepFromPredecessor(const Message& message) {
   if (const auto* start = std::get_if<Start>(&message)) {
     if (start->from != log_.end() || predecessor_started_) return CloseLink(predecessor_link_);
     predecessor_started_ = true;
-    ack_owed_ = true;
+    ack_owed_ = ack_up_owed_ = true;
     for (const auto& [asker, passing] : verify_requests_passing_) {
       output_.messages.emplace_back(predecessor_link_, VerifyRequest{asker, passing.number});
     }
@@ -257,6 +302,7 @@ void Replica::OnWelcome(const Welcome& welcome) {
   }
   successor_.started = true;
   successor_.sent = welcome.received;
+  commit_owed_ = true;
   pin_.reset();
   output_.messages.emplace_back(successor_.link, Start{welcome.received});
   PassAllDown();
@@ -306,23 +352,24 @@ bool Replica::AcceptsAppend(LinkId link, Position from) {
   return false;
 }
 
-void Replica::OnReceived() {
+void Replica::OnReceived(Position committed) {
   CommitLocally();
+  AdvanceCommitted(std::min(committed, log_.end()), From::kAbove);
   LearnSynced();
 }
 
 void Replica::CommitLocally() {
   // The tail's receipt commits. A joiner outside the configuration is fed by the tail: all of it is
   // committed.
-  if (is_tail() || role_ == Role::kOutside) AdvanceCommitted(log_.end());
+  if (is_tail() || role_ == Role::kOutside) AdvanceCommitted(log_.end(), From::kSelf);
 }
 
-void Replica::AdvanceCommitted(Position position) {
+void Replica::AdvanceCommitted(Position position, From from) {
   if (resigned_) return;
   CATENA_CHECK(position <= log_.end(), "I2: committed <= received");
   if (position > committed_) {
     committed_ = position;
-    ack_owed_ = true;
+    (from == From::kAbove ? commit_owed_ : ack_owed_) = true;
     TrimLog();
   }
   MaybePromote();
@@ -364,12 +411,15 @@ void Replica::OnHeadAttached(Position position) {
   TellTarget();
 }
 
-std::optional<Replica::AppendSlice> Replica::NextAppend(size_t max) {
+std::optional<AppendSlice> Replica::NextAppend(size_t max) {
   if (!successor_.started || resigned_) return std::nullopt;
   auto slice = log_.Read(successor_.sent, log_.end(), max);
   CATENA_CHECK(slice.has_value(), "what the successor lacks is in the log");
-  if (slice->bytes.empty()) return std::nullopt;
-  AppendSlice append{successor_.sent, std::move(*slice)};
+  // The tail knows what it has received.
+  bool tells_commit =
+      std::exchange(commit_owed_, false) && index_ + 2 < configuration_.members.size();
+  if (slice->bytes.empty() && !tells_commit) return std::nullopt;
+  AppendSlice append{successor_.sent, committed_, std::move(*slice)};
   successor_.sent = successor_.sent + append.slice.bytes.size();
   return append;
 }
@@ -386,8 +436,9 @@ void Replica::TrimLog() {
 
 void Replica::KeepAlive() {
   if (resigned_) return;
-  ack_owed_ = true;
-  SendDown(Append{successor_.sent, {}});
+  ack_owed_ = ack_up_owed_ = true;
+  SendDown(Append{successor_.sent, committed_, {}});
+  if (is_head() && ack_link_ != kNoLink) output_.messages.emplace_back(ack_link_, Ack{committed_});
 }
 
 // --- authority -----------------------------------------------------------------------------------
@@ -480,7 +531,7 @@ void Replica::Settle(const Answer& answer) {
       verify_requests_passing_.erase(found);
     }
   }
-  AdvanceCommitted(std::min(answer.committed, log_.end()));
+  AdvanceCommitted(std::min(answer.committed, log_.end()), From::kBelow);
   if (answer.asker != options_.id) return SendUp(answer);
   Question& question = answer.verify ? verify_ : query_;
   question.settled = std::max(question.settled, answer.number);
@@ -492,6 +543,11 @@ void Replica::Settle(const Answer& answer) {
 void Replica::AckUp() {
   if (!ack_owed_ || resigned_ || predecessor_link_ == kNoLink || !predecessor_started_) return;
   ack_owed_ = false;
+  if (is_tail() && ack_link_ != kNoLink) {
+    output_.messages.emplace_back(ack_link_, Ack{committed_});
+    // The head tells the others, with the next bytes of its log.
+    if (!std::exchange(ack_up_owed_, false)) return;
+  }
   output_.messages.emplace_back(predecessor_link_, Ack{committed_});
 }
 

@@ -38,6 +38,13 @@ enum class Role {
 // "outside", "sole", "head", "middle" or "tail", for people.
 const char* RoleName(Role role);
 
+// Log bytes to send on.
+struct AppendSlice {
+  Position from;
+  Position committed;
+  Log::Slice slice;
+};
+
 struct ReplicaOptions {
   std::string chain;
   NodeId id;
@@ -87,9 +94,15 @@ class Replica {
   // The member that the driver must keep a connection to, or nullptr.
   const Member* Successor() const;
   void OnSuccessorConnected(LinkId link);
+  // The tail, when this is the head of three or more: the driver keeps a connection to it, on which
+  // it acknowledges the short way. Acks travel the chain when there is none (and once a heartbeat
+  // anyway), so this link may break or be missing without harm. nullptr: none is wanted.
+  const Member* AcknowledgingTail() const;
+  void OnTailConnected(LinkId link);
   void OnLinkClosed(LinkId link);
-  // Hello on an accepted connection. True: the link is the predecessor's now (an earlier one is
-  // closed). False: a Refuse is in the output and the connection is to be closed after it.
+  // Hello on an accepted connection, for the chain or for acks. True: the link is the
+  // predecessor's, or the head's for acks, now (an earlier one is closed). False: a Refuse is in
+  // the output and the connection is to be closed after it.
   bool OnHello(LinkId link, const Hello& hello);
   // Everything else but Append, snapshots and Refuse (a newer configuration in a Refuse goes to
   // Install). A message of an unknown link is dropped: it is of the past (I5).
@@ -105,7 +118,8 @@ class Replica {
   // The link that brought a cut entry is gone.
   void DropStaged() { log_.DropStaged(); }
   // After a batch of AppendEntry: commits what this node may commit, learns that it is synced.
-  void OnReceived();
+  // `committed`: what the Append said of it; nothing where the bytes were captured.
+  void OnReceived(Position committed = Position());
   // Says something on each link, so that the other side knows a silent one to be broken.
   void KeepAlive();
   // The local database has executed everything up to `applied` (never at an attached head: see
@@ -114,11 +128,8 @@ class Replica {
   // The database executes commands and its stream is captured from `position` on.
   void OnHeadAttached(Position position);
   void OnTargetBound(Position bound);
-  // Log bytes for the successor, at most `max`; advances. Empty optional: nothing to send now.
-  struct AppendSlice {
-    Position from;
-    Log::Slice slice;
-  };
+  // Log bytes for the successor, at most `max`; advances. No bytes: only the commit is news to it.
+  // Empty optional: nothing to send now.
   std::optional<AppendSlice> NextAppend(size_t max);
 
   // --- authority --------------------------------------------------------------------------------
@@ -195,7 +206,11 @@ class Replica {
   void LeaveEpoch();
   void DropIntentions();
   void TakeRole(size_t index);
-  void AdvanceCommitted(Position position);
+  // Who told that something is committed: the tail's own log, the successor, or the predecessor (at
+  // the head: the tail, the short way). The first two are acknowledged to the predecessor, of the
+  // last the successor is told.
+  enum class From : uint8_t { kSelf, kBelow, kAbove };
+  void AdvanceCommitted(Position position, From from);
   void CommitLocally();
   void LearnSynced();
   void MaybePromote();
@@ -210,11 +225,14 @@ class Replica {
   void PassAllDown();
   void Settle(const Answer& answer);
   void CloseLink(LinkId link);
+  void CloseLinks();
 
   void StepFromSuccessor(const Message& message);
   void StepFromPredecessor(const Message& message);
   void OnWelcome(const Welcome& welcome);
+  std::optional<std::string> WhyRefused(const Hello& hello) const;
   void RefuseHello(LinkId link, std::string reason);
+  void StepFromTail(const Message& message);
 
   ReplicaOptions options_;
   Incarnation incarnation_;
@@ -234,7 +252,10 @@ class Replica {
   Position applied_;
   std::optional<Position> pin_;
   bool ack_owed_ = false;
+  bool ack_up_owed_ = false;  // ... by way of the predecessor, whatever else there is
+  bool commit_owed_ = false;  // the successor does not know committed_
   LinkId predecessor_link_ = kNoLink;
+  LinkId ack_link_ = kNoLink;  // for acks: at the head to the tail, at the tail to the head
   SuccessorLink successor_;
   Lease lease_;
   Question query_, verify_;

@@ -1,7 +1,9 @@
 #include "proxy/peer/codec.h"
 
+#include <algorithm>
 #include <charconv>
 #include <optional>
+#include <span>
 
 #include "coordinator/records.h"
 #include "proxy/resp/encoder.h"
@@ -15,13 +17,15 @@ using Arguments = std::span<const std::string_view>;
 std::string Text(Position position) { return resp::Decimal(position.value()); }
 std::string Text(Incarnation incarnation) { return resp::Decimal(incarnation.value()); }
 
+constexpr std::string_view kPurposes[] = {"chain", "join", "acks"};
+
 struct Encoder {
   std::string& out;
 
   void operator()(const Hello& m) const {
     resp::AppendCommand(out, {"CATENA.HELLO", coordinator::EncodeConfiguration(m.configuration),
                               m.from, Text(m.from_incarnation), m.to, Text(m.to_incarnation),
-                              m.join ? "join" : "chain", m.replid});
+                              kPurposes[static_cast<size_t>(m.purpose)], m.replid});
   }
   void operator()(const Start& m) const {
     resp::AppendCommand(out, {"CATENA.START", Text(m.from)});
@@ -30,7 +34,7 @@ struct Encoder {
     resp::AppendCommand(out, {"CATENA.TARGET", Text(m.position)});
   }
   void operator()(const Append& m) const {
-    EncodeAppendHeader(m.from, m.bytes.size(), out);
+    EncodeAppendHeader(m.from, m.committed, m.bytes.size(), out);
     out.append(m.bytes).append("\r\n");
   }
   void operator()(const Ask& m) const {
@@ -98,6 +102,13 @@ class Reader {
     if (text != yes && text != no) ok_ = false;
     return text == yes;
   }
+  // The index of one of `words`.
+  size_t OneOf(std::span<const std::string_view> words) {
+    auto found = std::find(words.begin(), words.end(), Text());
+    if (found != words.end()) return static_cast<size_t>(found - words.begin());
+    ok_ = false;
+    return 0;
+  }
   Configuration ReadConfiguration() { return ReadConfiguration(Text()); }
   Configuration ReadConfiguration(std::string_view json) {
     auto configuration = coordinator::DecodeConfiguration(json);
@@ -123,7 +134,7 @@ Hello ReadHello(Reader& in) {
   hello.from_incarnation = Incarnation(in.Number());
   hello.to = in.String();
   hello.to_incarnation = Incarnation(in.Number());
-  hello.join = in.Choice("join", "chain");
+  hello.purpose = static_cast<LinkPurpose>(in.OneOf(kPurposes));
   hello.replid = in.String();
   return hello;
 }
@@ -146,7 +157,9 @@ Answer ReadAnswer(Reader& in) {
 
 std::optional<Message> Read(std::string_view name, Reader& in) {
   // In order of frequency; braces evaluate left to right.
-  if (name == "CATENA.APPEND") return Append{Position(in.Number()), in.Text()};
+  if (name == "CATENA.APPEND") {
+    return Append{Position(in.Number()), Position(in.Number()), in.Text()};
+  }
   if (name == "CATENA.ACK") return Ack{Position(in.Number())};
   if (name == "CATENA.ASK") return Ask{in.Choice("verify", "query"), in.String(), in.Number()};
   if (name == "CATENA.ANSWER") return ReadAnswer(in);
@@ -169,10 +182,11 @@ std::optional<Message> Read(std::string_view name, Reader& in) {
 
 void Encode(const Message& message, std::string& out) { std::visit(Encoder{out}, message); }
 
-void EncodeAppendHeader(Position from, size_t length, std::string& out) {
-  resp::AppendArrayHeader(out, 3);
+void EncodeAppendHeader(Position from, Position committed, size_t length, std::string& out) {
+  resp::AppendArrayHeader(out, 4);
   resp::AppendBulk(out, "CATENA.APPEND");
   resp::AppendBulk(out, Text(from));
+  resp::AppendBulk(out, Text(committed));
   resp::AppendBulkHeader(out, length);
 }
 

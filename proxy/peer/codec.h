@@ -1,9 +1,8 @@
 // Chain messages as RESP commands (design.md 8: debuggable with redis-cli):
 //
-//   CATENA.HELLO <configuration json> <from> <incarnation> <to> <incarnation> <chain|join> <replid>
-//   CATENA.START <position>             CATENA.TARGET <position>
-//   CATENA.APPEND <position> <bytes>    CATENA.ASK <query|verify> <asker> <number>
-//   CATENA.CANNOT <reason>
+//   CATENA.HELLO <configuration json> <from> <incarnation> <to> <incarnation> <chain|join|acks>
+//   <replid> CATENA.APPEND <position> <committed> <bytes> CATENA.START <position> CATENA.TARGET
+//   <position> CATENA.CANNOT <reason>              CATENA.ASK <query|verify> <asker> <number>
 //   CATENA.SNAPSHOT <position> <length> CATENA.CHUNK <bytes>   CATENA.SNAPSHOTEND
 //   CATENA.WELCOME <received> <replid>  CATENA.OFFER <replid> <position>
 //   CATENA.REFUSE <reason> <configuration json or empty>
@@ -21,11 +20,11 @@
 
 namespace catena::peer {
 
-// Appends the encoded message. Append and SnapshotChunk are copied; see AppendHeader for the way
-// without a copy.
+// Appends the encoded message. Append and SnapshotChunk are copied; see EncodeAppendHeader for the
+// way without a copy.
 void Encode(const chain::Message& message, std::string& out);
 // The bytes before the payload of an Append of `length` bytes; the payload and "\r\n" follow.
-void EncodeAppendHeader(Position from, size_t length, std::string& out);
+void EncodeAppendHeader(Position from, Position committed, size_t length, std::string& out);
 // Arguments as resp::CommandDecoder gives them; views in the result point into them.
 Result<chain::Message> Decode(std::span<const std::string_view> arguments);
 

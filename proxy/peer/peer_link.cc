@@ -87,9 +87,10 @@ void PeerLink::Send(const chain::Message& message) {
   stream_->Write(out);
 }
 
-void PeerLink::SendAppend(Position from, const chain::Log::Slice& slice) {
+void PeerLink::SendAppend(const chain::AppendSlice& append) {
+  const chain::Log::Slice& slice = append.slice;
   std::string out;
-  EncodeAppendHeader(from, slice.bytes.size(), out);
+  EncodeAppendHeader(append.from, append.committed, slice.bytes.size(), out);
   stream_->Write(out);
   if (slice.bytes.size() >= kSharedWriteBytesMin) {
     stream_->WriteShared(slice.owner, slice.bytes);

@@ -44,8 +44,8 @@ class PeerLink final : public io::StreamHandler {
   const std::string& peer_name() const { return stream_->PeerName(); }
 
   void Send(const chain::Message& message);
-  // An Append whose payload is not copied when it is large.
-  void SendAppend(Position from, const chain::Log::Slice& slice);
+  // As Append; the payload is not copied when it is large.
+  void SendAppend(const chain::AppendSlice& append);
   // How much more payload may be sent now; 0: wait for OnLinkDrained.
   size_t SendBudget();
   void PauseReading() { stream_->PauseReading(); }

@@ -140,16 +140,16 @@ void Node::PerformOutput() {
   if (output.promote_at) promote_at_ = *output.promote_at;
   promote_wanted_ = promote_wanted_ || output.promote_at.has_value();
   if (output.resign) Resign(*output.resign);
-  Dial();
+  DialMembers();
 }
 
 void Node::SendLog() {
-  auto found = links_.find(successor_link_);
+  auto found = links_.find(successor_.link);
   if (found == links_.end()) return;
   for (size_t budget = found->second->SendBudget(); budget > 0; budget = found->second->SendBudget()) {
     auto append = replica_.NextAppend(std::min(budget, kAppendBytesMax));
     if (!append) return;
-    found->second->SendAppend(append->from, append->slice);
+    found->second->SendAppend(*append);
   }
 }
 
@@ -209,7 +209,7 @@ void Node::OnTick() {
 
 void Node::ArmTick() {
   bool needed = !blocked_.empty() || !head_executor_.idle() || forwarder_.owed() > 0 || !rerouted_.empty() || stopping_ ||
-                (replica_.Successor() != nullptr && successor_link_ == chain::kNoLink) || join_order_.has_value();
+                (replica_.Successor() != nullptr && successor_.link == chain::kNoLink) || join_order_.has_value();
   if (!needed || tick_armed_) return;
   tick_armed_ = true;
   tick_->Start(kTick);
@@ -321,7 +321,9 @@ void Node::Resign(const std::string& reason) {
 void Node::BeginNewLife(Incarnation above) {
   AbandonJoinSource("a new life");
   Incarnation incarnation = NewIncarnation(reactor_, std::max(above, replica_.incarnation()));
-  for (chain::LinkId id : {predecessor_link_, successor_link_, news_link_, joining_.link}) DropLink(id);
+  for (chain::LinkId id : {predecessor_link_, successor_.link, acknowledging_tail_.link, acknowledged_head_, news_link_, joining_.link}) {
+    DropLink(id);
+  }
   replica_.BeginLife(incarnation);
   joining_ = Joining{};
   promote_wanted_ = attaching_ = following_ = false;
@@ -514,17 +516,18 @@ std::optional<std::string_view> Node::CommittedBytes(Position from, size_t max) 
 
 // --- links ---------------------------------------------------------------------------------------
 
-void Node::Dial() {
-  const chain::Member* successor = replica_.Successor();
-  std::string key = successor == nullptr ? "" : resp::Decimal(replica_.epoch().value()) + ' ' + successor->id;
-  if (successor_link_ != chain::kNoLink && key != successor_key_) DropLink(successor_link_);
-  if (successor == nullptr || successor_link_ != chain::kNoLink || reactor_.Now() < redial_at_) return;
-  successor_key_ = std::move(key);
-  successor_link_ = ++last_link_;
-  redial_at_ = reactor_.Now() + kRedialAfter;
-  heard_[successor_link_] = reactor_.Now();
-  links_[successor_link_] = std::make_unique<peer::PeerLink>(successor_link_, reactor_, successor->peers,
-                                                             options_.credentials, this);
+void Node::DialMembers() {
+  KeepDialled(successor_, replica_.Successor());
+  KeepDialled(acknowledging_tail_, replica_.AcknowledgingTail());
+}
+
+void Node::KeepDialled(Dialled& dialled, const chain::Member* member) {
+  bool current = member != nullptr && dialled.epoch == replica_.epoch() && dialled.to == member->id;
+  if (dialled.link != chain::kNoLink && !current) DropLink(dialled.link);
+  if (member == nullptr || dialled.link != chain::kNoLink || reactor_.Now() < dialled.redial_at) return;
+  dialled = Dialled{++last_link_, replica_.epoch(), member->id, reactor_.Now() + kRedialAfter};
+  heard_[dialled.link] = reactor_.Now();
+  links_[dialled.link] = std::make_unique<peer::PeerLink>(dialled.link, reactor_, member->peers, options_.credentials, this);
 }
 
 void Node::DropLink(chain::LinkId id) {
@@ -535,13 +538,14 @@ void Node::DropLink(chain::LinkId id) {
   links_.erase(found);
   heard_.erase(id);
   replica_.OnLinkClosed(id);
-  if (id == successor_link_) successor_link_ = chain::kNoLink;
+  for (chain::LinkId* link : {&successor_.link, &acknowledging_tail_.link, &acknowledged_head_, &news_link_}) {
+    if (id == *link) *link = chain::kNoLink;
+  }
   if (id == predecessor_link_) {
     predecessor_link_ = chain::kNoLink;
     predecessor_paused_ = false;
     if (parser_) parser_->Reset(replica_.received());
   }
-  if (id == news_link_) news_link_ = chain::kNoLink;
   if (id == join_link_) AbandonJoinSource("the link closed");
   if (id == joining_.link) joining_.link = chain::kNoLink;
 }
@@ -567,11 +571,13 @@ void Node::AskForNews() {
 }
 
 void Node::OnLinkReady(peer::PeerLink& link) {
-  if (link.id() == successor_link_) {
+  if (link.id() == successor_.link) {
     replica_.OnSuccessorConnected(link.id());
+  } else if (link.id() == acknowledging_tail_.link) {
+    replica_.OnTailConnected(link.id());
   } else if (link.id() == news_link_) {
     link.Send(chain::Hello{replica_.configuration(), options_.node, replica_.incarnation(), news_from_.id,
-                           news_from_.incarnation, false, replica_.replid()});
+                           news_from_.incarnation, chain::LinkPurpose::kChain, replica_.replid()});
   } else if (link.id() == join_link_) {
     link.Send(join_source_.OnConnected(link.id(), replica_));
   }
@@ -581,11 +587,11 @@ void Node::OnLinkMessage(peer::PeerLink& link, const chain::Message& message) {
   TimePoint now = reactor_.Now();
   heard_[link.id()] = now;
   if (link.id() == predecessor_link_) heard_predecessor_ = now;
-  if (link.id() == successor_link_) heard_successor_ = now;
+  if (link.id() == successor_.link) heard_successor_ = now;
   if (const auto* append = std::get_if<chain::Append>(&message)) {
     if (link.id() == joining_.link) return OnJoinMessage(link, message);
     if (!replica_.AcceptsAppend(link.id(), append->from) || !broken_.empty()) return;
-    if (TakeStream(append->bytes)) replica_.OnReceived();
+    if (TakeStream(append->bytes)) replica_.OnReceived(append->committed);
     return;
   }
   if (const auto* hello = std::get_if<chain::Hello>(&message)) return OnHello(link, *hello);
@@ -615,7 +621,7 @@ void Node::OnLinkDrained(peer::PeerLink& link) {
 }
 
 void Node::OnHello(peer::PeerLink& link, const chain::Hello& hello) {
-  if (hello.join) return OnJoinHello(link, hello);
+  if (hello.purpose == chain::LinkPurpose::kJoin) return OnJoinHello(link, hello);
   chain::Hello copy = hello;
   chain::LinkId id = link.id();
   InstallConfiguration(copy.configuration);
@@ -623,6 +629,10 @@ void Node::OnHello(peer::PeerLink& link, const chain::Hello& hello) {
   if (!replica_.OnHello(id, copy)) {
     PerformOutput();  // the refusal leaves before the link is dropped
     return DropLink(id);
+  }
+  if (copy.purpose == chain::LinkPurpose::kAcks) {
+    acknowledged_head_ = id;
+    return;
   }
   predecessor_link_ = id;
   parser_->Reset(replica_.received());
@@ -706,7 +716,8 @@ void Node::OnBeat() {
   std::vector<chain::LinkId> silent;
   for (auto& [id, link] : links_) {
     bool paused = id == predecessor_link_ && predecessor_paused_;
-    bool chain_link = id == predecessor_link_ || id == successor_link_ || id == news_link_;
+    bool chain_link = id == predecessor_link_ || id == successor_.link || id == acknowledging_tail_.link ||
+                      id == acknowledged_head_ || id == news_link_;
     if (chain_link && !paused && now - heard_[id] > options_.lease) silent.push_back(id);
   }
   for (chain::LinkId id : silent) {

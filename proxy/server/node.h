@@ -151,7 +151,9 @@ class Node final : public SessionOwner,
   bool TakeStream(std::string_view bytes);
 
   // --- links ---
-  void Dial();
+  struct Dialled;
+  void KeepDialled(Dialled& dialled, const chain::Member* member);
+  void DialMembers();
   void DropLink(chain::LinkId id);
   void AskForNews();
   void OnPeerOpened(std::unique_ptr<io::Stream> stream, const std::vector<std::string>& arguments, std::string rest);
@@ -228,9 +230,16 @@ class Node final : public SessionOwner,
   TimePoint heard_predecessor_{}, heard_successor_{};  // for max_staleness, whatever the link
   chain::LinkId predecessor_link_ = chain::kNoLink;
   bool predecessor_paused_ = false;                 // the local database is too far behind
-  chain::LinkId successor_link_ = chain::kNoLink;   // dialled or dialling
-  std::string successor_key_;                       // whom it was dialled for
-  TimePoint redial_at_{};
+  // A link that this node keeps to another member.
+  struct Dialled {
+    chain::LinkId link = chain::kNoLink;  // dialled or dialling
+    Epoch epoch;                          // for which it was dialled, and whom
+    NodeId to;
+    TimePoint redial_at{};
+  };
+  Dialled successor_;
+  Dialled acknowledging_tail_;
+  chain::LinkId acknowledged_head_ = chain::kNoLink;  // at the tail: the other end of such a link
   chain::LinkId news_link_ = chain::kNoLink;        // to one that may know a newer configuration
   chain::Member news_from_;
   TimePoint news_at_{};

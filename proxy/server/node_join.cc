@@ -223,7 +223,7 @@ void Node::SendJoinLog() {
        budget = found->second->SendBudget()) {
     auto append = join_source_.NextAppend(replica_.log(), std::min(budget, kAppendBytesMax));
     if (!append) return;
-    found->second->SendAppend(append->from, append->slice);
+    found->second->SendAppend(*append);
   }
 }
 

@@ -526,7 +526,7 @@ TEST_CASE(
   REQUIRE(world.replica("A").log().start() > Position());
   world.BreakLinks("A", "B");
   world.Deliver("B", "A");
-  world.replica("A").Step(world["A"].successor_link,
+  world.replica("A").Step(world["A"].successor.link,
                           chain::Welcome{Position(5), world.replica("A").replid()}, world.now());
   world.Turn("A");
   CHECK_FALSE(world.replica("A").successor_linked());

@@ -56,6 +56,7 @@ class Walk {
     options.append_bytes = 1 + seed % 23;
     options.backlog_bytes = seed % 4 == 0 ? 0 : 1u << 16;
     options.replicas = 3 + seed % 3 - (seed % 5 == 0 ? 1 : 0);
+    options.short_acks = seed % 7 != 0;
     return options;
   }
 

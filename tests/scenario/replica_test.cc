@@ -208,8 +208,8 @@ TEST_CASE(
   chain::Replica& follower = world.replica("B");
   chain::LinkId old_link = world["B"].predecessor_link;
   const chain::Configuration& now = world.newest();
-  REQUIRE(follower.OnHello(
-      888, {now, "A", now.members[0].incarnation, "B", now.members[1].incarnation, false, ""}));
+  REQUIRE(follower.OnHello(888, {now, "A", now.members[0].incarnation, "B",
+                                 now.members[1].incarnation, chain::LinkPurpose::kChain, ""}));
   CHECK(Contains(follower.TakeOutput().close, old_link));
   CHECK_FALSE(follower.AcceptsAppend(old_link, follower.received()));
   CHECK_FALSE(follower.AcceptsAppend(888, follower.received()));  // not before Start
@@ -250,6 +250,100 @@ TEST_CASE("a keep-alive acknowledges again and is no gap in the log") {
   world.Settle();
   CHECK(world.replica("B").predecessor_linked());
   CHECK(world.replica("C").committed() == Position(4));
+}
+
+// --- acks the short way (design.md 3) ------------------------------------------------------------
+
+World::Options ShortAcks() {
+  World::Options options;
+  options.short_acks = true;
+  return options;
+}
+
+TEST_CASE("the tail acknowledges to the head itself, and the head tells those between") {
+  World world({"A", "B", "C", "D"}, ShortAcks());
+  world.Form({"A", "B", "C", "D"});
+  for (const char* way : {"B>A", "C>B", "D>C"}) world.Hold(way);
+  auto write = world.Write("A", "w=1");
+  world.Settle();
+  CHECK(write->answered());
+  for (const char* id : {"A", "B", "C", "D"}) {
+    CAPTURE(id);
+    CHECK(world.replica(id).committed() == world.replica("A").received());
+  }
+}
+
+TEST_CASE("without a short way acks travel the chain") {
+  World world({"A", "B", "C"}, ShortAcks());
+  world.Form({"A", "B", "C"});
+  world.Cut("A", "C");
+  auto write = world.Write("A", "w=1");
+  world.Settle();
+  CHECK(write->answered());
+  CHECK(world.replica("B").committed() == world.replica("A").received());
+}
+
+// A link that swallows everything is known to be broken after a lease only.
+TEST_CASE("a short way that falls silent holds commits up for a heartbeat at most") {
+  World world({"A", "B", "C"}, ShortAcks());
+  world.Form({"A", "B", "C"});
+  world.Hold("C>A");
+  auto write = world.Write("A", "w=1");
+  world.Settle();
+  REQUIRE(write->waiting());
+  world.KeepAlive("C");
+  world.Settle();
+  CHECK(write->answered());
+}
+
+// Guards: replica.cc CloseLinks, StepFromTail. S3 for this link.
+TEST_CASE("an ack the short way belongs to its epoch, and never goes beyond the log") {
+  World world({"A", "B", "C"}, ShortAcks());
+  world.Form({"A", "B", "C"});
+  for (const char* way : {"C>A", "B>A"}) world.Hold(way);
+  auto write = world.Write("A", "w=1");
+  world.Settle();
+  REQUIRE(write->waiting());
+  chain::Replica& head = world.replica("A");
+  chain::LinkId link = world["A"].acknowledging_tail.link;
+  Position before = head.committed();
+  head.Step(link, chain::Ack{head.received() + 1}, world.now());
+  CHECK(head.committed() == before);
+  CHECK(Contains(head.TakeOutput().close, link));
+  head.Step(link, chain::Ack{head.received()}, world.now());
+  CHECK(head.committed() == before);
+  // The same with a link that its epoch's end has closed.
+  world.Turn("A");
+  link = world["A"].acknowledging_tail.link;
+  world.Configure({"A", "B"});
+  world.Tell("A");
+  head.Step(link, chain::Ack{head.received()}, world.now());
+  CHECK(head.committed() == before);
+}
+
+TEST_CASE("only the head of the epoch gets acks the short way, and only from its tail") {
+  World world({"A", "B", "C"});
+  world.Form({"A", "B", "C"});
+  const chain::Configuration& now = world.newest();
+  auto hello = [&](size_t from, size_t to) {
+    return chain::Hello{now,
+                        now.members[from].id,
+                        now.members[from].incarnation,
+                        now.members[to].id,
+                        now.members[to].incarnation,
+                        chain::LinkPurpose::kAcks,
+                        ""};
+  };
+  CHECK_FALSE(world.replica("B").OnHello(901, hello(0, 1)));
+  CHECK_FALSE(world.replica("C").OnHello(902, hello(1, 2)));
+  chain::Hello earlier = hello(0, 2);
+  earlier.configuration.epoch = Epoch(earlier.configuration.epoch.value() - 1);
+  CHECK_FALSE(world.replica("C").OnHello(903, earlier));
+  CHECK(world.replica("C").OnHello(904, hello(0, 2)));
+  // Two need none.
+  World pair({"A", "B"});
+  pair.Form({"A", "B"});
+  CHECK(pair.replica("A").AcknowledgingTail() == nullptr);
 }
 
 }  // namespace

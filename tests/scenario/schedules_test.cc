@@ -174,8 +174,9 @@ TEST_CASE("S3 a removed life does not act again, whatever it is told") {
   replica.GrantLease(world.now(), kLease);
   CHECK_FALSE(replica.serves());
   CHECK_FALSE(replica.HasAuthority(world.now()));
-  CHECK_FALSE(replica.OnHello(99, chain::Hello{again, "A", again.members[0].incarnation, "N",
-                                               old_self.incarnation, false, replica.replid()}));
+  CHECK_FALSE(replica.OnHello(
+      99, chain::Hello{again, "A", again.members[0].incarnation, "N", old_self.incarnation,
+                       chain::LinkPurpose::kChain, replica.replid()}));
 }
 
 // Guards: replica.cc LeaveEpoch (links end with their epoch) and Step (messages of other links
@@ -211,7 +212,7 @@ TEST_CASE("S3 an ack of what was never sent ends the link") {
   world.Hold("capture A");
   auto w = world.Write("A", "w=1");
   chain::Replica& head = world.replica("A");
-  head.Step(world["A"].successor_link, chain::Ack{head.received() + 4}, world.now());
+  head.Step(world["A"].successor.link, chain::Ack{head.received() + 4}, world.now());
   CHECK_FALSE(head.successor_linked());
   world.Release("capture A");
   world.Settle();
@@ -471,7 +472,7 @@ TEST_CASE("S11 rolled back, same replid: a member of another history resigns") {
   world.Deliver("B", "A");  // it notices, and dials again
   // The welcome of a B that holds other data: the position fits, the name does not.
   chain::Replica& head = world.replica("A");
-  chain::LinkId link = world["A"].successor_link;
+  chain::LinkId link = world["A"].successor.link;
   REQUIRE(link != chain::kNoLink);
   head.Step(link, chain::Welcome{head.received(), "another history"}, world.now());
   CHECK_FALSE(head.successor_linked());
@@ -597,8 +598,13 @@ TEST_CASE("S15 a hello is refused unless every name and number in it fits") {
   World world({"A", "B", "C"});
   world.Form({"A", "B", "C"});
   const chain::Configuration now = world.newest();
-  const chain::Hello right{
-      now, "A", now.members[0].incarnation, "B", now.members[1].incarnation, false, "replid"};
+  const chain::Hello right{now,
+                           "A",
+                           now.members[0].incarnation,
+                           "B",
+                           now.members[1].incarnation,
+                           chain::LinkPurpose::kChain,
+                           "replid"};
   auto takes = [&](const chain::Hello& hello) {
     static chain::LinkId link = 1000;
     return world.replica("B").OnHello(++link, hello);

@@ -592,16 +592,18 @@ void World::Perform(Machine& machine) {
   if (output.ask_target_bound) machine.bound_asked = machine.replica->epoch();
   if (output.promote_at) machine.promote_at = output.promote_at;
   if (output.resign) Resign(machine, *output.resign);
-  DialSuccessor(machine);
+  DialMembers(machine);
 }
 
 void World::SendLog(Machine& machine) {
   if (held_.contains("send " + machine.id)) return;
   while (auto append = machine.replica->NextAppend(options_.append_bytes)) {
-    Send(machine, machine.successor_link, chain::Append{append->from, append->slice.bytes});
+    Send(machine, machine.successor.link,
+         chain::Append{append->from, append->committed, append->slice.bytes});
   }
   while (auto append = machine.source.NextAppend(machine.replica->log(), options_.append_bytes)) {
-    Send(machine, machine.join_link, chain::Append{append->from, append->slice.bytes});
+    Send(machine, machine.join_link,
+         chain::Append{append->from, append->committed, append->slice.bytes});
   }
 }
 
@@ -622,21 +624,28 @@ void World::FollowSource(Machine& machine) {
   Send(machine, joining.link, progress);
 }
 
-void World::DialSuccessor(Machine& machine) {
-  const chain::Member* successor = machine.replica->Successor();
-  std::string key = successor == nullptr
-                        ? ""
-                        : std::to_string(machine.replica->epoch().value()) + ' ' + successor->id;
-  if (machine.successor_link != kNoLink && key != machine.successor_key)
-    Close(machine, machine.successor_link);
-  if (successor == nullptr || machine.successor_link != kNoLink || machine.dials_left == 0) return;
+void World::DialMembers(Machine& machine) {
+  if (KeepDialled(machine, machine.successor, machine.replica->Successor())) {
+    machine.replica->OnSuccessorConnected(machine.successor.link);
+    Perform(machine);
+  }
+  const chain::Member* tail = options_.short_acks ? machine.replica->AcknowledgingTail() : nullptr;
+  if (KeepDialled(machine, machine.acknowledging_tail, tail)) {
+    machine.replica->OnTailConnected(machine.acknowledging_tail.link);
+    Perform(machine);
+  }
+}
+
+bool World::KeepDialled(Machine& machine, Machine::Dialled& dialled, const chain::Member* member) {
+  std::string key =
+      member == nullptr ? "" : std::to_string(machine.replica->epoch().value()) + ' ' + member->id;
+  if (dialled.link != kNoLink && key != dialled.key) Close(machine, dialled.link);
+  if (member == nullptr || dialled.link != kNoLink || machine.dials_left == 0) return false;
   --machine.dials_left;
-  LinkId link = Dial(machine, successor->id);
-  if (link == kNoLink) return;
-  machine.successor_key = key;
-  machine.successor_link = link;
-  machine.replica->OnSuccessorConnected(link);
-  Perform(machine);
+  LinkId link = Dial(machine, member->id);
+  if (link == kNoLink) return false;
+  dialled = {link, std::move(key)};
+  return true;
 }
 
 LinkId World::Dial(Machine& machine, const NodeId& to) {
@@ -678,7 +687,8 @@ void World::Close(Machine& machine, LinkId id) {
 }
 
 void World::ForgetLink(Machine& machine, LinkId id) {
-  if (id == machine.successor_link) machine.successor_link = kNoLink;
+  if (id == machine.successor.link) machine.successor.link = kNoLink;
+  if (id == machine.acknowledging_tail.link) machine.acknowledging_tail.link = kNoLink;
   if (id == machine.predecessor_link) {
     machine.predecessor_link = kNoLink;
     DropStaged(machine);
@@ -720,7 +730,7 @@ void World::OnMessage(Machine& machine, LinkId link, const chain::Message& messa
     if (link == machine.joining.link) return OnJoinMessage(machine, link, message);
     if (!machine.replica->AcceptsAppend(link, append->from)) return;
     TakeStream(machine, append->bytes);
-    return machine.replica->OnReceived();
+    return machine.replica->OnReceived(append->committed);
   }
   if (const auto* hello = std::get_if<chain::Hello>(&message))
     return OnHello(machine, link, *hello);
@@ -736,12 +746,13 @@ void World::OnMessage(Machine& machine, LinkId link, const chain::Message& messa
 }
 
 void World::OnHello(Machine& machine, LinkId link, const chain::Hello& hello) {
-  if (hello.join) return OnJoinHello(machine, link, hello);
+  if (hello.purpose == chain::LinkPurpose::kJoin) return OnJoinHello(machine, link, hello);
   InstallConfiguration(machine, hello.configuration);
   if (!machine.replica->OnHello(link, hello)) {
     Perform(machine);
     return Close(machine, link);
   }
+  if (hello.purpose == chain::LinkPurpose::kAcks) return;
   DropStaged(machine);
   machine.predecessor_link = link;
 }
@@ -893,7 +904,8 @@ void World::BeginNewLife(Machine& machine) {
   FailOps(machine);
   AbandonSource(machine);
   bool was_head = machine.replica->head_ready() || machine.database.captured > 0;
-  for (LinkId id : {machine.predecessor_link, machine.successor_link, machine.joining.link})
+  for (LinkId id : {machine.predecessor_link, machine.successor.link,
+                    machine.acknowledging_tail.link, machine.joining.link})
     Close(machine, id);
   machine.replica->BeginLife(NewIncarnation());
   machine.log.clear();

@@ -100,9 +100,12 @@ class World {
     chain::JoinSource source{1u << 20};
     Database database;
     std::string log, staged;  // what the replica's log holds, from position 0; bytes of a cut entry
-    chain::LinkId successor_link = chain::kNoLink, predecessor_link = chain::kNoLink,
-                  join_link = chain::kNoLink;
-    std::string successor_key;
+    // A link that this machine keeps to another member.
+    struct Dialled {
+      chain::LinkId link = chain::kNoLink;
+      std::string key;  // whom it was dialled for
+    } successor, acknowledging_tail;
+    chain::LinkId predecessor_link = chain::kNoLink, join_link = chain::kNoLink;
     int dials_left = 0;
     bool following = false;  // the database is fed from the log
     bool attach_wanted = false;
@@ -127,6 +130,7 @@ class World {
     size_t append_bytes = 1u << 16;  // at most in one Append: small ones cut entries
     size_t backlog_bytes = 1u << 16;
     size_t replicas = 3;
+    bool short_acks = false;  // the tail acknowledges to the head directly, too
     coordinator::Recovery recovery = coordinator::Recovery::kOperator;
   };
   explicit World(std::vector<NodeId> ids) : World(std::move(ids), Options{}) {}
@@ -229,7 +233,9 @@ class World {
   void Perform(Machine& machine);
   void SendLog(Machine& machine);
   void FollowSource(Machine& machine);
-  void DialSuccessor(Machine& machine);
+  void DialMembers(Machine& machine);
+  // False: nothing was dialled.
+  bool KeepDialled(Machine& machine, Machine::Dialled& dialled, const chain::Member* member);
   chain::LinkId Dial(Machine& machine, const NodeId& to);
   void Send(Machine& machine, chain::LinkId link, const chain::Message& message);
   void Close(Machine& machine, chain::LinkId link);

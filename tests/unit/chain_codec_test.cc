@@ -44,12 +44,14 @@ Result<Message> DecodeArguments(const std::vector<std::string>& arguments) {
 std::vector<Message> AllMessages() {
   std::string_view binary("a\r\n\0$3\xff", 7);
   return {
-      Hello{TwoMembers(), "a", Incarnation(2), "b", Incarnation(kLarge), false, "replid"},
-      Hello{TwoMembers(), "", Incarnation(0), "", Incarnation(0), true, ""},
+      Hello{TwoMembers(), "a", Incarnation(2), "b", Incarnation(kLarge),
+            LinkPurpose::kChain, "replid"},
+      Hello{TwoMembers(), "", Incarnation(0), "", Incarnation(0), LinkPurpose::kJoin, ""},
+      Hello{TwoMembers(), "a", Incarnation(1), "b", Incarnation(2), LinkPurpose::kAcks, "r"},
       Start{Position(kLarge)},
       Target{Position(0)},
-      Append{Position(12), binary},
-      Append{Position(12), ""},
+      Append{Position(12), Position(7), binary},
+      Append{Position(12), Position(kLarge), ""},
       Ask{false, "a node", 7},
       Ask{true, "b", kLarge},
       CannotCatchUp{"it has 5,\r\nthe log begins at 9"},
@@ -97,13 +99,13 @@ TEST_CASE("fields arrive where they were put") {
     return *DecodeArguments(arguments);
   };
   auto hello = std::get<Hello>(
-      decode(Hello{TwoMembers(), "a", Incarnation(2), "b", Incarnation(3), true, "r"}));
+      decode(Hello{TwoMembers(), "a", Incarnation(2), "b", Incarnation(3), LinkPurpose::kJoin, "r"}));
   CHECK(hello.configuration == TwoMembers());
   CHECK(hello.from == "a");
   CHECK(hello.from_incarnation == Incarnation(2));
   CHECK(hello.to == "b");
   CHECK(hello.to_incarnation == Incarnation(3));
-  CHECK(hello.join);
+  CHECK(hello.purpose == LinkPurpose::kJoin);
   CHECK(hello.replid == "r");
   auto answer = std::get<Answer>(decode(Answer{true, "a", 3, Position(4)}));
   CHECK(answer.verify);
@@ -131,9 +133,9 @@ TEST_CASE("fields arrive where they were put") {
 TEST_CASE("the header of an Append without a copy gives the bytes of an Append") {
   std::string payload(100'000, 'x');
   std::string by_hand;
-  EncodeAppendHeader(Position(77), payload.size(), by_hand);
+  EncodeAppendHeader(Position(77), Position(70), payload.size(), by_hand);
   by_hand += payload + "\r\n";
-  CHECK(by_hand == Encoded(Append{Position(77), payload}));
+  CHECK(by_hand == Encoded(Append{Position(77), Position(70), payload}));
 }
 
 TEST_CASE("a message with an argument less or more is refused") {
