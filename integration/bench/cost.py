@@ -82,25 +82,26 @@ class Cost:
 
     def cpu_chain(self):
         """Whether a write costs a node the more, the longer the chain is: a middle node's proxy and
-        Redis, one write at a time, because how many meet in a turn changes what one costs."""
-        lengths = [n for n in self._pace.lengths if n >= 3]
-        shape = replace(_SET, connections=1)
-        subjects = {n: (self._fleet.chain(n).head().clients, _pids(self._fleet.chain(n)))
-                    for n in lengths}
-        costs = self._cpu_rounds(subjects, shape)
-        series = []
-        for n in lengths:
-            node = {kind: [statistics.mean(each) for each in zip(
-                *(values for process, values in costs[n].items()
-                  if process.startswith("middle") and process.endswith(kind)))]
-                    for kind in ("proxy", "redis")}
-            series.append({"nodes": n, **{kind: statistics.median(v) for kind, v in node.items()}})
-            total = [sum(pair) for pair in zip(*node.values())]
-            first = total if n == lengths[0] else first  # noqa: F821 (set in the first turn)
-            if n > lengths[0]:
-                yield _cpu_row(f"cpu_set_node_x{n}", (f"a middle node of {n}", total),
-                               (f"of {lengths[0]}", first))
-        self._output.series("cpu_chain", series)
+        Redis, when many writes travel together (the target) and with one write at a time, where
+        what counts is being woken up, on cores that twice as many processes share."""
+        yield from self._cpu_by_length("cpu_set_node", replace(_SET, pipeline=16))
+        yield from self._cpu_by_length("cpu_set_alone", replace(_SET, connections=1))
+
+    def _cpu_by_length(self, name, shape):
+        chains = {n: self._fleet.chain(n) for n in self._pace.lengths if n >= 3}
+        costs = self._cpu_rounds({n: (chain.head().clients, _pids(chain))
+                                  for n, chain in chains.items()}, shape)
+        nodes = {n: {kind: _mean_of_middles(costs[n], kind) for kind in ("proxy", "redis")}
+                 for n in chains}
+        self._output.series(name, [
+            {"nodes": n, **{kind: statistics.median(values) for kind, values in node.items()}}
+            for n, node in nodes.items()])
+        totals = {n: [sum(pair) for pair in zip(*node.values())] for n, node in nodes.items()}
+        shortest = min(totals)
+        for n in totals:
+            if n > shortest:
+                yield _cpu_row(f"{name}_x{n}", (f"a middle node of {n}", totals[n]),
+                               (f"of {shortest}", totals[shortest]))
 
     def _cpu_rounds(self, subjects, shape):
         """{name: (address, {process: pid})} -> {name: {process: [us of CPU an operation]}}"""
@@ -130,6 +131,12 @@ class Cost:
             if process.endswith("proxy"):
                 yield row(f"calls_set_{process.replace(' ', '_')}", process, "plain Redis",
                           [self._calls(pid, chain.head().clients, _SET)], [writes], _CALLS)
+        longest = self._pace.lengths[-1]
+        of_three, of_longest = (
+            self._calls(each.middle().proxy.pid, each.head().clients, _SET)
+            for each in (chain, self._fleet.chain(longest)))
+        yield row(f"calls_set_node_x{longest}", f"a middle proxy of {longest}", "of 3",
+                  [of_longest], [of_three], _CALLS)
 
     def _calls(self, pid, address, shape):
         count = self._pace.traced_operations
@@ -204,6 +211,13 @@ def _write(chain, shape, count):
               "--operations", count) as load:
         load.result()
     chain.wait_position()
+
+
+def _mean_of_middles(costs, kind):
+    """Of all middle nodes, round by round."""
+    return [statistics.mean(values) for values in zip(
+        *(values for process, values in costs.items()
+          if process.startswith("middle") and process.endswith(kind)))]
 
 
 def _cpu_row(name, subject, rival):

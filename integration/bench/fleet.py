@@ -3,6 +3,7 @@
 import shutil
 import sys
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -84,9 +85,16 @@ class Fleet:
         return self._chains[length]
 
     @staticmethod
-    def new_chain(length):
-        """One that nobody has used, for a `with` statement."""
-        return Cluster(nodes=length)
+    @contextmanager
+    def new_chain(length, start=True):
+        """One that nobody has used, for a `with` statement; perhaps to be started within it."""
+        cluster = Cluster(nodes=length)
+        try:
+            if start:
+                cluster.start()
+            yield cluster
+        finally:
+            cluster.stop()
 
     def processes_of(self, name):
         """Those behind plain(), replicated() or twemproxy(), by role."""

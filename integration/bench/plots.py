@@ -1,5 +1,7 @@
 """PNG plots of a run, one file each, from the rows and series of report.Output."""
 
+import math
+
 import matplotlib
 
 matplotlib.use("Agg")
@@ -15,7 +17,8 @@ def write_plots(output, directory):
     rows = {row["name"]: row for row in output.rows}
     drawn = [_targets(rows, directory), _grid(output.rows, directory)]
     for name, series in output.named_series.items():
-        draw = {"craq_reads": _reads_by_length, "cpu_chain": _cost_by_length}.get(name)
+        draw = {"craq_reads": _reads_by_length, "cpu_set_node": _cost_by_length,
+                "cpu_set_alone": _cost_by_length}.get(name)
         if draw is None:
             draw = _timeline if isinstance(series, dict) else _reads_beside_writes
         drawn.append(draw(name, series, directory))
@@ -100,9 +103,9 @@ def _timeline(name, series, directory):
         times = [point["at"] for point in points]
         step = times[1] - times[0] if len(times) > 1 else 1
         rates.plot(times, [point[what] / step for point in points], label=what)
-        answered = [point for point in points if point[what]]
-        latencies.plot([point["at"] for point in answered],
-                       [point["p99"] / 1000 for point in answered], label=what)
+        # Nothing answered, nothing to show: a gap.
+        latencies.plot(times, [point["p99"] / 1000 if point[what] else math.nan
+                               for point in points], ".-", label=what)
     for axes in (rates, latencies):
         for event, at in series["events"].items():
             axes.axvline(at, color="black", linewidth=0.8, linestyle="--")

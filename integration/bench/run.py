@@ -11,6 +11,7 @@ or $CATENA_BIN.
 """
 
 import argparse
+import os
 import signal
 import sys
 import time
@@ -21,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from cost import Cost  # noqa: E402
 from craq import PAPER_RATE, Craq  # noqa: E402
 from fleet import Fleet  # noqa: E402
+from instructions import Instructions  # noqa: E402
 from plots import write_plots  # noqa: E402
 from processes import Failed  # noqa: E402
 from report import Output  # noqa: E402
@@ -41,7 +43,9 @@ PARTS = {
     "failover": (Timelines, ("failover_head", "failover_middle", "failover_tail")),
     "join": (Timelines, ("join",)),
     "generator": (Yardstick, ("generator",)),
+    "instructions": (Instructions, ("instructions",)),
 }
+_SLOW = ("instructions",)  # and in want of valgrind: only when asked for
 MEASUREMENTS = {name: part for part, (_, names) in PARTS.items() for name in names}
 
 
@@ -79,7 +83,7 @@ def _parse():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n", maxsplit=1)[0],
                                      epilog=f"measurements: {', '.join(MEASUREMENTS)}")
     parser.add_argument("parts", nargs="*", metavar="PART",
-                        help=f"{', '.join(PARTS)}; without any: all")
+                        help=f"{', '.join(PARTS)}; without any: all but {', '.join(_SLOW)}")
     parser.add_argument("--only", metavar="NAME,...", help="these measurements instead of parts")
     pace = parser.add_mutually_exclusive_group()
     pace.add_argument("--quick", action="store_true", help="everything in under five minutes")
@@ -87,6 +91,8 @@ def _parse():
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there as well")
     parser.add_argument("--out", type=Path, default=Path("build/bench"), metavar="DIR",
                         help="for all results (build/bench)")
+    parser.add_argument("--nice", type=int, default=0, metavar="N",
+                        help="run everything at this priority; -10 (root) where others work")
     axes = parser.add_argument_group("the grid's axes; the first value of each is the common point")
     axes.add_argument("--full-grid", action="store_true",
                       help="every combination; else each axis by itself, from the common point")
@@ -120,7 +126,9 @@ def _chosen(arguments, parser):
     """Names of measurements."""
     if arguments.only and arguments.parts:
         parser.error("name parts or --only, not both")
-    wanted = arguments.only.split(",") if arguments.only else arguments.parts or list(PARTS)
+    wanted = arguments.only.split(",") if arguments.only else arguments.parts
+    if not wanted:
+        wanted = [part for part in PARTS if part not in _SLOW]
     known = MEASUREMENTS if arguments.only else PARTS
     for name in wanted:
         if name not in known:
@@ -151,8 +159,9 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     output = Output()
     try:
+        os.nice(arguments.nice)
         _measure(names, pace, output)
-    except Failed as problem:
+    except (Failed, PermissionError) as problem:
         print(f"run.py: {problem}", file=sys.stderr)
         return 1
     output.write(arguments.out)
