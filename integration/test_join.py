@@ -1,12 +1,16 @@
 """Nodes that join or come back while the chain works."""
 
 import random
+import sys
+import time
 
 import pytest
 
-from cluster import Cluster
-from load import Load
+from cluster import ROOT, Cluster
 from processes import wait_until
+
+sys.path.insert(0, str(ROOT / "integration" / "bench"))
+from loader import Load, Shape  # noqa: E402
 
 POSITIONS = ("head", "middle", "tail")
 DATASET_BYTES = 300 << 20
@@ -63,18 +67,23 @@ def test_join_under_load():
         cluster.wait_position()
         before = spare.direct_client().dbsize()
         assert before == 0
-        with Load(cluster.head(), rate=4000) as load:
-            wait_until(lambda: cluster.head().redis_client().exists("load:20000"), 60, "load flows")
-            load.mark("join")
+        shape = Shape(mix="set=1", keys="sequential", connections=4, pipeline=1000, rate=4000,
+                      size=100)
+        with Load([cluster.head().clients], shape, "--seconds", 600, "--interval", 0.1) as load:
+            wait_until(lambda: cluster.head().redis_client().exists(shape.key(20000)), 60,
+                       "load flows")
+            begun = time.monotonic()
             spare.proxy.start()
             cluster.wait_whole(timeout=120)
-            load.mark("joined")
-            wait_until(lambda: spare.redis_client().get("load:5000") is not None, 60, "it serves")
-        print(load.result)
-        assert not load.result["errors"]
-        assert load.result["rate"] > 3800, "the load itself was not sustained"
-        assert load.result["parts"]["join"]["writes"] > 1000
-        assert load.result["slowest_ms"] < 500
+            joined = time.monotonic()
+            wait_until(lambda: spare.redis_client().get(shape.key(5000)), 60, "it serves")
+            result = load.end()
+        assert not result["errors"]
+        assert result["rate"] > 3800, "the load itself was not sustained"
+        start = result["start_ns"] / 1e9
+        assert sum(point["writes"] for point in result["timeline"]
+                   if begun <= start + point["at"] < joined) > 1000
+        assert result["latency_us"]["max"] < 500_000
         assert spare.direct_client().info("memory")["used_memory"] >= DATASET_BYTES
         wait_equal_digests(cluster)
 

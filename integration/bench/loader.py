@@ -31,6 +31,10 @@ class Shape:
     def prefix(self):
         return f"v{self.size}:"
 
+    def key(self, number):
+        """As catena-load names it."""
+        return f"{self.prefix}{number:012d}"
+
     @property
     def count(self):
         return self.key_count or key_count(self.size)
