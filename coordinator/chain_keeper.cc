@@ -84,6 +84,11 @@ void ChainKeeper::OnGone(Subscriber& subscriber, const NodeId& node, Incarnation
   Consider();
 }
 
+void ChainKeeper::OnTrustedAgain() {
+  registry_->ForgetWhoWasHeard(reactor_.Now());
+  Consider();
+}
+
 void ChainKeeper::Choose(const NodeId& node, ChoiceDone done) {
   if (!unreadable_.empty()) return done(Fail(unreadable_));
   const auto& nodes = options_.facts.nodes;

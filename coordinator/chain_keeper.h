@@ -66,6 +66,8 @@ class ChainKeeper {
   // A heartbeat whose bytes were read before `now`. The answer is sent before this returns.
   void OnHeartbeat(Subscriber& subscriber, const NodeReport& report, TimePoint now);
   void OnGone(Subscriber& subscriber, const NodeId& node, Incarnation incarnation);
+  // The leadership was not trusted for a while, and is again: what came meanwhile was sent away.
+  void OnTrustedAgain();
 
   // The operator's choice; `done` when it is in force, or with the reason why not.
   using ChoiceDone = std::function<void(Result<bool>)>;

@@ -35,6 +35,10 @@ void Controller::OnElected() {
   Load();
 }
 
+void Controller::OnTrustedAgain() {
+  for (auto& [chain, keeper] : keepers_) keeper->OnTrustedAgain();
+}
+
 void Controller::OnDeposed(const std::string&) {
   ++leadership_;
   loaded_ = false;

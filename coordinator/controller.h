@@ -54,6 +54,7 @@ class Controller : private Election::Events, private ChainKeeper::Leadership {
   // Election::Events
   void OnElected() override;
   void OnDeposed(const std::string& reason) override;
+  void OnTrustedAgain() override;
   // ChainKeeper::Leadership
   bool Trusted(TimePoint now) const override { return election_.Trusted(now); }
   const std::string& leader_key() const override { return election_.key(); }

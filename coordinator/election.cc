@@ -138,7 +138,9 @@ void Election::OnKeptAlive(TimePoint asked, const etcd::Answer<etcd::LeaseAnswer
     Depose("etcd let the leader's lease expire");
     return Look();
   }
+  const bool lapsed = !Trusted(reactor_.Now());
   if (answer->id == lease_) Trust(asked, answer->ttl_seconds);
+  if (lapsed && Trusted(reactor_.Now())) events_.OnTrustedAgain();
   timer_->Start(options_.ttl / 4);
 }
 

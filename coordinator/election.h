@@ -25,6 +25,8 @@ class Election {
     virtual void OnElected() = 0;
     // It does so no longer (certain: the lease is gone, or Lost() was called).
     virtual void OnDeposed(const std::string& reason) = 0;
+    // etcd did not confirm in time, so Trusted() was false for a while; the key has stayed ours.
+    virtual void OnTrustedAgain() = 0;
   };
   struct Options {
     std::string key;

@@ -137,6 +137,21 @@ void Registry::OnDisconnected(const NodeId& node, Incarnation incarnation, uint6
   if (!life->second.failed_since) life->second.failed_since = now;
 }
 
+// Members are as a new leader finds them. Leases that were granted stay as they are, and so does what
+// is final: resigned, or over.
+void Registry::ForgetWhoWasHeard(TimePoint now) {
+  for (auto& [node, known] : known_) {
+    known.connections.clear();
+    for (auto& [incarnation, life] : known.lives) {
+      life.connected = false;
+      if (life.resigned || life.is_void || !IsListed(node, incarnation)) continue;
+      life.report.reset();
+      life.failed_since.reset();
+      life.heard = now;
+    }
+  }
+}
+
 void Registry::SetRecord(const ChainRecord& record, TimePoint now) {
   for (const LifeName& removed : RemovedBy(record.configuration)) {
     Known& known = known_[removed.first];

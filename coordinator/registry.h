@@ -46,6 +46,9 @@ class Registry {
   void OnDisconnected(const NodeId& node, Incarnation incarnation, uint64_t connection,
                       TimePoint now);
 
+  // Nobody could be heard until now; as under a new leader, that says nothing against anybody.
+  void ForgetWhoWasHeard(TimePoint now);
+
   // `record` is in force (written, or found in etcd). Incarnations that it no longer lists are
   // over.
   void SetRecord(const ChainRecord& record, TimePoint now);

@@ -230,11 +230,26 @@ def test_graceful_stop(chain, position, show):
 # --- without coordinators ---
 
 
+def lease_left(node):
+    return node.redis_client().info("catena")["catena_lease_left_ms"]
+
+
+def test_etcd_away_for_a_while(chain):
+    """The leader sends everybody away meanwhile, and leads on when etcd is back: it takes nobody for
+    dead."""
+    before = epoch(chain)
+    for process in chain.etcds:
+        process.kill()
+    wait_until(lambda: not any(lease_left(node) for node in chain.nodes), 20, "leases to run out")
+    for process in chain.etcds:
+        process.start()
+    wait_until(lambda: all(lease_left(node) for node in chain.nodes), 20, "leases")
+    chain.wait_whole()
+    assert epoch(chain) == before
+
+
 def test_all_coordinators_and_etcd_gone(chain):
     """A whole chain serves on without leases; failover works again when they are back."""
-    def lease_left(node):
-        return node.redis_client().info("catena")["catena_lease_left_ms"]
-
     with Load(chain) as load:
         load.wait_progress()
         began = time.monotonic()

@@ -324,6 +324,28 @@ TEST_CASE_FIXTURE(Fixture, "a leader that does not trust itself grants nothing")
   CHECK(Beat("b").lease == kLease);
 }
 
+TEST_CASE_FIXTURE(Fixture, "a leader that trusts itself again lets the members find it again") {
+  // As a leader without trust it told all of them to look elsewhere.
+  leading.trusted = false;
+  for (const char* id : {"a", "b", "c"}) {
+    keeper->OnGone(proxies.at(id), id, Incarnation(10));
+  }
+  reactor.Advance(3 * kLease);
+  leading.trusted = true;
+  keeper->OnTrustedAgain();
+  for (int i = 0; i < 10; ++i) {
+    CHECK(Beat("b").lease == kLease);
+    if (i > 4) Beat("c");
+    reactor.Advance(kLease / 10);
+    CHECK(etcd.held.empty());
+  }
+  reactor.Advance(milliseconds(1));
+  Beat("b");
+  REQUIRE(etcd.held.size() == 1);
+  etcd.Answer();
+  CHECK(Recorded().configuration.members.size() == 2);  // a did not come
+}
+
 TEST_CASE_FIXTURE(Fixture, "a new leader grants at once and removes nobody for a whole lease") {
   Lead();
   proxies.clear();

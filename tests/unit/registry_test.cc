@@ -205,6 +205,26 @@ TEST_CASE("a broken connection is noticed, its successor forgives it") {
   CHECK(life->connected);
 }
 
+TEST_CASE("after a time in which nobody could be heard, members are as under a new leader") {
+  Registry registry = Three();
+  registry.OnHeartbeat(ReportOf('a', 10), 1, true, At(5000));
+  NodeReport resigning = ReportOf('b', 10);
+  resigning.phase = ReportPhase::kResigning;
+  registry.OnHeartbeat(resigning, 2, true, At(5000));
+  registry.OnDisconnected("a", Incarnation(10), 1, At(5100));
+  registry.ForgetWhoWasHeard(At(9000));
+  const Life& a = *registry.Find("a", Incarnation(10));
+  CHECK_FALSE(a.report.has_value());
+  CHECK_FALSE(a.failed_since.has_value());
+  CHECK(a.heard == At(9000));
+  CHECK(a.lease_out == At(6000));
+  CHECK(registry.Find("b", Incarnation(10))->resigned);
+  // The end of a connection from before says nothing.
+  registry.OnDisconnected("a", Incarnation(10), 1, At(9100));
+  CHECK_FALSE(registry.Find("a", Incarnation(10))->failed_since.has_value());
+  CHECK(registry.OnHeartbeat(ReportOf('a', 10), 3, true, At(9200)).lease == kLease);
+}
+
 TEST_CASE("a link that is missing has been so since it was first reported in that epoch") {
   Registry registry = Three();
   NodeReport report = ReportOf('a', 10);
