@@ -11,10 +11,10 @@ or $CATENA_BIN.
 """
 
 import argparse
-import os
 import signal
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from plots import write_plots  # noqa: E402
 from processes import Failed  # noqa: E402
 from report import Output  # noqa: E402
 from throughput import MIXES, Axes, Grid, Targets  # noqa: E402
-from throttle import check_quotas  # noqa: E402
+from throttle import ahead_of_others, check_quotas  # noqa: E402
 from timelines import Timelines  # noqa: E402
 from yardstick import Yardstick  # noqa: E402
 
@@ -91,8 +91,8 @@ def _parse():
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there as well")
     parser.add_argument("--out", type=Path, default=Path("build/bench"), metavar="DIR",
                         help="for all results (build/bench)")
-    parser.add_argument("--nice", type=int, default=0, metavar="N",
-                        help="run everything at this priority; -10 (root) where others work")
+    parser.add_argument("--ahead", action="store_true",
+                        help="take the CPU before all others (root), where others work")
     axes = parser.add_argument_group("the grid's axes; the first value of each is the common point")
     axes.add_argument("--full-grid", action="store_true",
                       help="every combination; else each axis by itself, from the common point")
@@ -159,9 +159,9 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     output = Output()
     try:
-        os.nice(arguments.nice)
-        _measure(names, pace, output)
-    except (Failed, PermissionError) as problem:
+        with ahead_of_others() if arguments.ahead else nullcontext():
+            _measure(names, pace, output)
+    except Failed as problem:
         print(f"run.py: {problem}", file=sys.stderr)
         return 1
     output.write(arguments.out)

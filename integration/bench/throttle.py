@@ -1,6 +1,9 @@
-"""Holds groups of processes to a share of a core with the kernel's CPU controller (cgroup v1 or v2;
-root). Each node of a chain then is as slow as on a small machine of its own, and the nodes, not this
-machine, are what limits a throughput."""
+"""Groups of processes with a share of the CPU, by the kernel's controller (cgroup v1 or v2; root).
+
+Nodes of a chain held to a share of a core each are as slow as on small machines of their own, and they,
+not this machine, are what limits a throughput. A benchmark that goes ahead of all other work is
+disturbed less by it; nice does not do that where the kernel weighs sessions instead of processes.
+"""
 
 import os
 import sys
@@ -11,8 +14,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from processes import Failed, wait_until  # noqa: E402
 
 _V1, _V2 = Path("/sys/fs/cgroup/cpu"), Path("/sys/fs/cgroup")
-_NEEDED = ("quotas for the nodes need root and a writable CPU controller (cgroup v1 or v2); name the "
-           "parts to run without craq and craq_killed")
+_NEEDED = ("the parts craq and killed, and --ahead, need root and a writable CPU controller (cgroup v1 "
+           "or v2); name the parts to run without them")
 _PERIOD_US = 20_000  # short, so that a pause at the quota's end is short beside a measurement
 
 
@@ -23,10 +26,11 @@ def _write(path, text):
         raise Failed(f"{path}: {error.strerror}; {_NEEDED}") from error
 
 
-class CpuQuota:
-    """A group of processes, all their threads together, with `share` of a core."""
+class CpuGroup:
+    """A group of processes, all their threads together, that gets the CPU ahead of others; with a
+    quota (of cores) not more of it than that."""
 
-    def __init__(self, name, share):
+    def __init__(self, name, quota=None):
         self._is_v1 = (_V1 / "cpu.cfs_quota_us").exists()
         self._root = _V1 if self._is_v1 else _V2
         if not self._is_v1:
@@ -36,12 +40,15 @@ class CpuQuota:
             self._group.mkdir()
         except OSError as error:
             raise Failed(f"{self._group}: {error.strerror}; {_NEEDED}") from error
-        quota = int(share * _PERIOD_US)
+        quota_us = int(quota * _PERIOD_US) if quota else None
         if self._is_v1:
-            _write(self._group / "cpu.cfs_period_us", _PERIOD_US)
-            _write(self._group / "cpu.cfs_quota_us", quota)
+            _write(self._group / "cpu.shares", 100 * 1024)  # 1024 is the usual
+            if quota:
+                _write(self._group / "cpu.cfs_period_us", _PERIOD_US)
+                _write(self._group / "cpu.cfs_quota_us", quota_us)
         else:
-            _write(self._group / "cpu.max", f"{quota} {_PERIOD_US}")
+            _write(self._group / "cpu.weight", 100 * 100)  # 100 is the usual
+            _write(self._group / "cpu.max", f"{quota_us or 'max'} {_PERIOD_US}")
 
     def add(self, pid):
         _write(self._group / "cgroup.procs", pid)
@@ -66,7 +73,7 @@ class CpuQuota:
 
 def check_quotas():
     """Failed, and why, where groups cannot be made."""
-    CpuQuota("check", 0.5).close()
+    CpuGroup("check", 0.5).close()
 
 
 @contextmanager
@@ -74,8 +81,19 @@ def nodes_held_to(share, nodes):
     """Each node, its proxy and its Redis together, has `share` of a core within the block."""
     with ExitStack() as stack:
         for node in nodes:
-            quota = CpuQuota(node.id, share)
-            stack.callback(quota.close)
+            group = CpuGroup(node.id, share)
+            stack.callback(group.close)
             for process in node.processes():
-                quota.add(process.pid)
+                group.add(process.pid)
         yield
+
+
+@contextmanager
+def ahead_of_others():
+    """This process and those that it starts within the block go ahead of all others."""
+    group = CpuGroup("ahead")
+    try:
+        group.add(os.getpid())
+        yield
+    finally:
+        group.close()
