@@ -2,113 +2,15 @@
 #include <map>
 #include <optional>
 
-#include "proxy/command/command_table.h"
+#include "command_reply.h"
 #include "proxy/command/route_rules.h"
-#include "recorded.h"
 
 namespace catena::command {
 namespace {
 
-using resp::Type;
-using resp::Value;
-using test::Views;
-using test::Words;
-
 const CommandTable& Table() {
   static const CommandTable table = test::RecordedTable();
   return table;
-}
-
-const CommandInfo* Find(const CommandTable& table, const std::string& line) {
-  const auto words = Words(line);
-  return table.Find(Views(words));
-}
-
-Route RouteOf(const CommandTable& table, const std::string& line) {
-  const CommandInfo* info = Find(table, line);
-  REQUIRE_MESSAGE(info != nullptr, line);
-  return info->route;
-}
-
-// The keys by name, or nothing when they cannot be told.
-std::optional<std::vector<std::string>> KeysOf(const CommandTable& table, const std::string& line) {
-  const auto words = Words(line);
-  const CommandInfo* info = table.Find(Views(words));
-  REQUIRE_MESSAGE(info != nullptr, line);
-  std::vector<uint32_t> positions;
-  if (FindKeys(*info, Views(words), positions) != KeyKnowledge::kExact) return std::nullopt;
-  std::vector<std::string> keys;
-  for (uint32_t position : positions) keys.push_back(words.at(position));
-  return keys;
-}
-
-using Keys = std::vector<std::string>;
-
-// ---- Replies made by hand ----
-
-Value Text(std::string text) {
-  Value value;
-  value.type = Type::kBulkString;
-  value.text = std::move(text);
-  return value;
-}
-
-Value Number(int64_t number) {
-  Value value;
-  value.type = Type::kInteger;
-  value.integer = number;
-  return value;
-}
-
-Value List(std::vector<Value> elements) {
-  Value value;
-  value.type = Type::kArray;
-  value.elements = std::move(elements);
-  return value;
-}
-
-Value TextList(const std::string& words) {
-  Value list = List({});
-  for (const std::string& word : Words(words)) list.elements.push_back(Text(word));
-  return list;
-}
-
-Value OldEntry(std::string name, int arity, const std::string& flags, int first, int last, int step,
-               const std::string& categories = "") {
-  return List({Text(std::move(name)), Number(arity), TextList(flags), Number(first), Number(last),
-               Number(step), TextList(categories)});
-}
-
-// As 6.2 answers: no specifications, no subcommands, no flag "blocking".
-CommandTable OldTable() {
-  auto table = CommandTable::FromReply(List({
-      OldEntry("get", 2, "readonly fast", 1, 1, 1, "@read @string @fast"),
-      OldEntry("eval", -3, "noscript may_replicate movablekeys", 0, 0, 0),
-      OldEntry("pfcount", -2, "readonly may_replicate", 1, -1, 1),
-      OldEntry("zunionstore", -4, "write denyoom movablekeys", 1, 1, 1),
-      OldEntry("zinter", -3, "readonly movablekeys", 0, 0, 0),
-      OldEntry("sort", -2, "write denyoom movablekeys", 1, 1, 1),
-      OldEntry("georadius", -6, "write movablekeys", 1, 1, 1),
-      OldEntry("migrate", -6, "write random movablekeys", 0, 0, 0),
-      OldEntry("xread", -4, "readonly movablekeys", 0, 0, 0, "@read @stream @slow @blocking"),
-      OldEntry("xreadgroup", -7, "write movablekeys", 0, 0, 0, "@write @stream @blocking"),
-      OldEntry("memory", -2, "readonly random movablekeys", 0, 0, 0),
-      OldEntry("object", -2, "readonly random", 2, 2, 1),
-      OldEntry("xinfo", -2, "readonly random", 2, 2, 1),
-      OldEntry("acl", -2, "admin noscript loading stale", 0, 0, 0),
-      OldEntry("cluster", -2, "admin random stale", 0, 0, 0),
-      OldEntry("module", -2, "admin noscript", 0, 0, 0),
-      OldEntry("script", -2, "noscript may_replicate", 0, 0, 0),
-      OldEntry("client", -2, "admin noscript random loading stale", 0, 0, 0),
-      OldEntry("stralgo", -2, "readonly movablekeys", 0, 0, 0),
-      OldEntry("ft.search", -2, "readonly module movablekeys", 0, 0, 0),
-      OldEntry("ft.create", -2, "write module", 0, 0, 0),
-      OldEntry("json.get", -2, "readonly module", 1, 1, 1),
-      OldEntry("config.thing", -1, "admin module", 0, 0, 0),
-      OldEntry("graph.thing", -1, "module", 0, 0, 0),
-  }));
-  REQUIRE(table.has_value());
-  return std::move(*table);
 }
 
 // ---- The table ----
@@ -217,13 +119,6 @@ TEST_CASE("RESP3 says the same as RESP2") {
 }
 
 // ---- Routes ----
-
-void CheckRoutes(const CommandTable& table, Route route, const std::vector<std::string>& lines) {
-  for (const std::string& line : lines) {
-    INFO(line);
-    CHECK(RouteOf(table, line) == route);
-  }
-}
 
 TEST_CASE("writes and what may write go to the head") {
   CheckRoutes(Table(), Route::kWrite,
@@ -543,47 +438,6 @@ TEST_CASE("blocking commands block, XREAD only with BLOCK") {
     CHECK_FALSE(may_block(*table, "XREADGROUP GROUP block block STREAMS k >"));
     CHECK(may_block(*table, "XREADGROUP BLOCK 0 GROUP g c STREAMS k >"));
   }
-}
-
-// ---- Redis 6.2 and modules ----
-
-TEST_CASE("keys of 6.2, which has no specifications") {
-  const CommandTable old = OldTable();
-  CHECK(KeysOf(old, "GET k") == Keys{"k"});
-  CHECK(KeysOf(old, "ZUNIONSTORE d 2 a b WEIGHTS 1 2") == Keys{"d", "a", "b"});
-  CHECK(KeysOf(old, "ZINTER 2 a b") == Keys{"a", "b"});
-  CHECK(KeysOf(old, "ZINTER 3 a b") == std::nullopt);
-  CHECK(KeysOf(old, "SORT l STORE d") == Keys{"l", "d"});
-  CHECK(KeysOf(old, "GEORADIUS g 1 1 1 m STOREDIST d") == Keys{"g", "d"});
-  CHECK(KeysOf(old, "MIGRATE h 1 %00EMPTY 0 10 KEYS a b") == Keys{"a", "b"});
-  CHECK(KeysOf(old, "XREAD BLOCK 0 STREAMS a b 0 0") == Keys{"a", "b"});
-  CHECK(KeysOf(old, "XREADGROUP GROUP g c STREAMS a >") == Keys{"a"});
-  CHECK(KeysOf(old, "MEMORY USAGE k") == Keys{"k"});
-  CHECK(KeysOf(old, "OBJECT ENCODING k") == Keys{"k"});
-  CHECK(KeysOf(old, "EVAL s 1 a") == std::nullopt);
-  CHECK(KeysOf(old, "STRALGO LCS KEYS a b") == std::nullopt);
-}
-
-TEST_CASE("routes of 6.2, which lists no subcommands") {
-  const CommandTable old = OldTable();
-  CheckRoutes(
-      old, Route::kWrite,
-      {"EVAL s 0", "PFCOUNT k", "SORT l", "XINFO STREAM k", "SCRIPT LOAD x", "OBJECT ENCODING k"});
-  CheckRoutes(old, Route::kRead, {"GET k", "MEMORY USAGE k", "XREAD STREAMS k 0"});
-  CheckRoutes(old, Route::kLocal,
-              {"MEMORY DOCTOR", "ACL CAT", "ACL GENPASS", "CLUSTER NODES", "MODULE LIST"});
-  CheckRoutes(old, Route::kRefused,
-              {"ACL SETUSER x", "CLUSTER MEET h 1", "MODULE LOAD x", "SCRIPT DEBUG"});
-  CheckRoutes(old, Route::kProxy, {"CLIENT ID", "CLIENT NOSUCH", "CATENA x"});
-}
-
-TEST_CASE("a module's command goes by its flags") {
-  const CommandTable old = OldTable();
-  CheckRoutes(old, Route::kRead, {"FT.SEARCH i q", "JSON.GET k"});
-  CheckRoutes(old, Route::kWrite, {"FT.CREATE i", "GRAPH.THING"});
-  CheckRoutes(old, Route::kLocal, {"CONFIG.THING"});
-  CHECK(KeysOf(old, "JSON.GET k $") == Keys{"k"});
-  CHECK(KeysOf(old, "FT.SEARCH i q") == std::nullopt);
 }
 
 }  // namespace
