@@ -1,34 +1,49 @@
 #!/usr/bin/env python3
-"""What cannot work through a proxy, as Markdown: asks every command of the backend's COMMAND at a running proxy.
+"""What cannot work through a proxy, as Markdown: asks every command of the backend's COMMAND at a
+running proxy.
 
-    integration/unsupported.py 127.0.0.1:6380
+    integration/unsupported.py 127.0.0.1:6380            # prints it
+    integration/unsupported.py 127.0.0.1:6380 --write    # puts it into README.md, between the markers
 
-prints a table of the refused commands with the error that each gets, and a table of those that work otherwise than with one
-server. The commands are really sent: use a chain that holds nothing.
+A table of the refused commands with the error that they get, and a table of those that work
+otherwise than with one server. The commands are really sent: use a chain that holds nothing.
 """
 
+import re
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from wire import Closed, Wire  # noqa: E402
 
-MARK = "through Catena"
+README = Path(__file__).resolve().parent.parent / "README.md"
+BEGIN = "<!-- made by integration/unsupported.py HOST:PORT --write -->\n"
+END = "<!-- end -->\n"
+ERROR = re.compile(r"ERR (.*) is not allowed through Catena: (.*)")
 # What the table says of each that is answered, but not as by one server.
 OTHERWISE = [
-    ("PUBLISH, SPUBLISH", "the message reaches subscribers at every node; the number counts those at the head"),
+    ("PUBLISH, SPUBLISH", "reach subscribers at every node; the number counts those at the head"),
     ("PUBSUB", "tells of the subscribers of the node that is asked"),
-    ("WAIT", "answers at once with the number of the other members: they all have every answered write"),
+    ("WAIT", "answers at once with the number of the other members: they have every answered "
+             "write"),
     ("ROLE", "master, with the chain's committed position and no replicas, at every node"),
     ("INFO", "of the local server, with a section `# Catena`"),
     ("READONLY, READWRITE", "choose the consistency of this connection's reads"),
     ("CLIENT ID, LIST, KILL, PAUSE, UNBLOCK", "know the clients of this proxy, by ids of its own"),
     ("CLIENT NO-EVICT, NO-TOUCH", "accepted without effect"),
-    ("CONFIG, SLOWLOG, LATENCY, MEMORY, MODULE LIST, LASTSAVE, SAVE, BGSAVE", "concern the local server"),
+    ("CLIENT TRACKING ... NOLOOP", "the client is told of its own changes too"),
+    ("CONFIG, SLOWLOG, LATENCY, MEMORY, MODULE LIST, LASTSAVE, SAVE, BGSAVE",
+     "concern the local server"),
+    ("CONFIG SET of replica-read-only, requirepass, port and the like",
+     "refused: the chain relies on them"),
     ("SCAN and the like", "a cursor belongs to the node that gave it"),
-    ("EVAL_RO, EVALSHA_RO, FCALL_RO", "run at the local node; what that server lacks or refuses runs at the head"),
-    ("SCRIPT LOAD, EXISTS, FLUSH", "concern the head's cache; after a failover EVALSHA answers NOSCRIPT"),
-    ("MULTI with a SUBSCRIBE, MONITOR or CLIENT REPLY, TRACKING, CACHING, UNBLOCK inside", "aborts"),
+    ("EVAL_RO, EVALSHA_RO, FCALL_RO",
+     "run at the client's node; what its server lacks or refuses runs at the head"),
+    ("SCRIPT LOAD, EXISTS, FLUSH",
+     "concern the head's cache; after a failover EVALSHA answers NOSCRIPT"),
+    ("SCRIPT KILL, FUNCTION KILL", "end what runs at the local server, else at the head's"),
+    ("SUBSCRIBE and the like, MONITOR, CLIENT REPLY, TRACKING, CACHING, UNBLOCK inside MULTI",
+     "abort the transaction"),
 ]
 
 
@@ -66,32 +81,53 @@ def fill(words, arity, filler="x"):
 
 
 def refused(address):
-    """[(command, error)] of those that a proxy refuses for Catena's own reasons."""
+    """{command: error} of those that a proxy refuses for Catena's own reasons."""
     with Wire(address) as wire:
         every = commands(wire)
-    found = []
+    found = {}
     for words, arity in every:
         try:
             with Wire(address) as wire:
                 reply = wire.call(*fill(words, arity))
         except Closed:
             reply = b"-the connection was closed\r\n"
-        if MARK.encode() in reply:
-            found.append((" ".join(words), reply[1:].decode().strip()))
+        error = reply[1:].decode("latin-1").strip()
+        if ERROR.fullmatch(error):
+            found[" ".join(words)] = error
     return found
 
 
 def table(address):
-    lines = ["| command | error |", "|---|---|"]
-    lines += [f"| {command} | `{error}` |" for command, error in refused(address)]
-    lines += ["| CONFIG SET of replica-read-only, requirepass, port and the like | "
-              "`ERR CONFIG SET ... is not allowed through Catena: the chain relies on it` |"]
-    lines += ["", "| command | what is different |", "|---|---|"]
+    """The text between the markers."""
+    reasons = {}
+    for command, error in refused(address).items():
+        named, reason = ERROR.fullmatch(error).groups()
+        assert named == command, error
+        reasons.setdefault(reason, []).append(command)
+    lines = ["| refused | `ERR <command> is not allowed through Catena: ...` |", "|---|---|"]
+    lines += [f"| {', '.join(names)} | {reason} |" for reason, names in sorted(reasons.items())]
+    lines += ["", "| not as with one server | what is different |", "|---|---|"]
     lines += [f"| {command} | {what} |" for command, what in OTHERWISE]
-    return "\n".join(lines)
+    return "\n".join(lines) + "\n"
+
+
+def split_readme():
+    """README.md before, between and behind the markers."""
+    before, rest = README.read_text(encoding="utf-8").split(BEGIN)
+    between, behind = rest.split(END)
+    return before, between, behind
+
+
+def main(arguments):
+    if not arguments or arguments[1:] not in ([], ["--write"]):
+        sys.exit("usage: unsupported.py HOST:PORT [--write]")
+    text = table(arguments[0])
+    if len(arguments) == 1:
+        print(text, end="")
+        return
+    before, _, behind = split_readme()
+    README.write_text(before + BEGIN + text + END + behind, encoding="utf-8")
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: unsupported.py HOST:PORT")
-    print(table(sys.argv[1]))
+    main(sys.argv[1:])
