@@ -85,8 +85,7 @@ ClientState::~ClientState() = default;
 bool ClientState::Begins(const Request& request) {
   std::string_view name = NameOf(request);
   return OneOf(name, kTransaction) || OneOf(name, kSubscribe) || OneOf(name, kUnsubscribe) ||
-         OneOf(name, kTracking) || name == "monitor" || Blocks(request) ||
-         (RunsScript(request) && request.route == command::Route::kWrite);
+         OneOf(name, kTracking) || name == "monitor" || Blocks(request);
 }
 
 bool ClientState::Captures(const Request& request) const {

@@ -88,7 +88,7 @@ class Forwarder::Connection : public io::StreamHandler {
     if (!*proved) return false;
     phase_ = Phase::kOpening;
     out.clear();
-    auto [target, database, protocol] = key_;
+    auto [target, database, protocol, scripts] = key_;
     resp::AppendCommand(out, {"CATENA.FORWARD", owner_.options_.chain, target == Target::kHead ? "head" : "tail",
                               owner_.options_.node, resp::Decimal(owner_.replica_.incarnation().value()),
                               resp::Decimal(number_), std::to_string(database), std::to_string(protocol), lane_});
@@ -142,9 +142,7 @@ class Forwarder::Channel final : public Connection {
   bool RetryDue(TimePoint now) const {
     return OpeningTooLong(now) || (broken() && now - broken_at() >= kRetryAfter);
   }
-  bool Expired(TimePoint now) const {
-    return !owed_.empty() && now - owed_[0].sent_at >= owner_.options_.write_timeout + kExpireSlack;
-  }
+  Duration OldestWaits(TimePoint now) const { return owed_.empty() ? Duration(0) : now - owed_[0].sent_at; }
   bool Full() { return stream()->UnsentBytes() > owner_.options_.pending_bytes_max; }
 
   void Send(Session& session, uint64_t number, std::string_view raw, bool may_have_effect) {
@@ -261,27 +259,34 @@ Forwarder::Channel* Forwarder::ReadyChannel(const Key& key) {
     channel->Break("no answer");
     closed_.push_back(std::move(channel));
   }
-  if (!channel) channel = std::make_unique<Channel>(*this, key, *target, "");
+  if (!channel) channel = std::make_unique<Channel>(*this, key, *target, std::get<bool>(key) ? "scripts" : "");
   return channel->is_ready() ? channel.get() : nullptr;
 }
 
 std::unique_ptr<PrivateChannel> Forwarder::OpenTunnel(Session& session, PrivateChannel::Handler* handler) {
   if (!head_ || reactor_.Now() < tunnel_retry_at_) return nullptr;
-  return std::make_unique<Tunnel>(*this, Key{Target::kHead, session.database, session.protocol}, *head_, session,
+  return std::make_unique<Tunnel>(*this, Key{Target::kHead, session.database, session.protocol, false}, *head_, session,
                                   handler);
 }
 
 Dispatch Forwarder::Submit(Session& session, uint64_t number, const Request& request, Target target,
                            bool may_have_effect) {
-  Channel* channel = ReadyChannel(Key{target, session.database, session.protocol});
+  bool script = RunsScript(request) && target == Target::kHead;
+  Channel* channel = ReadyChannel(Key{target, session.database, session.protocol, script});
   if (channel == nullptr || channel->Full()) return Dispatch::kWait;
-  session.CountOutstanding(target == Target::kHead ? Path::kForwardHead : Path::kForwardTail);
+  Path to_head = script ? Path::kForwardScripts : Path::kForwardHead;
+  session.CountOutstanding(target == Target::kHead ? to_head : Path::kForwardTail);
   channel->Send(session, number, request.command->raw, may_have_effect);
   return Dispatch::kTaken;
 }
 
-bool Forwarder::SubmitAgain(Session& session, uint64_t number, std::string_view raw) {
-  Channel* channel = ReadyChannel(Key{Target::kHead, session.database, session.protocol});
+bool Forwarder::ScriptsHeldUp(const Session& session) const {
+  auto found = channels_.find(Key{Target::kHead, session.database, session.protocol, true});
+  return found != channels_.end() && found->second->OldestWaits(reactor_.Now()) > kScriptIsSlow;
+}
+
+bool Forwarder::SubmitAgain(Session& session, uint64_t number, std::string_view raw, bool script) {
+  Channel* channel = ReadyChannel(Key{Target::kHead, session.database, session.protocol, script});
   if (channel == nullptr || channel->Full()) return false;
   channel->Send(session, number, raw, false);
   return true;
@@ -289,7 +294,8 @@ bool Forwarder::SubmitAgain(Session& session, uint64_t number, std::string_view 
 
 void Forwarder::Expire(TimePoint now) {
   for (auto& [key, channel] : channels_) {
-    if (channel->Expired(now)) channel->Break("no answer from " + channel->target().id + " within the write timeout");
+    bool expired = !std::get<bool>(key) && channel->OldestWaits(now) >= options_.write_timeout + kExpireSlack;
+    if (expired) channel->Break("no answer from " + channel->target().id + " within the write timeout");
   }
   for (Tunnel* tunnel : std::vector<Tunnel*>(tunnels_)) {
     bool alive = std::find(tunnels_.begin(), tunnels_.end(), tunnel) != tunnels_.end();

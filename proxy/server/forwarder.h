@@ -3,7 +3,8 @@
 //
 //   CATENA.FORWARD <chain> <head|tail> <node> <incarnation> <number> <database> <protocol> <lane>  -> +OK or an error
 //
-// <lane> is empty for the shared connections; a client in a state of its own (MULTI, a blocking command) has a tunnel.
+// <lane> is empty for the shared connections, "scripts" for those of scripts; a client in a state of its own (MULTI, a blocking
+// command) has a tunnel.
 //
 // Then plain RESP in both directions. Connections of one lane are numbered: a later one makes the target drop what is
 // unread on the earlier (schedule S18). A command that was sent and whose answer is lost has an unknown outcome and is
@@ -41,11 +42,14 @@ class Forwarder {
   // kWait: no channel is ready (it is being opened) or it is full.
   Dispatch Submit(Session& session, uint64_t number, const Request& request, Target target, bool may_have_effect);
   // For a command that counts as outstanding already; false: not now.
-  bool SubmitAgain(Session& session, uint64_t number, std::string_view raw);
+  bool SubmitAgain(Session& session, uint64_t number, std::string_view raw, bool script);
+  // A script of this session would wait behind one that runs long.
+  bool ScriptsHeldUp(const Session& session) const;
   // nullptr: no head is known, or the last attempt failed just now.
   std::unique_ptr<PrivateChannel> OpenTunnel(Session& session, PrivateChannel::Handler* handler);
   void EndTurn();
-  // Breaks channels whose oldest command waits longer than the write timeout.
+  // Breaks channels whose oldest command waits longer than the write timeout; not those of scripts, which may run for long. A head that
+  // hangs leaves the configuration.
   void Expire(TimePoint now);
   size_t owed() const { return owed_; }
   void FailAll(std::string_view why);
@@ -54,7 +58,7 @@ class Forwarder {
   class Connection;
   class Channel;
   class Tunnel;
-  using Key = std::tuple<Target, int, int>;  // target, database, protocol
+  using Key = std::tuple<Target, int, int, bool>;  // target, database, protocol, for scripts
 
   Channel* ReadyChannel(const Key& key);
   const std::optional<chain::Member>& TargetOf(Target target) const { return target == Target::kHead ? head_ : tail_; }

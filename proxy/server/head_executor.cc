@@ -169,11 +169,20 @@ HeadExecutor::HeadExecutor(chain::Replica& replica, backend::Backend& backend,
 
 HeadExecutor::~HeadExecutor() = default;
 
-HeadExecutor::HeadLane& HeadExecutor::LaneFor(int database, int protocol) {
-  auto& lane = lanes_[{database, protocol}];
+HeadExecutor::HeadLane& HeadExecutor::LaneFor(const LaneKey& key) {
+  auto& lane = lanes_[key];
   if (lane && lane->closed) closed_lanes_.push_back(std::move(lane));
-  if (!lane) lane = std::make_unique<HeadLane>(*this, backend::LaneOptions{database, protocol});
+  if (!lane) {
+    const auto& [database, protocol, scripts] = key;
+    lane = std::make_unique<HeadLane>(*this, backend::LaneOptions{database, protocol});
+  }
   return *lane;
+}
+
+bool HeadExecutor::ScriptsHeldUp(const Session& session) const {
+  auto found = lanes_.find({session.database, session.protocol, true});
+  if (found == lanes_.end() || found->second->sent.empty()) return false;
+  return now_() - found->second->sent.front()->sent_at > kScriptIsSlow;
 }
 
 bool HeadExecutor::Full(HeadLane& lane) const {
@@ -186,7 +195,7 @@ bool HeadExecutor::LogFull() const {
 
 Dispatch HeadExecutor::Submit(Session& session, uint64_t number, const Request& request,
                               ReplyKind kind) {
-  HeadLane& lane = LaneFor(session.database, session.protocol);
+  HeadLane& lane = LaneFor({session.database, session.protocol, RunsScript(request)});
   if (Full(lane)) return Dispatch::kWait;
   if (!lane.open) lane.open = NewBatch();
   Batch& batch = *lane.open;
@@ -203,7 +212,7 @@ Dispatch HeadExecutor::Submit(Session& session, uint64_t number, const Request& 
   }
   batch.held.push_back(held);
   ++owed_;
-  session.CountOutstanding(Path::kHead);
+  session.CountOutstanding(HeadPath(request));
   lane.lane().Submit(request.command->raw);
   return Dispatch::kTaken;
 }

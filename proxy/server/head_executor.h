@@ -19,6 +19,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -47,6 +48,8 @@ class HeadExecutor {
   ~HeadExecutor();
 
   Dispatch Submit(Session& session, uint64_t number, const Request& request, ReplyKind kind);
+  // A script of this session would wait behind one that runs long.
+  bool ScriptsHeldUp(const Session& session) const;
   // A connection to the local database for one client's own state. While this node is the head, its
   // messages are held back like replies, behind one position question for all that came in a turn;
   // at a follower they are committed already.
@@ -92,6 +95,7 @@ class HeadExecutor {
   };
   using BatchPtr = std::unique_ptr<Batch>;
   class HeadLane;
+  using LaneKey = std::tuple<int, int, bool>;  // database, protocol, for scripts
   class Private;
   // What private channels brought in one turn, in order.
   struct PrivateBatch {
@@ -107,7 +111,7 @@ class HeadExecutor {
     std::optional<uint64_t> verify_ticket;
   };
 
-  HeadLane& LaneFor(int database, int protocol);
+  HeadLane& LaneFor(const LaneKey& key);
   BatchPtr NewBatch();
   void Recycle(BatchPtr batch);
   void ReleaseBatch(Batch& batch, TimePoint now);
@@ -129,7 +133,7 @@ class HeadExecutor {
   const Options& options_;
   std::function<TimePoint()> now_;
   std::function<std::string(std::string_view)> add_info_;
-  std::map<std::pair<int, int>, std::unique_ptr<HeadLane>> lanes_;
+  std::map<LaneKey, std::unique_ptr<HeadLane>> lanes_;
   std::vector<std::unique_ptr<HeadLane>> closed_lanes_;  // destroyed at the end of the turn
   Ring<BatchPtr> waiting_;                               // their bounds are known
   std::vector<BatchPtr> recycled_;

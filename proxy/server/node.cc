@@ -80,7 +80,7 @@ Node::Node(io::Reactor& reactor, Options options, const MakeBackend& make_backen
 
 Result<void> Node::Start() {
   local_reader_.SetReroute([this](Session& session, uint64_t number, std::string command) {
-    rerouted_.push_back(Rerouted{&session, number, std::move(command), reactor_.Now()});
+    rerouted_.push_back(Rerouted{&session, number, std::move(command), reactor_.Now(), true});
   });
   started_at_ = reactor_.Now();
   replica_.BeginLife(NewIncarnation(reactor_, Incarnation()));
@@ -822,8 +822,9 @@ Dispatch Node::RouteData(Session& session, uint64_t number, const Request& reque
       if (session.outstanding() > 0 && session.path != Path::kPrivate) return Dispatch::kWait;
       return session.state->SubmitTracked(number, request.command->raw, Path::kPrivate);
     }
-    if (RunsScript(request) && !session.forwarded) return StateOf(session).OnCommand(number, request);
-    if (session.outstanding() > 0 && session.path != Path::kHead) return Dispatch::kWait;
+    if (session.outstanding() > 0 && session.path != HeadPath(request)) return Dispatch::kWait;
+    bool alone = RunsScript(request) && session.outstanding() == 0;
+    if (alone && head_executor_.ScriptsHeldUp(session)) return StateOf(session).OnCommand(number, request);
     ReplyKind kind = reads && request.keys_known ? ReplyKind::kKeys : ReplyKind::kEffect;
     return head_executor_.Submit(session, number, request, kind);
   }
@@ -851,7 +852,11 @@ Dispatch Node::RouteForwarded(Session& session, uint64_t number, const Request& 
     session.Complete(number, ChainDown(options_.node + " is no longer the chain's head"));
     return Dispatch::kTaken;
   }
-  if (session.outstanding() > 0 && session.path != Path::kForwardHead) return Dispatch::kWait;
+  bool script = RunsScript(request);
+  Path path = script ? Path::kForwardScripts : Path::kForwardHead;
+  if (session.outstanding() > 0 && session.path != path) return Dispatch::kWait;
+  bool alone = script && session.outstanding() == 0;
+  if (alone && forwarder_.ScriptsHeldUp(session)) return StateOf(session).OnCommand(number, request);
   return forwarder_.Submit(session, number, request, Target::kHead, !reads);
 }
 

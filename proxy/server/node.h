@@ -190,6 +190,7 @@ class Node final : public SessionOwner,
     uint64_t number = 0;
     std::string command;
     TimePoint since{};
+    bool script = false;
   };
   bool Paused(const Session& session, const Request& request);
   Dispatch Interrupt(Session& session, uint64_t number, const Request& request);

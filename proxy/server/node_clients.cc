@@ -97,7 +97,7 @@ Dispatch Node::InterruptHereOrAtHead(Session& session, uint64_t number, const Re
                         if (reply && !reply->starts_with("-NOTBUSY")) {
                           session.Complete(number, *reply);
                         } else {
-                          rerouted_.push_back({&session, number, command, reactor_.Now()});
+                          rerouted_.push_back({&session, number, command, reactor_.Now(), false});
                         }
                       });
   return Dispatch::kTaken;
@@ -106,7 +106,7 @@ Dispatch Node::InterruptHereOrAtHead(Session& session, uint64_t number, const Re
 void Node::SendRerouted() {
   while (!rerouted_.empty()) {
     Rerouted& next = rerouted_.front();
-    if (!forwarder_.SubmitAgain(*next.session, next.number, next.command)) return;
+    if (!forwarder_.SubmitAgain(*next.session, next.number, next.command, next.script)) return;
     rerouted_.pop_front();
   }
 }

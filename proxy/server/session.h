@@ -32,7 +32,17 @@ class Session;
 enum class Target : uint8_t { kHead, kTail };
 
 // Where the outstanding commands of a session are; a change waits until the old route is drained.
-enum class Path : uint8_t { kNone, kHead, kLocalRead, kLocalScript, kForwardHead, kForwardTail, kPrivate };
+enum class Path : uint8_t {
+  kNone,
+  kHead,
+  kHeadScripts,
+  kLocalRead,
+  kLocalScripts,
+  kForwardHead,
+  kForwardScripts,
+  kForwardTail,
+  kPrivate
+};
 
 // One decoded command on its way to an executor. Views are valid during the dispatch.
 struct Request {
@@ -45,13 +55,18 @@ struct Request {
 };
 
 // A script or function. It holds its connection as long as it runs, while the database answers others
-// (-BUSY): it never shares one with other commands.
+// (-BUSY): it shares one with other scripts only, and with none that has run for kScriptIsSlow.
 inline bool RunsScript(const Request& request) {
   return request.info != nullptr && request.info->key_rule == command::CommandInfo::KeyRule::kScript;
 }
 
+constexpr Duration kScriptIsSlow = std::chrono::milliseconds(30);
+
+inline Path HeadPath(const Request& request) {
+  return RunsScript(request) ? Path::kHeadScripts : Path::kHead;
+}
 inline Path LocalPath(const Request& request) {
-  return RunsScript(request) ? Path::kLocalScript : Path::kLocalRead;
+  return RunsScript(request) ? Path::kLocalScripts : Path::kLocalRead;
 }
 
 // What a read that has to wait already knows; lives from its first dispatch until it is submitted.
