@@ -3,7 +3,7 @@
 running proxy.
 
     integration/unsupported.py 127.0.0.1:6380            # prints it
-    integration/unsupported.py 127.0.0.1:6380 --write    # puts it into README.md, between the markers
+    integration/unsupported.py 127.0.0.1:6380 --write    # puts it between README.md's markers
 
 A table of the refused commands with the error that they get, and a table of those that work
 otherwise than with one server. The commands are really sent: use a chain that holds nothing.
@@ -39,8 +39,12 @@ OTHERWISE = [
     ("SCAN and the like", "a cursor belongs to the node that gave it"),
     ("EVAL_RO, EVALSHA_RO, FCALL_RO",
      "run at the client's node; what its server lacks or refuses runs at the head"),
+    ("EVAL, EVALSHA, FCALL right behind a script that overruns",
+     "wait for its end if they came within 30 ms; later ones get `-BUSY`"),
     ("SCRIPT LOAD, EXISTS, FLUSH",
      "concern the head's cache; after a failover EVALSHA answers NOSCRIPT"),
+    ("keyspace notifications",
+     "those of the local server: at followers an expired or evicted key is `del`"),
     ("SCRIPT KILL, FUNCTION KILL", "end what runs at the local server, else at the head's"),
     ("SUBSCRIBE and the like, MONITOR, CLIENT REPLY, TRACKING, CACHING, UNBLOCK inside MULTI",
      "abort the transaction"),
