@@ -227,6 +227,41 @@ TEST_CASE("a position that is answered BUSY is not told, and holds nothing up") 
   CHECK(recorder.events[4] == "@");
 }
 
+TEST_CASE("a lane that is opened to a busy Redis answers as that does, and connects afterwards") {
+  Loop loop;
+  RedisServer server({"--busy-reply-threshold", "50"});
+  Node node(loop, server.address());
+  REQUIRE(node.AwaitExamined());
+  std::thread script([&] { server.Client().Run({"EVAL", "while true do end", "0"}); });
+  DirectClient client = server.Client();
+  while (client.Text({"PING"}).find("BUSY") == std::string::npos) {
+  }
+  Recorder recorder;
+  const auto lane = node.redis->OpenLane({3, 3}, &recorder);
+  lane->Submit(Command({"SET", "k", "busy"}));
+  lane->SubmitPosition();
+  lane->Submit(Command({"SET", "k", "busy"}));
+  REQUIRE(loop.Until([&] { return recorder.events.size() == 3; }));
+  CHECK(recorder.events[0].substr(0, 6) == "=-BUSY");
+  CHECK(recorder.events[1] == "?");
+  CHECK(recorder.events[2].substr(0, 6) == "=-BUSY");
+  // Each new command tries once more.
+  lane->Submit(Command({"SET", "k", "busy"}));
+  REQUIRE(loop.Until([&] { return recorder.events.size() == 4; }));
+  CHECK(recorder.events[3].substr(0, 6) == "=-BUSY");
+  CHECK_FALSE(recorder.ready);
+  client.Run({"SCRIPT", "KILL"});
+  script.join();
+  lane->Submit(Command({"SET", "k", "free"}));
+  lane->SubmitPosition();
+  REQUIRE(loop.Until([&] { return recorder.events.size() == 6; }));
+  CHECK(recorder.ready);
+  CHECK(recorder.events[4] == "=+OK\r\n");
+  CHECK(recorder.events[5] == "@");
+  client.Run({"SELECT", "3"});
+  CHECK(client.Text({"GET", "k"}) == "free");
+}
+
 TEST_CASE("a lane that breaks says so once; with the Redis lost all do") {
   Loop loop;
   RedisServer server;
