@@ -5,6 +5,7 @@ The head dies:
   WATCH set            the next EXEC answers nil, as if a watched key had been touched
   EXEC sent            its answer, or -UNKNOWNOUTCOME: all of it was executed, or nothing
   blocked              -UNKNOWNOUTCOME: an element may have been taken for it and not delivered
+  in a script          -UNKNOWNOUTCOME
   pipeline in flight   each command its answer, -UNKNOWNOUTCOME (sent, outcome lost) or -CHAINDOWN (not executed)
   subscribed, MONITOR  nothing: the connection to the local Redis stays; a message published in the moment may be lost
   tracking             nothing: invalidations come with the stream, after the failover as before
@@ -110,6 +111,27 @@ def test_blocked(failover):
         assert until_accepted(other, "RPUSH", "queue", "a") == b":1\r\n"
         assert blocked.reply() == b"*2\r\n$5\r\nqueue\r\n$1\r\na\r\n"
     assert other.call("EXISTS", "queue") == b":0\r\n"
+
+
+def test_in_a_script(failover):
+    """Also behind one of another client, on the connection that scripts share."""
+    running, behind, other = failover.connect(), failover.connect(), failover.connect()
+    assert behind.call("EVAL", "return 1", "0") == b":1\r\n"
+    running.send(encode("EVAL", "local t = redis.call('time') local till = t[1] * 1000 + t[2] / 1000 "
+                        "+ 1000 repeat t = redis.call('time') until t[1] * 1000 + t[2] / 1000 > till "
+                        "return redis.call('incr', KEYS[1])", "1", "n"))
+    behind.send(encode("EVAL", "return redis.call('incr', KEYS[1])", "1", "m"))
+    assert not running.answered_within(0.1)
+    failover.happen()
+    first, second = running.reply(), behind.reply()
+    unknown = second.startswith(b"-UNKNOWNOUTCOME ")
+    assert unknown or second == b":1\r\n"
+    if failover.head_dies:
+        assert first.startswith(b"-UNKNOWNOUTCOME ")
+    else:
+        assert first == b":1\r\n" and not unknown
+    value = until_accepted(other, "EVAL", "return redis.call('incr', KEYS[1])", "1", "m")
+    assert value in ((b":1\r\n", b":2\r\n") if unknown else (b":2\r\n",))
 
 
 @pytest.mark.parametrize("resp", [2, 3])
