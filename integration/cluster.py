@@ -481,7 +481,8 @@ def _arguments():
     return parser.parse_args()
 
 
-def _settings(pairs):
+def settings_of(pairs):
+    """{"table.key": value} of ["table.key=value"]."""
     settings = {}
     for pair in pairs:
         key, separator, value = pair.partition("=")
@@ -510,7 +511,7 @@ def main():
             nodes=arguments.nodes, spares=arguments.spares, coordinators=arguments.coordinators,
             etcd=arguments.etcd, backend=arguments.backend, base_port=arguments.base_port,
             directory=arguments.dir, redis_args=shlex.split(arguments.redis_args),
-            settings=_settings(arguments.set), binaries=arguments.bin,
+            settings=settings_of(arguments.set), binaries=arguments.bin,
             own_networks=arguments.own_networks)
         try:
             cluster.start(timeout=arguments.timeout)

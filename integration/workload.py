@@ -67,6 +67,8 @@ class Connection:
             return int(rest)
         if kind == b"$":
             return None if int(rest) < 0 else self._file.read(int(rest) + 2)[:-2]
+        if kind == b"*":
+            return None if int(rest) < 0 else [self.receive() for _ in range(int(rest))]
         raise Failed(f"unexpected reply {line!r}")
 
     def call(self, *arguments):

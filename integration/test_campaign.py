@@ -1,0 +1,27 @@
+"""Campaigns of faults under load, judged operation by operation (campaign.py)."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+CAMPAIGN = Path(__file__).resolve().parent / "campaign.py"
+
+
+def run(directory, *arguments):
+    return subprocess.run([sys.executable, str(CAMPAIGN), "--dir", str(directory), *arguments],
+                          capture_output=True, text=True, timeout=400, check=False)
+
+
+def test_every_history_is_linearizable_while_all_kinds_of_faults_strike(own_networks, tmp_path):
+    done = run(tmp_path, "--seconds", "60", "--seed", "1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "linearizable; equal databases" in done.stdout
+
+
+def test_a_campaign_notices_old_values(own_networks, tmp_path):
+    """Such as those of nodes that answer at once, whatever the others know."""
+    done = run(tmp_path, "--seconds", "8", "--seed", "1", "--faults", "partition", "--set",
+               "chain.consistency=eventual")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "is not linearizable" in done.stdout and "WRONG" in done.stdout
+    assert '"GET"' in (tmp_path / "history.jsonl").read_text(encoding="utf-8")
