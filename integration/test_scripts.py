@@ -82,6 +82,22 @@ def test_others_are_told_and_anybody_can_end_it(chain, connect, runner, killer, 
     assert ending.call(kind, "KILL").startswith(b"-NOTBUSY")
 
 
+@pytest.mark.parametrize("position", POSITIONS)
+def test_a_transaction_that_could_not_begin(chain, connect, position):
+    running, other, ending = connect("head"), connect(position), connect("tail")
+    running.send(encode(*ENDLESS))
+    wait_busy(ending)
+    assert other.call("MULTI").startswith(b"-BUSY ")
+    assert ending.call("SCRIPT", "KILL") == b"+OK\r\n"
+    running.reply()
+    assert other.call("CLIENT", "GETNAME") == b"$-1\r\n"
+    assert other.call("SET", "k", "1") == b"+OK\r\n"
+    assert other.call("EXEC") == b"-ERR EXEC without MULTI\r\n"
+    for words in (("MULTI",), ("DEL", "k"), ("EXEC",)):
+        last = other.call(*words)
+    assert last == b"*1\r\n:1\r\n"
+
+
 @pytest.mark.parametrize("runner", ["middle", "tail"])
 def test_read_only_scripts_are_ended_where_they_run(chain, connect, runner):
     running, ending, other = connect(runner), connect(runner), connect("head")

@@ -287,6 +287,14 @@ Dispatch ClientState::SubmitHead(uint64_t number, std::string_view raw, Action a
   return Dispatch::kTaken;
 }
 
+// Another MULTI is under way.
+bool ClientState::BeginsAgain(const Ring<Pending>& owed) {
+  for (size_t i = 0; i < owed.size(); ++i) {
+    if (owed[i].action == Action::kBegin) return true;
+  }
+  return false;
+}
+
 void ClientState::OnPrivateMessage(PrivateChannel& channel, std::string_view message) {
   if (&channel == local_.get()) return OnLocalMessage(message);
   if (&channel != head_.get() || head_owed_.empty()) return;
@@ -309,6 +317,8 @@ void ClientState::OnPrivateMessage(PrivateChannel& channel, std::string_view mes
         queued_ = 0;
         selects_.clear();
         substitutes_.clear();
+      } else if (!BeginsAgain(head_owed_)) {
+        in_multi_ = false;  // as with -BUSY
       }
       return session_.Complete(pending.number, message);
     case Action::kSelect:

@@ -109,6 +109,7 @@ class ClientState final : public PrivateChannel::Handler {
     std::string text;
   };
 
+  static bool BeginsAgain(const Ring<Pending>& owed);
   bool subscribed() const { return channels_.size() + patterns_.size() + shards_.size() > 0; }
   Dispatch Transaction(uint64_t number, const Request& request, std::string_view name);
   Dispatch Queue(uint64_t number, const Request& request);
