@@ -14,7 +14,7 @@ from throttle import nodes_held_to
 from throughput import PER_SECOND
 
 SHARE = 0.08          # of a core for each node
-CONNECTIONS = 20      # that read at each node
+CONNECTIONS = 50      # that read at each node; fewer find it now busy, now idle: two speeds
 TAIL_MODE = "CATENA CONSISTENCY tail"
 # The paper's own axis is 0 to 100 writes a second against some thousands of reads at a chain's
 # tail, and its gain at three nodes is about 2 at the right end. These are such shares of the reads

@@ -78,14 +78,34 @@ def check_quotas():
 
 @contextmanager
 def nodes_held_to(share, nodes):
-    """Each node, its proxy and its Redis together, has `share` of a core within the block."""
+    """Each node, its proxy and its Redis together, has `share` of a core within the block; a node
+    whose process starts anew there is to be given to the function that this yields.
+
+    Both run on one core: the kernel hands a small quota to one core at a time, and a process on
+    another would wait for what is left over.
+    """
+    cores = sorted(os.sched_getaffinity(0))
     with ExitStack() as stack:
-        for node in nodes:
-            group = CpuGroup(node.id, share)
-            stack.callback(group.close)
+        groups = {}
+        for number, node in enumerate(nodes):
+            groups[node.id] = CpuGroup(node.id, share)
+            stack.callback(_bind, node, cores)
+            stack.callback(groups[node.id].close)
+
+        def hold(node):
             for process in node.processes():
-                group.add(process.pid)
-        yield
+                groups[node.id].add(process.pid)
+            _bind(node, [cores[nodes.index(node) % len(cores)]])
+
+        for node in nodes:
+            hold(node)
+        yield hold
+
+
+def _bind(node, cores):
+    for process in node.processes():
+        for thread in os.listdir(f"/proc/{process.pid}/task"):
+            os.sched_setaffinity(int(thread), cores)
 
 
 @contextmanager

@@ -56,7 +56,7 @@ class Timelines:
         victim = chain.middle()
         seconds = self._pace.killed_at * 3
         addresses = [node.clients for node in chain.nodes]
-        with nodes_held_to(_SHARE, chain.nodes), \
+        with nodes_held_to(_SHARE, chain.nodes) as hold, \
                 Load(addresses, Shape(size=500, connections=60), "--seconds", seconds, "--interval",
                      _INTERVAL, "--reconnect") as reading, \
                 Load([chain.head().clients], Shape(mix="set=1", size=500, connections=4, rate=50),
@@ -67,6 +67,7 @@ class Timelines:
             time.sleep(self._pace.killed_at)
             returned = time.monotonic()
             victim.proxy.start()
+            hold(victim)
             reads, writes = reading.result(), writing.result()
             chain.wait_whole()
         points = _points(reads, writes, {"killed": killed, "returned": returned})
