@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "proxy/base/log.h"
+#include "proxy/base/mutant.h"
 
 namespace catena::coordinator {
 namespace {
@@ -179,6 +180,7 @@ void ChainKeeper::Send() {
   txn.compares = {{leadership_.leader_key(), etcd::Compare::Target::kCreateRevision,
                    leadership_.owner_revision()},
                   {options_.key, etcd::Compare::Target::kModRevision, mod_revision_}};
+  if (CATENA_MUTANT("two-leaders-write")) txn.compares.clear();
   txn.puts = {{options_.key, EncodeRecord(*writing_), 0}};
   txn.reads = {leadership_.leader_key(), options_.key};
   etcd_.Commit(
@@ -240,7 +242,8 @@ void ChainKeeper::Adopt(const ChainRecord& record, int64_t revision) {
 
 void ChainKeeper::UpdateWithheld() {
   std::vector<Registry::LifeName> withheld;
-  if (writing_) withheld = registry_->RemovedBy(writing_->configuration);
+  if (writing_ && !CATENA_MUTANT("lease-during-removal"))
+    withheld = registry_->RemovedBy(writing_->configuration);
   if (choice_ && record_) {
     for (const chain::Member& member : record_->configuration.members) {
       if (member.id != choice_->node) withheld.emplace_back(member.id, member.incarnation);

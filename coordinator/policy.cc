@@ -4,6 +4,8 @@
 #include <charconv>
 #include <utility>
 
+#include "proxy/base/mutant.h"
+
 namespace catena::coordinator {
 namespace {
 
@@ -86,7 +88,9 @@ class Deciding {
   }
   // No lease of this life can be valid any more (S14: whatever else was heard of its node).
   bool LeaseIsOver(const Life& life) {
-    if (life.resigned) return true;
+    if (life.resigned || CATENA_MUTANT("removed-in-lease")) return true;
+    if (CATENA_MUTANT("restart-ends-lease") && Latest(life.node)->incarnation > life.incarnation)
+      return true;
     const bool earlier_leaders = Passed(in_.removals_from);
     return Passed(life.lease_out) && earlier_leaders;
   }
@@ -98,7 +102,8 @@ class Deciding {
   // A member in good standing: what S1 and S13 ask of the one that stays.
   bool IsSyncedMember(const Member& member) {
     const Life* life = Find(member.id, member.incarnation);
-    return life != nullptr && IsAlive(*life, &member) && ActsNow(*life) && life->report->synced;
+    return life != nullptr && IsAlive(*life, &member) && ActsNow(*life) &&
+           (life->report->synced || CATENA_MUTANT("unsynced-stays"));
   }
   bool IsUnsyncedMember(const Life& life) const { return ActsNow(life) && !life.report->synced; }
 
@@ -271,7 +276,8 @@ class Deciding {
   bool HasWitness(const Member& gone, const std::vector<const Member*>& witnesses) {
     const TimePoint since = *FailingSince(*Find(gone.id, gone.incarnation), &gone);
     return std::any_of(witnesses.begin(), witnesses.end(), [&](const Member* witness) {
-      return Find(witness->id, witness->incarnation)->heard > since;
+      return Find(witness->id, witness->incarnation)->heard > since ||
+             CATENA_MUTANT("old-witness");
     });
   }
   std::string WhyGone(const Member& member) const {
@@ -299,7 +305,8 @@ class Deciding {
     const Life* back = Latest(head.id);
     const bool head_back = back && back->incarnation > head.incarnation && IsCandidate(*back);
     const bool unchanged = head_back && !head.backend_run_id.empty() &&
-                           back->report->backend.run_id == head.backend_run_id &&
+                           (back->report->backend.run_id == head.backend_run_id ||
+                            CATENA_MUTANT("any-head-recovers")) &&
                            in_.record->head_complete;
     if (unchanged || (in_.facts.recovery == Recovery::kAutomatic && head_back && AllAreBack())) {
       if (!leases_over) {

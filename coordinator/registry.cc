@@ -3,13 +3,15 @@
 #include <algorithm>
 #include <utility>
 
+#include "proxy/base/mutant.h"
+
 namespace catena::coordinator {
 
 Registry::Registry(Options options, const std::optional<ChainRecord>& record, TimePoint now)
     : options_(std::move(options)), record_(record), leader_since_(now) {
   // S17: a lease that an earlier leader granted under a longer setting may still be out.
   const Duration longest = record ? std::max(options_.lease, record->lease) : options_.lease;
-  removals_from_ = now + longest;
+  removals_from_ = CATENA_MUTANT("new-leader-removes-at-once") ? now : now + longest;
   if (!record) return;
   for (const chain::Member& member : record->configuration.members) {
     AddListed(member, now, removals_from_);

@@ -3,6 +3,7 @@
 #include <array>
 #include <charconv>
 
+#include "proxy/base/mutant.h"
 #include "proxy/resp/encoder.h"
 
 namespace catena::redis {
@@ -149,7 +150,8 @@ std::optional<backend::ResumePoint> ResumePointOf(const ServerInfo& info) {
   // Restarted from an RDB of a replica (7.0+): a master whose former history ended just where it
   // stands. The same holds for one promoted a moment ago that nothing has been written to.
   if (!IsChainReplid(info.replid2) || info.second_offset < 1) return std::nullopt;
-  if (info.master_offset + 1 != static_cast<uint64_t>(info.second_offset)) return std::nullopt;
+  const bool untouched = info.master_offset + 1 == static_cast<uint64_t>(info.second_offset);
+  if (!untouched && !CATENA_MUTANT("former-head-kept")) return std::nullopt;
   return backend::ResumePoint{info.replid2, Position(info.master_offset)};
 }
 

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "backends/redis/request_link.h"
+#include "proxy/base/mutant.h"
 #include "proxy/resp/encoder.h"
 
 namespace catena::redis {
@@ -152,7 +153,7 @@ void RedisLane::HelloReply(std::string_view reply, const Liveness::Watch& watch)
   if (--hello_left_ > 0) return;
   if (!busy_.empty()) return AnswerBusy(watch);
   const std::string_view run_id = InfoField(ReplyText(reply), "run_id");
-  if (run_id != host_->LaneRunId()) {
+  if (run_id != host_->LaneRunId() && !CATENA_MUTANT("wiped-served")) {
     const std::string reason = "another Redis process answers (run_id " + std::string(run_id) + ")";
     host_->OnLaneOtherProcess(reason);
     if (!watch.Gone()) Break(reason);

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "proxy/base/clock.h"
+#include "proxy/base/mutant.h"
 
 namespace catena::chain {
 
@@ -17,7 +18,8 @@ class Lease {
   // A grant of `duration` for a heartbeat sent at `sent_at`. Never shortens what is held.
   void Grant(TimePoint sent_at, Duration duration) {
     if (closed_) return;
-    expires_ = std::max(expires_, sent_at + duration - duration * drift_per_mille_ / 1000);
+    const int margin = CATENA_MUTANT("lease-without-margin") ? 0 : drift_per_mille_;
+    expires_ = std::max(expires_, sent_at + duration - duration * margin / 1000);
   }
   bool ValidAt(TimePoint now) const { return !closed_ && now < expires_; }
   // Ends it for good: a member that resigned ignores later grants.

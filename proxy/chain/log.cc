@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "proxy/base/check.h"
+#include "proxy/base/mutant.h"
 
 namespace catena::chain {
 namespace {
@@ -39,8 +40,10 @@ void Log::Seal(const Entry& entry) {
   CATENA_CHECK(entry.end > end_ && entry.end <= staged_end_,
                "an entry ends inside the staged bytes");
   end_ = entry.end;
-  if (entry.touches_every_key) every_key_version_ = entry.end;
+  if (entry.touches_every_key && !CATENA_MUTANT("flush-touches-nothing"))
+    every_key_version_ = entry.end;
   for (uint64_t key_hash : entry.key_hashes) {
+    if (CATENA_MUTANT("second-key-forgotten") && key_hash != entry.key_hashes[0]) continue;
     versions_[key_hash] = entry.end;
     touches_.push_back(Touch{entry.end, key_hash});
   }

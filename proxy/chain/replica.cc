@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "proxy/base/check.h"
+#include "proxy/base/mutant.h"
 
 namespace catena::chain {
 
@@ -83,7 +84,7 @@ void Replica::TakeRole(size_t index) {
   if (was_outside) {
     // A chain's first or only member is complete by the coordinator's decision; a joiner must prove
     // it.
-    synced_ = role_ == Role::kSole;
+    synced_ = role_ == Role::kSole || CATENA_MUTANT("unsynced-tail-serves");
     if (role_ != Role::kSole && (replid_.empty() || role_ != Role::kTail)) {
       output_.resign =
           "listed in epoch " + std::to_string(epoch().value()) + " without the chain's data";
@@ -102,14 +103,16 @@ void Replica::TakeRole(size_t index) {
 }
 
 void Replica::LeaveEpoch() {
-  CloseLinks();
+  if (!CATENA_MUTANT("links-outlive-epoch")) CloseLinks();
   queries_passing_.clear();
   verifies_passing_.clear();
   verify_requests_passing_.clear();
   // What was asked in this epoch is asked again in the next; an answer of this one no longer
   // arrives.
-  query_.asked = query_.settled;
-  verify_.asked = verify_.settled;
+  if (!CATENA_MUTANT("question-not-repeated")) {
+    query_.asked = query_.settled;
+    verify_.asked = verify_.settled;
+  }
   target_bound_.reset();
 }
 
@@ -191,11 +194,13 @@ void Replica::RefuseHello(LinkId link, std::string reason) {
 }
 
 std::optional<std::string> Replica::WhyRefused(const Hello& hello) const {
-  if (hello.to != options_.id || hello.to_incarnation != incarnation_) {
+  const bool same_life =
+      hello.to_incarnation == incarnation_ || CATENA_MUTANT("hello-without-incarnation");
+  if (hello.to != options_.id || !same_life) {
     return "this is " + options_.id + " in incarnation " + std::to_string(incarnation_.value());
   }
   if (resigned_) return "resigned";
-  if (hello.configuration.epoch != epoch()) {
+  if (hello.configuration.epoch != epoch() && !CATENA_MUTANT("old-epoch-accepted")) {
     return "epoch is " + std::to_string(epoch().value()) + " here";
   }
   if (!is_member() || index_ == 0) return "has no predecessor in this epoch";
@@ -301,7 +306,8 @@ void Replica::OnWelcome(const Welcome& welcome) {
     return;
   }
   successor_.started = true;
-  successor_.sent = welcome.received;
+  const bool forgets = CATENA_MUTANT("no-resend") || CATENA_MUTANT("resend-with-gap");
+  successor_.sent = forgets ? log_.end() : welcome.received;
   commit_owed_ = true;
   pin_.reset();
   output_.messages.emplace_back(successor_.link, Start{welcome.received});
@@ -312,14 +318,14 @@ void Replica::OnWelcome(const Welcome& welcome) {
 void Replica::TellTarget() {
   if (!successor_.started || successor_.target_told) return;
   Position target = log_.end();
-  if (is_head() && attached_) {
+  if (is_head() && attached_ && !CATENA_MUTANT("target-without-bound")) {
     // S9: writes that this database executed and answered may not be captured yet.
     if (!target_bound_) {
       output_.ask_target_bound = true;
       return;
     }
     target = std::max(target, *target_bound_);
-  } else if (!synced_) {
+  } else if (!synced_ && !CATENA_MUTANT("target-of-unsynced")) {
     // S2: an unsynced predecessor's log is not the whole.
     if (!target_) return;
     target = std::max(target, *target_);
@@ -347,7 +353,8 @@ void Replica::SendDown(Message message) {
 
 bool Replica::AcceptsAppend(LinkId link, Position from) {
   if (link == kNoLink || link != predecessor_link_) return false;
-  if (predecessor_started_ && from == log_.staged_end() && !resigned_) return true;
+  const bool follows = from == log_.staged_end() || CATENA_MUTANT("resend-with-gap");
+  if (predecessor_started_ && follows && !resigned_) return true;
   CloseLink(link);
   return false;
 }
@@ -361,7 +368,8 @@ void Replica::OnReceived(Position committed) {
 void Replica::CommitLocally() {
   // The tail's receipt commits. A joiner outside the configuration is fed by the tail: all of it is
   // committed.
-  if (is_tail() || role_ == Role::kOutside) AdvanceCommitted(log_.end(), From::kSelf);
+  const bool alone = is_head() && !attached_ && CATENA_MUTANT("new-head-commits-alone");
+  if (is_tail() || role_ == Role::kOutside || alone) AdvanceCommitted(log_.end(), From::kSelf);
 }
 
 void Replica::AdvanceCommitted(Position position, From from) {
@@ -396,7 +404,8 @@ void Replica::OnApplied(Position applied) {
 void Replica::MaybePromote() {
   // S5: first the whole log goes down the chain and into the database; only then a promotion.
   if (!is_head() || !serves() || attached_ || promoting_ || replid_.empty()) return;
-  if (committed_ != log_.end() || applied_ != committed_) return;
+  const bool in_database = applied_ == committed_ || CATENA_MUTANT("promoted-unapplied");
+  if (committed_ != log_.end() || !in_database) return;
   log_.DropStaged();
   promoting_ = true;
   output_.promote_at = applied_;
@@ -445,13 +454,17 @@ void Replica::KeepAlive() {
 
 bool Replica::HasAuthority(TimePoint now) const {
   if (!serves()) return false;
+  if (CATENA_MUTANT("lease-unchecked")) return true;
   return role_ == Role::kSole || lease_.ValidAt(now);
 }
 
 uint64_t Replica::RequestQuery() {
   // A question that is in flight may have been answered before this reader came: it shares the next
   // one.
-  query_.wanted = std::max(query_.wanted, query_.asked + 1);
+  const uint64_t next = CATENA_MUTANT("early-query") && query_.asked > query_.settled
+                            ? query_.asked
+                            : query_.asked + 1;
+  query_.wanted = std::max(query_.wanted, next);
   AskIfWanted(query_, false);
   return query_.wanted;
 }
@@ -506,7 +519,8 @@ void Replica::AnswerAsks(TimePoint now) {
     Passing& passing = it->second;
     // S7: a removed tail must not answer "not committed".
     bool authority =
-        HasAuthority(now) || (passing.verify_ticket && verify_.settled >= *passing.verify_ticket);
+        CATENA_MUTANT("tail-answers-unproved") || HasAuthority(now) ||
+        (passing.verify_ticket && verify_.settled >= *passing.verify_ticket);
     if (!authority) {
       if (!passing.verify_ticket) passing.verify_ticket = RequestVerify();
       ++it;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "proxy/base/mutant.h"
 #include "proxy/command/text.h"
 
 namespace catena::command {
@@ -363,7 +364,7 @@ void EffectParser::Impl::OnCommand(const std::function<void(const EffectEntry&)>
       CollectKeys();
       break;
   }
-  if (!in_transaction) EndEntry(on_entry);
+  if (!in_transaction || CATENA_MUTANT("transaction-cut")) EndEntry(on_entry);
 }
 
 // Not knowing a key that is touched would show old data: whatever is unclear touches every key.

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "proxy/base/check.h"
+#include "proxy/base/mutant.h"
 #include "proxy/server/replies.h"
 
 namespace catena::server {
@@ -258,7 +259,8 @@ void HeadExecutor::ReleaseBatch(Batch& batch, TimePoint now) {
     if (held.released || !DataSettled(batch, held, bound_committed)) continue;
     if (held.needs_authority && held.kind != ReplyKind::kNoData && held.kind != ReplyKind::kInfo) {
       if (!authority) {
-        bool entry_committed = bound_committed && batch.bound > batch.captured_at_send;
+        bool entry_committed = bound_committed && (batch.bound > batch.captured_at_send ||
+                                                   CATENA_MUTANT("old-commit-is-authority"));
         authority = AuthorityProved(entry_committed, batch.epoch, batch.verify_ticket, now);
       }
       if (!*authority) continue;
@@ -273,7 +275,7 @@ bool HeadExecutor::DataSettled(Batch& batch, Held& held, bool bound_committed) {
     case ReplyKind::kInfo:
       return true;
     case ReplyKind::kEffect:
-      return bound_committed;
+      return bound_committed || CATENA_MUTANT("reply-before-commit");
     case ReplyKind::kKeys:
       if (bound_committed) return true;
       if (!held.version_known) {

@@ -5,6 +5,7 @@
 
 #include "proxy/base/check.h"
 #include "proxy/base/log.h"
+#include "proxy/base/mutant.h"
 #include "proxy/resp/encoder.h"
 #include "proxy/server/refusal.h"
 #include "proxy/server/replies.h"
@@ -26,6 +27,7 @@ const char* PhaseName(coordinator::ReportPhase phase) {
 std::string NewReplid(io::Reactor& reactor) {
   static constexpr char kHex[] = "0123456789abcdef";
   std::string replid(backend::kChainReplidPrefix);
+  if (CATENA_MUTANT("one-replid-for-all")) return replid + std::string(34, '0');
   for (unsigned char byte : reactor.RandomBytes(20)) {
     replid += kHex[byte >> 4];
     replid += kHex[byte & 15];
@@ -178,7 +180,7 @@ void Node::FeedBackend() {
 void Node::MaybePromote() {
   if (!promote_wanted_ || !replica_.is_head() || replica_.resigned()) return;
   // S6: a read that was judged by the follower's rule must not see what the head executes.
-  if (local_reader_.in_flight() > 0) return;
+  if (local_reader_.in_flight() > 0 && !CATENA_MUTANT("promoted-under-reads")) return;
   promote_wanted_ = false;
   following_ = false;
   spdlog::info("event=promoting position={}", promote_at_.value());
@@ -237,7 +239,8 @@ void Node::OnCoordinatorAnswer(const coordinator::HeartbeatAnswer& answer, std::
     return BeginNewLife(answer.incarnation_above);
   }
   if (sent_at && answer.lease > Duration(0) && phase_ == Phase::kMember) {
-    replica_.GrantLease(*sent_at, answer.lease);
+    const bool late = CATENA_MUTANT("lease-from-answer");
+    replica_.GrantLease(late ? reactor_.Now() : *sent_at, answer.lease);
     replica_.AnswerAsks(reactor_.Now());
   }
   if (!answer.resign.empty()) Resign(answer.resign);
@@ -687,7 +690,8 @@ void Node::OpenForwarded(std::unique_ptr<io::Stream> stream, const std::vector<s
   ForwardedLane& lane = forwarded_[arguments[2] + ' ' + arguments[3] + ' ' + arguments[6] + ' ' + arguments[7] + ' ' + arguments[8]];
   if (std::pair(lane.incarnation, lane.number) >= std::pair(*incarnation, *number)) return refuse("ERR superseded");
   // S18: what is unread on the earlier connection is dropped before anything of this one is read.
-  if (lane.session != nullptr) lane.session->CloseNow("superseded");
+  if (lane.session != nullptr && !CATENA_MUTANT("late-bytes-read"))
+    lane.session->CloseNow("superseded");
   stream->Write("+OK\r\n");
   Session& session = AddSession(std::move(stream));
   session.forwarded = true;
@@ -830,13 +834,15 @@ Dispatch Node::RouteData(Session& session, uint64_t number, const Request& reque
   }
   if (!reads) return RouteForwarded(session, number, request, false);
   // I8: what follows a write goes where the write went, until that is answered. A scan's cursor belongs to one server.
-  bool follows = session.outstanding() > 0 && session.path == Path::kForwardHead && !scans;
+  bool follows = session.outstanding() > 0 && session.path == Path::kForwardHead && !scans &&
+                 !CATENA_MUTANT("route-change-overtakes");
   if (follows || !replica_.serves()) return RouteForwarded(session, number, request, true);
   if (session.consistency == Consistency::kTail && !replica_.is_tail() && !scans) {
     if (session.outstanding() > 0 && session.path != Path::kForwardTail) return Dispatch::kWait;
     return forwarder_.Submit(session, number, request, Target::kTail, false);
   }
-  if (session.outstanding() > 0 && session.path != LocalPath(request)) return Dispatch::kWait;
+  const bool elsewhere = session.outstanding() > 0 && session.path != LocalPath(request);
+  if (elsewhere && !CATENA_MUTANT("route-change-overtakes")) return Dispatch::kWait;
   return local_reader_.Read(session, number, request);
 }
 

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "proxy/base/check.h"
+#include "proxy/base/mutant.h"
 #include "proxy/resp/encoder.h"
 #include "proxy/server/client_state.h"
 
@@ -170,6 +171,9 @@ void Session::Complete(uint64_t number, std::string_view reply) {
     slots_.pop_front();
     if (!silent) Emit(reply);
     FlushReady();
+  } else if (stream_ && !slot.silent && CATENA_MUTANT("replies-out-of-order")) {
+    Emit(reply);
+    slot.silent = true;
   } else if (stream_ && !slot.silent) {
     slot.reply = reply;
     held_bytes_ += reply.size();

@@ -108,6 +108,7 @@ class Search {
   };
 
   std::vector<std::pair<size_t, size_t>> Choices() const;
+  bool ChangesNothing(const Operation& operation) const;
   bool Apply(const Operation& operation);
   bool Remember();
   void NoteProgress();
@@ -144,11 +145,33 @@ std::vector<std::pair<size_t, size_t>> Search::Choices() const {
       if (done) break;  // those before it may never have happened; it cannot be passed over
     }
   }
+  for (const auto& choice : known) {
+    if (choice.second == next_[choice.first] &&
+        ChangesNothing(*lanes_[choice.first][choice.second]))
+      return {choice};
+  }
   std::sort(known.begin(), known.end(), [this](const auto& a, const auto& b) {
-    return lanes_[a.first][a.second]->answered < lanes_[b.first][b.second]->answered;
+    const Operation& first = *lanes_[a.first][a.second];
+    const Operation& second = *lanes_[b.first][b.second];
+    return std::pair(first.hint, first.answered) < std::pair(second.hint, second.answered);
   });
   known.insert(known.end(), unknown.begin(), unknown.end());
   return known;
+}
+
+// Its answer fits now and it leaves everything as it is: whatever order there is, there is one in
+// which it comes now.
+bool Search::ChangesNothing(const Operation& operation) const {
+  if (!operation.Writes()) {
+    for (size_t i = 0; i < operation.commands.size(); ++i) {
+      if (Read(data_, operation.commands[i]) != operation.replies[i]) return false;
+    }
+    return true;
+  }
+  if (operation.commands.size() > 1 || operation.replies[0] != ":0\r\n") return false;
+  Data data = data_;
+  const Executed executed = Execute(data, operation.commands[0]);
+  return !executed.changed && executed.reply == operation.replies[0];
 }
 
 bool Search::Apply(const Operation& operation) {

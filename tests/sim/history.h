@@ -29,6 +29,8 @@ struct Operation {
   TimePoint sent{}, answered{};
   Outcome outcome = Outcome::kUnknown;
   std::string node;  // where it was sent
+  // Where in the effect stream it may have happened: guides the search, proves nothing.
+  uint64_t hint = 0;
   // Reads of the weaker modes are judged by rules of their own (sessions.h).
   bool linearizable = true;
 

@@ -59,11 +59,12 @@ void Invariants::CheckConfiguration(const chain::Configuration& configuration) {
 // I1 and what follows from it: whatever anybody takes for committed is the same for everybody.
 void Invariants::CheckCommitted(const NodeId& id, const chain::Replica& replica, Position from) {
   auto [found, added] = truths_.try_emplace(replica.replid());
-  Truth& truth = found->second;
+  Stream& truth = found->second;
   const chain::Log& log = replica.log();
   Position at = std::max(from, log.start());
   if (added) truth.start = at.value();
   at = std::max(at, Position(truth.start));
+  committed_ = replica.committed().value();
   while (at < replica.committed()) {
     const auto slice = log.Read(at, replica.committed(), SIZE_MAX);
     if (!slice || slice->bytes.empty())

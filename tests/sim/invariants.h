@@ -20,6 +20,14 @@ class Invariants {
   // After anything: what etcd holds may be new.
   void AfterEvent();
   const std::string& violation() const { return violation_; }
+  // How much the newest history has committed, as far as anybody knows.
+  uint64_t committed() const { return committed_; }
+  // What everybody agrees to have been committed, as RESP, with the position of its first byte.
+  struct Stream {
+    uint64_t start = 0;
+    std::string bytes;
+  };
+  const std::map<std::string, Stream>& streams() const { return truths_; }
 
  private:
   // What a node was after its previous turn.
@@ -29,12 +37,6 @@ class Invariants {
     Epoch epoch;
     Position received, committed, applied;
   };
-  // A history as those who committed it agree.
-  struct Truth {
-    uint64_t start = 0;
-    std::string bytes;
-  };
-
   void CheckDeltas(const NodeId& id, const chain::Replica& replica, const Before& before);
   void CheckConfiguration(const chain::Configuration& configuration);
   void CheckCommitted(const NodeId& id, const chain::Replica& replica, Position from);
@@ -46,7 +48,8 @@ class Invariants {
   Cluster& cluster_;
   std::string violation_;
   std::map<NodeId, Before> before_;
-  std::map<std::string, Truth> truths_;                      // by replid
+  std::map<std::string, Stream> truths_;  // by replid
+  uint64_t committed_ = 0;
   std::map<uint64_t, chain::Configuration> configurations_;  // by epoch
   std::optional<chain::Configuration> newest_;
   int64_t revision_ = 0;

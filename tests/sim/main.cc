@@ -3,6 +3,9 @@
 //
 //   catena_sim --seeds N [--from S] [--jobs J]   ends with "seeds N violations V"
 //   catena_sim --seed S --trace                  replays one with a readable trace
+// and in a build with CATENA_MUTANTS:
+//   catena_sim --mutants                         ends with "mutants M caught C"
+//   catena_sim --mutant NAME ...                 any of the above with this defect
 #include <spdlog/details/null_mutex.h>
 #include <spdlog/sinks/base_sink.h>
 #include <sys/wait.h>
@@ -18,6 +21,7 @@
 #include <vector>
 
 #include "proxy/base/log.h"
+#include "tests/sim/mutants.h"
 #include "tests/sim/simulation.h"
 
 namespace {
@@ -28,6 +32,8 @@ struct Flags {
   uint64_t from = 1, seeds = 1;
   size_t jobs = std::max(1u, std::thread::hardware_concurrency());
   bool trace = false;
+  bool mutants = false;
+  bool stop_at_first = false;
 };
 
 bool Parse(int argc, char** argv, Flags& flags) {
@@ -37,7 +43,15 @@ bool Parse(int argc, char** argv, Flags& flags) {
       flags.trace = true;
       continue;
     }
+    if (flag == "--mutants") {
+      flags.mutants = true;
+      continue;
+    }
     if (++i >= argc) return false;
+    if (flag == "--mutant") {
+      if (!sim::Plant(argv[i])) return false;
+      continue;
+    }
     const uint64_t value = std::strtoull(argv[i], nullptr, 10);
     if (flag == "--seeds") {
       flags.seeds = value;
@@ -93,6 +107,7 @@ int RunShare(const Flags& flags, size_t job, int out) {
             static_cast<unsigned long long>(outcome.events),
             static_cast<long long>(outcome.simulated / sim::Millis(1)),
             static_cast<unsigned long long>(outcome.epochs), faults);
+    if (flags.stop_at_first && !outcome.violation.empty()) break;
   }
   return 0;
 }
@@ -103,7 +118,7 @@ struct Totals {
   double simulated_ms = 0;
 };
 
-void Collect(FILE* in, Totals& totals) {
+void Collect(FILE* in, Totals& totals, bool quiet) {
   unsigned long long seed = 0;
   bool open = false;
   char line[256];
@@ -119,7 +134,7 @@ void Collect(FILE* in, Totals& totals) {
       ++totals.seeds;
       totals.violations += static_cast<uint64_t>(violated);
       totals.undecided += undecided;
-      if (undecided > 0) std::printf("seed %llu: undecided\n", seed);
+      if (undecided > 0 && !quiet) std::printf("seed %llu: undecided\n", seed);
       totals.commands += commands;
       totals.events += events;
       totals.epochs += epochs;
@@ -130,35 +145,42 @@ void Collect(FILE* in, Totals& totals) {
   if (!open) return;
   ++totals.seeds;
   ++totals.violations;
+  if (quiet) return;
   std::printf("seed %llu: the process ended\n  replay: tests/sim.sh --seed %llu --trace\n", seed,
               seed);
 }
 
+struct Job {
+  pid_t pid = 0;
+  FILE* results = nullptr;
+};
+
+Job Start(const std::function<int(int out)>& run) {
+  int ends[2];
+  if (pipe(ends) != 0) std::abort();
+  std::fflush(stdout);
+  const pid_t pid = fork();
+  if (pid == 0) {
+    close(ends[0]);
+    _exit(run(ends[1]));
+  }
+  close(ends[1]);
+  return {pid, fdopen(ends[0], "r")};
+}
+
+void Finish(const Job& job, Totals& totals, bool quiet = false) {
+  Collect(job.results, totals, quiet);
+  std::fclose(job.results);
+  waitpid(job.pid, nullptr, 0);
+}
+
 int RunMany(const Flags& flags) {
   const auto began = std::chrono::steady_clock::now();
-  struct Job {
-    pid_t pid;
-    FILE* results;
-  };
   Totals totals;
   std::vector<Job> jobs;
-  for (size_t job = 0; job < flags.jobs; ++job) {
-    int ends[2];
-    if (pipe(ends) != 0) return 2;
-    std::fflush(stdout);
-    const pid_t pid = fork();
-    if (pid == 0) {
-      close(ends[0]);
-      _exit(RunShare(flags, job, ends[1]));
-    }
-    close(ends[1]);
-    jobs.push_back({pid, fdopen(ends[0], "r")});
-  }
-  for (Job& job : jobs) {
-    Collect(job.results, totals);
-    std::fclose(job.results);
-    waitpid(job.pid, nullptr, 0);
-  }
+  for (size_t job = 0; job < flags.jobs; ++job)
+    jobs.push_back(Start([&](int out) { return RunShare(flags, job, out); }));
+  for (const Job& job : jobs) Finish(job, totals);
   const double took =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
   std::printf(
@@ -175,6 +197,41 @@ int RunMany(const Flags& flags) {
   return totals.violations == 0 && totals.seeds == flags.seeds ? 0 : 1;
 }
 
+// One mutant after the other in each process, the first seed that finds it ends it.
+int HuntMutant(const sim::Mutant& mutant, const Flags& flags, int out) {
+  if (std::freopen("/dev/null", "w", stderr) == nullptr ||
+      std::freopen("/dev/null", "w", stdout) == nullptr || !sim::Plant(mutant.name))
+    return 2;
+  Flags own = flags;
+  own.jobs = 1;
+  own.seeds = flags.seeds > 1 ? flags.seeds : mutant.seeds_max;
+  own.stop_at_first = true;
+  return RunShare(own, 0, out);
+}
+
+int RunMutants(const Flags& flags) {
+  size_t caught = 0;
+  const auto mutants = sim::Mutants();
+  std::vector<std::pair<Job, size_t>> running;
+  const auto finish = [&] {
+    const auto [job, index] = running.front();
+    running.erase(running.begin());
+    Totals totals;
+    Finish(job, totals, /*quiet=*/true);
+    caught += totals.violations > 0 ? 1 : 0;
+    std::printf("%s %s: %s, %llu seeds\n", totals.violations > 0 ? "caught  " : "SURVIVED",
+                mutants[index].name, mutants[index].what,
+                static_cast<unsigned long long>(totals.seeds));
+  };
+  for (size_t i = 0; i < mutants.size(); ++i) {
+    if (running.size() == flags.jobs) finish();
+    running.emplace_back(Start([&](int out) { return HuntMutant(mutants[i], flags, out); }), i);
+  }
+  while (!running.empty()) finish();
+  std::printf("mutants %zu caught %zu\n", mutants.size(), caught);
+  return caught == mutants.size() && caught > 0 ? 0 : 1;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -184,6 +241,7 @@ int main(int argc, char** argv) {
     return 2;
   }
   spdlog::set_level(flags.trace ? spdlog::level::info : spdlog::level::off);
+  if (flags.mutants) return RunMutants(flags);
   if (!flags.trace) return RunMany(flags);
   const sim::Outcome outcome = RunSeed(flags.from, true);
   std::printf("%s\n", outcome.violation.empty() ? "no violation" : outcome.violation.c_str());

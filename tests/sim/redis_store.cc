@@ -27,23 +27,6 @@ void AppendValue(std::string& out, const Data& data, const std::string& key) {
   resp::AppendBulk(out, found->second);
 }
 
-Executed Read(const Data& data, const Arguments& arguments) {
-  const std::string& name = arguments[0];
-  if (name == "DBSIZE") return {Integer(static_cast<int64_t>(data.size()))};
-  std::string out;
-  if (name == "GET") AppendValue(out, data, arguments[1]);
-  if (name == "EXISTS") out = Integer(data.contains(arguments[1]) ? 1 : 0);
-  if (name == "STRLEN") {
-    auto found = data.find(arguments[1]);
-    out = Integer(found == data.end() ? 0 : static_cast<int64_t>(found->second.size()));
-  }
-  if (name == "MGET") {
-    resp::AppendArrayHeader(out, arguments.size() - 1);
-    for (size_t i = 1; i < arguments.size(); ++i) AppendValue(out, data, arguments[i]);
-  }
-  return {out};
-}
-
 }  // namespace
 
 std::string Encode(const Arguments& command) {
@@ -56,9 +39,26 @@ std::string Encode(const Arguments& command) {
 bool IsKnown(std::string_view name) { return OneOf(name, kReads) || OneOf(name, kWrites); }
 bool IsWrite(std::string_view name) { return OneOf(name, kWrites); }
 
+std::string Read(const Data& data, const Arguments& arguments) {
+  const std::string& name = arguments[0];
+  if (name == "DBSIZE") return Integer(static_cast<int64_t>(data.size()));
+  std::string out;
+  if (name == "GET") AppendValue(out, data, arguments[1]);
+  if (name == "EXISTS") out = Integer(data.contains(arguments[1]) ? 1 : 0);
+  if (name == "STRLEN") {
+    auto found = data.find(arguments[1]);
+    out = Integer(found == data.end() ? 0 : static_cast<int64_t>(found->second.size()));
+  }
+  if (name == "MGET") {
+    resp::AppendArrayHeader(out, arguments.size() - 1);
+    for (size_t i = 1; i < arguments.size(); ++i) AppendValue(out, data, arguments[i]);
+  }
+  return out;
+}
+
 Executed Execute(Data& data, const Arguments& arguments) {
   const std::string& name = arguments[0];
-  if (!IsWrite(name)) return Read(data, arguments);
+  if (!IsWrite(name)) return {Read(data, arguments)};
   if (name == "FLUSHALL") {
     data.clear();
     return {"+OK\r\n", true};

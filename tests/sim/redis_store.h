@@ -21,6 +21,8 @@ struct Executed {
 // GET MGET EXISTS STRLEN DBSIZE; SET SETNX GETSET APPEND INCR DEL MSET FLUSHALL.
 bool IsKnown(std::string_view name);
 bool IsWrite(std::string_view name);
+// The answer to a command that is no write.
+std::string Read(const Data& data, const Arguments& arguments);
 // One command on `data`. `arguments[0]` in upper case, a known name. The effect of a change is the
 // command itself.
 Executed Execute(Data& data, const Arguments& arguments);

@@ -1,5 +1,7 @@
 #include "tests/sim/simulation.h"
 
+#include <unordered_map>
+
 #include "tests/sim/cluster.h"
 #include "tests/sim/faults.h"
 #include "tests/sim/history.h"
@@ -14,6 +16,24 @@ namespace {
 constexpr Duration kConvergence = Seconds(60);
 constexpr uint64_t kEventsMax = 20'000'000;
 
+// Where each value was written, as the effect streams tell.
+void AddHints(const std::map<std::string, Invariants::Stream>& streams, History& history) {
+  std::unordered_map<std::string, uint64_t> places;
+  for (const auto& [replid, stream] : streams) {
+    const std::string& bytes = stream.bytes;
+    for (size_t at = bytes.find("\nv"); at != std::string::npos; at = bytes.find("\nv", at + 1)) {
+      const size_t end = bytes.find('\r', at);
+      places.try_emplace(bytes.substr(at + 1, end - at - 1), stream.start + at);
+    }
+  }
+  for (Operation& operation : history) {
+    for (const Arguments& command : operation.commands) {
+      auto found = places.find(command.back());
+      if (found != places.end()) operation.hint = found->second;
+    }
+  }
+}
+
 class Simulation {
  public:
   Simulation(const Plan& plan, std::function<void(std::string_view)> trace)
@@ -24,6 +44,7 @@ class Simulation {
     cluster_->OnTurn([this](const NodeId& id) { invariants_->AfterTurn(id); });
     faults_ = std::make_unique<Faults>(*cluster_);
     workload_ = std::make_unique<Workload>(*cluster_);
+    workload_->HintWith([this] { return invariants_->committed(); });
   }
 
   Outcome Run();
@@ -87,7 +108,9 @@ Outcome Simulation::Run() {
     workload_->Finish();
     CheckEnd();
   }
-  Judgement judgement = CheckLinearizable(workload_->history());
+  History history = workload_->history();
+  AddHints(invariants_->streams(), history);
+  const Judgement judgement = CheckLinearizable(history);
   if (!judgement.violation.empty()) Fail("not linearizable: " + judgement.violation);
   outcome_.undecided = judgement.undecided;
   outcome_.events = scheduler_.events();

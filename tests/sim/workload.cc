@@ -137,6 +137,7 @@ void Workload::Client::OnReply(const std::string& reply) {
   Operation& operation = owner_.history_[waiting.operation];
   if (--waiting.replies > 0) return;
   operation.answered = owner_.cluster_.scheduler().now();
+  operation.hint = owner_.where_();
   operation.replies = {reply};
   operation.commands.size() > 1 ? JudgeTransaction(operation) : Judge(operation);
   Scheduler& scheduler = owner_.cluster_.scheduler();

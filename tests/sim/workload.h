@@ -20,6 +20,8 @@ class Workload {
   explicit Workload(Cluster& cluster);
   ~Workload();
 
+  // Tells about where in the effect stream the chain is (Operation::hint).
+  void HintWith(std::function<uint64_t()> where) { where_ = std::move(where); }
   void Start();
   // No new commands; the clients close their connections once they have their answers.
   void Finish();
@@ -50,6 +52,7 @@ class Workload {
   uint64_t answered_ = 0, last_value_ = 0;
   size_t last_connection_ = 0;
   bool finishing_ = false;
+  std::function<uint64_t()> where_;
   std::vector<std::unique_ptr<Client>> clients_;
   std::unique_ptr<Process> prober_;
   std::vector<std::unique_ptr<Question>> questions_;
