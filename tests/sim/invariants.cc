@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "proxy/resp/decoder.h"
+
 namespace catena::sim {
 namespace {
 
@@ -80,20 +82,38 @@ void Invariants::CheckCommitted(const NodeId& id, const chain::Replica& replica,
     truth.bytes += slice->bytes.substr(same);
     at = at + slice->bytes.size();
   }
+  CheckBorder(id, truth);
 }
 
-// Committed: every member of the epoch has received it.
+// Committed: every member of the epoch has received it, also one that has not heard of the epoch
+// yet.
 void Invariants::CheckMembersHold(const NodeId& id, const chain::Replica& replica) {
   for (const chain::Member& member : replica.configuration().members) {
     server::Node* node = cluster_.node(member.id);
     if (node == nullptr) continue;
     const chain::Replica& other = node->replica();
-    if (other.incarnation() != member.incarnation || other.epoch() != replica.epoch()) continue;
+    if (other.incarnation() != member.incarnation || other.epoch() > replica.epoch()) continue;
     if (!other.serves() || other.replid() != replica.replid()) continue;
     if (other.received() < replica.committed())
       Fail("I2: " + id + " takes " + Text(replica.committed()) + " for committed, " + member.id +
            " has received " + Text(other.received()));
   }
+}
+
+// What is committed ends with an entry: no transaction is cut.
+void Invariants::CheckBorder(const NodeId& id, Stream& stream) {
+  while (stream.checked < stream.bytes.size()) {
+    resp::CommandDecoder decoder;
+    resp::Command command;
+    size_t consumed = 0;
+    const std::string_view rest = std::string_view(stream.bytes).substr(stream.checked);
+    if (decoder.Decode(rest, command, consumed) != resp::Progress::kComplete)
+      return Fail(id + " has committed a part of a command");
+    stream.checked += consumed;
+    if (command.arguments[0] == "MULTI") stream.in_transaction = true;
+    if (command.arguments[0] == "EXEC") stream.in_transaction = false;
+  }
+  if (stream.in_transaction) Fail(id + " has committed a part of a transaction");
 }
 
 // I3: the database of a follower holds committed entries only.

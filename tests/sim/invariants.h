@@ -26,6 +26,8 @@ class Invariants {
   struct Stream {
     uint64_t start = 0;
     std::string bytes;
+    size_t checked = 0;           // bytes that are known to be whole commands
+    bool in_transaction = false;  // behind them
   };
   const std::map<std::string, Stream>& streams() const { return truths_; }
 
@@ -40,6 +42,7 @@ class Invariants {
   void CheckDeltas(const NodeId& id, const chain::Replica& replica, const Before& before);
   void CheckConfiguration(const chain::Configuration& configuration);
   void CheckCommitted(const NodeId& id, const chain::Replica& replica, Position from);
+  void CheckBorder(const NodeId& id, Stream& stream);
   void CheckMembersHold(const NodeId& id, const chain::Replica& replica);
   void CheckDatabase(const NodeId& id, const chain::Replica& replica);
   void CheckRemoved(const chain::Configuration& next);

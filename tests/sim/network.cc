@@ -340,6 +340,12 @@ void Network::Arrive(const std::shared_ptr<Connection>& connection, int side, st
   if (connection->broken) return;
   End& end = connection->ends[side];
   End& sender = connection->ends[1 - side];
+  if (scheduler_.now() < connection->held_until) {
+    scheduler_.At(connection->held_until, [this, connection, side, bytes = std::move(bytes), last] {
+      Arrive(connection, side, bytes, last);
+    });
+    return;
+  }
   if (Blocked(sender.machine, end.machine)) {
     held_.push_back([this, connection, side, bytes = std::move(bytes), last] {
       Arrive(connection, side, bytes, last);
@@ -464,11 +470,13 @@ void Network::BreakSome() {
   const auto connection = random.Of(standing);
   if (scheduler_.tracing())
     scheduler_.Trace("break " + connection->ends[0].name + " > " + connection->ends[1].name);
-  // Half of the time what is on the way still arrives at the end that learns of it later.
+  // Half of the time what is on the way still arrives, late, at the end that learns last.
   connection->broken = random.Chance(500);
   const int first = static_cast<int>(random.Below(2));
+  const Duration late = random.Between(Duration(0), Millis(800));
+  connection->held_until = scheduler_.now() + random.Between(Duration(0), late);
   Reset(connection, first, Duration(0));
-  Reset(connection, 1 - first, random.Between(Duration(0), Millis(800)));
+  Reset(connection, 1 - first, late);
 }
 
 size_t Network::connections() const {

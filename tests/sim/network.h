@@ -66,7 +66,8 @@ struct Connection {
   io::Address address;
   End ends[2];  // the dialler's, the acceptor's
   bool established = false;
-  bool broken = false;  // nothing that is on the way arrives any more
+  TimePoint held_until{};  // what is on the way does not arrive before
+  bool broken = false;     // nothing that is on the way arrives any more
 };
 
 class Process final : public io::Reactor {

@@ -16,14 +16,14 @@ void DrawFaults(Plan& plan, Random& random) {
 }
 
 void DrawNetwork(Plan& plan, Random& random) {
-  if (random.Chance(300)) plan.network.delay_max = random.Between(Millis(1), Millis(40));
+  if (random.Chance(500)) plan.network.delay_max = random.Between(Millis(1), Millis(40));
   if (random.Chance(200)) plan.network.window = static_cast<size_t>(random.Between(512, 8192));
   if (random.Chance(300)) plan.network.short_reads = random.Below(500);
 }
 
 void DrawWorkload(Plan& plan, Random& random) {
   plan.clients = static_cast<size_t>(random.Between(2, 6));
-  plan.keys = static_cast<size_t>(random.Between(1, 6));
+  plan.keys = random.Chance(300) ? 1 : static_cast<size_t>(random.Between(2, 6));
   plan.pipeline_max = static_cast<size_t>(random.Between(1, 6));
   plan.think_max = random.Between(Millis(5), Millis(150));
   plan.writes = static_cast<uint64_t>(random.Between(200, 800));

@@ -14,6 +14,9 @@ namespace {
 // After the last fault: leases, elections and joins take a few seconds each; a graceful stop up to
 // eight.
 constexpr Duration kConvergence = Seconds(60);
+// Longer than a node keeps a command that it cannot serve.
+constexpr Duration kAftermath = Seconds(6);
+constexpr Duration kGoodTimes = Seconds(1);
 constexpr uint64_t kEventsMax = 20'000'000;
 
 // Where each value was written, as the effect streams tell.
@@ -55,7 +58,9 @@ class Simulation {
   template <typename Condition>
   bool RunUntil(TimePoint end, const Condition& condition);
   bool Step();
+  bool WaitFor(Duration bound, const std::function<std::string()>& why);
   std::string WhyNot();
+  std::string WhyNotQuiet();
   void CheckEnd();
   void AskEverybody();
   void Fail(const std::string& what) {
@@ -104,8 +109,6 @@ Outcome Simulation::Run() {
   }
   if (outcome_.violation.empty()) {
     faults_->Calm();
-    RunFor(Seconds(1));
-    workload_->Finish();
     CheckEnd();
   }
   History history = workload_->history();
@@ -124,22 +127,34 @@ Outcome Simulation::Run() {
 void Simulation::CheckEnd() {
   if (!outcome_.violation.empty()) return;
   const TimePoint began = scheduler_.now();
-  const TimePoint end = began + kConvergence;
-  std::string why = "not tried";
-  TimePoint look{};
-  auto converged = [&] {
-    if (scheduler_.now() < look) return false;
-    look = scheduler_.now() + Millis(50);
-    faults_->StartAll();  // a graceful stop may have ended only now
-    why = WhyNot();
-    return why.empty();
-  };
-  if (!RunUntil(end, converged)) return Fail("it does not come back: " + why);
+  if (!WaitFor(kConvergence, [this] { return WhyNot(); })) return;
   outcome_.converged = scheduler_.now() - began;
+  // What waited in a broken chain may still fail; after that nothing does.
+  if (!RunFor(kAftermath)) return;
+  workload_->ExpectSuccess();
+  if (!RunFor(kGoodTimes)) return;
+  workload_->Finish();
+  if (!WaitFor(Seconds(20), [this] { return WhyNotQuiet(); })) return;
   AskEverybody();
   if (!RunUntil(scheduler_.now() + Seconds(10), [this] { return answers_ == answers_wanted_; }))
     return Fail("a node does not answer although all is well");
-  if (!RunUntil(scheduler_.now() + Seconds(10), converged)) Fail("it does not stay: " + why);
+  WaitFor(Seconds(10), [this] { return WhyNotQuiet(); });
+}
+
+// Until `why` has nothing to say any more.
+bool Simulation::WaitFor(Duration bound, const std::function<std::string()>& why) {
+  std::string reason = "not looked at";
+  TimePoint look{};
+  const auto well = [&] {
+    if (scheduler_.now() < look) return false;
+    look = scheduler_.now() + Millis(50);
+    faults_->StartAll();  // a graceful stop may have ended only now
+    reason = why();
+    return reason.empty();
+  };
+  const bool done = RunUntil(scheduler_.now() + bound, well);
+  if (!done) Fail("it does not come back: " + reason);
+  return done;
 }
 
 // Everybody's answer after a write is the same, and that of the database.
@@ -157,16 +172,14 @@ void Simulation::AskEverybody() {
   answers_wanted_ = cluster_->nodes().size();
 }
 
-// "" when the whole chain stands, all databases are the same and nobody waits for anything.
+// "" when the whole chain stands.
 std::string Simulation::WhyNot() {
-  if (!workload_->idle()) return "unanswered: " + workload_->Owed();
   for (const NodeId& id : cluster_->nodes()) {
     if (cluster_->node(id) == nullptr || cluster_->stopping(id)) return id + " does not run";
   }
   const auto newest = cluster_->Newest();
   if (!newest) return "no configuration";
   if (newest->members.size() != std::min(plan_.replicas, plan_.nodes)) return "members are missing";
-  const std::string& head = newest->members.front().id;
   for (const chain::Member& member : newest->members) {
     if (!cluster_->Complete(member.id)) return member.id + " is not complete";
     const chain::Replica& replica = cluster_->node(member.id)->replica();
@@ -175,10 +188,28 @@ std::string Simulation::WhyNot() {
       return member.id + " has no lease";
     if (replica.is_head() ? !replica.head_ready() : !replica.predecessor_linked())
       return member.id + " is not in its place";
+  }
+  return "";
+}
+
+// "" when, moreover, nobody waits for anything, all databases are the same and the clients are
+// gone.
+std::string Simulation::WhyNotQuiet() {
+  if (std::string why = WhyNot(); !why.empty()) return why;
+  if (!workload_->idle()) return "unanswered: " + workload_->Owed();
+  const auto newest = cluster_->Newest();
+  const std::string& head = newest->members.front().id;
+  const RedisModel& first = *cluster_->redis(head);
+  for (const chain::Member& member : newest->members) {
     const RedisModel& redis = *cluster_->redis(member.id);
-    const RedisModel& first = *cluster_->redis(head);
     if (redis.offset() != first.offset()) return member.id + "'s database is behind";
     if (redis.data() != first.data()) return member.id + "'s data differ from " + head + "'s";
+  }
+  for (const NodeId& id : cluster_->nodes()) {
+    for (const auto& [number, session] : cluster_->node(id)->sessions()) {
+      if (!session->forwarded) return id + " keeps a client that is gone";
+      if (session->outstanding() > 0) return id + " owes an answer to another node";
+    }
   }
   return "";
 }

@@ -140,6 +140,8 @@ void Workload::Client::OnReply(const std::string& reply) {
   operation.hint = owner_.where_();
   operation.replies = {reply};
   operation.commands.size() > 1 ? JudgeTransaction(operation) : Judge(operation);
+  if (operation.outcome != Operation::Outcome::kDone && operation.sent >= owner_.success_from_)
+    owner_.violation_ = "a failure although all is well: " + operation.Text();
   Scheduler& scheduler = owner_.cluster_.scheduler();
   if (scheduler.tracing()) scheduler.Trace("answered " + operation.Text());
   ++owner_.answered_;

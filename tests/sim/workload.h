@@ -23,6 +23,8 @@ class Workload {
   // Tells about where in the effect stream the chain is (Operation::hint).
   void HintWith(std::function<uint64_t()> where) { where_ = std::move(where); }
   void Start();
+  // From now on no command may be refused or have an unknown outcome.
+  void ExpectSuccess() { success_from_ = cluster_.scheduler().now(); }
   // No new commands; the clients close their connections once they have their answers.
   void Finish();
   bool idle() const;
@@ -52,6 +54,7 @@ class Workload {
   uint64_t answered_ = 0, last_value_ = 0;
   size_t last_connection_ = 0;
   bool finishing_ = false;
+  TimePoint success_from_ = TimePoint::max();
   std::function<uint64_t()> where_;
   std::vector<std::unique_ptr<Client>> clients_;
   std::unique_ptr<Process> prober_;
