@@ -80,6 +80,7 @@ class Timelines:
         """Rows: the slowest write and read while a node with much data joins, and how long it took."""
         chain = self._fleet.chain(3)
         size, joiner = self._pace.join_bytes, chain.tail()
+        self._flush(chain)
         _fill(chain, size)
         self._empty(chain, joiner)
         rest = [node.clients for node in chain.nodes if node is not joiner]
@@ -91,8 +92,7 @@ class Timelines:
             whole = time.monotonic()
             time.sleep(_CALM)
             reads, writes = reading.end(), writing.end()
-        chain.head().redis_client().flushall()
-        self._fleet.forget_filled()
+        self._flush(chain)
         points = _points(reads, writes, {"join begins": began, "whole": whole})
         self._output.series("join", points)
         label = f"while {size / 1e6:,.0f} MB join"
@@ -103,6 +103,10 @@ class Timelines:
         yield row("join_rate", label, "100 MB/s", [size / 1e6 / (whole - began)], [100.0], "MB/s")
 
     # --- parts ---
+
+    def _flush(self, chain):
+        chain.head().redis_client().flushall()
+        self._fleet.forget_filled()
 
     @staticmethod
     def _empty(chain, node):
