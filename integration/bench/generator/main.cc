@@ -1,4 +1,4 @@
-// catena-load: a load generator. Prints one JSON object, described in ../README.md.
+// catena-load: a load generator. Prints one JSON object; integration/README.md says what it measures.
 #include <CLI/CLI.hpp>
 #include <atomic>
 #include <csignal>
