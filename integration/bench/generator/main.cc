@@ -1,4 +1,4 @@
-// catena-load: a load generator. Prints one JSON object; integration/README.md says what it measures.
+// catena-load: a load generator. Prints one JSON object; see integration/README.md.
 #include <CLI/CLI.hpp>
 #include <atomic>
 #include <csignal>
