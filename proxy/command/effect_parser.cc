@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "proxy/base/free_memory.h"
 #include "proxy/base/mutant.h"
 #include "proxy/command/text.h"
 
@@ -44,7 +45,7 @@ Word Classify(std::string_view name) {
 // Empties a buffer for reuse, but gives back what a huge entry made it grow to.
 template <typename Buffer>
 void ClearAndTrim(Buffer& buffer) {
-  if (buffer.capacity() > kWarmBytesMax / sizeof(*buffer.data())) buffer = Buffer();
+  if (buffer.capacity() > kWarmBytesMax / sizeof(*buffer.data())) FreeMemory(buffer);
   buffer.clear();
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "proxy/base/check.h"
+#include "proxy/base/free_memory.h"
 
 namespace catena::io {
 namespace {
@@ -66,8 +67,8 @@ void Output::Consume(size_t count) {
 void Output::Clear() {
   text_.clear();
   slices_.clear();
-  if (text_.capacity() > kKeptTextBytes) text_ = std::string();
-  if (slices_.capacity() > kKeptSlices) slices_ = std::vector<Slice>();
+  if (text_.capacity() > kKeptTextBytes) FreeMemory(text_);
+  if (slices_.capacity() > kKeptSlices) FreeMemory(slices_);
   text_sent_ = slices_sent_ = bytes_ = 0;
 }
 
