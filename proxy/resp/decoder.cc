@@ -239,6 +239,10 @@ Progress CommandDecoder::ReadBulks(std::string_view input, const Add& add) {
       return Fail("Protocol error: invalid bulk length");
     }
     const size_t size = static_cast<size_t>(length);
+    if (payload + size > limits_.command_bytes_max) {
+      return Fail("Protocol error: too big command, more than " +
+                  std::to_string(limits_.command_bytes_max) + " bytes");
+    }
     if (input.size() - payload < 2 || input.size() - payload - 2 < size) {
       bytes_wanted_ = payload + size + 2;
       return Progress::kNeedMore;
@@ -296,6 +300,7 @@ Progress ReplyScanner::Fail(std::string text) {
 }
 
 Progress ReplyScanner::Scan(std::string_view input, size_t& length) {
+  bytes_wanted_ = 0;
   do {
     if (offset_ >= input.size()) return Progress::kNeedMore;
     const size_t depth = open_.size();
@@ -376,7 +381,10 @@ Progress ReplyScanner::ScanLength(std::string_view input) {
   if (type == '$' || type == '=' || type == '!') {
     const size_t size = static_cast<size_t>(count);
     if (size > limits_.bulk_bytes_max) return Fail("Protocol error: too big bulk in a reply");
-    if (input.size() - next < 2 || input.size() - next - 2 < size) return Progress::kNeedMore;
+    if (input.size() - next < 2 || input.size() - next - 2 < size) {
+      bytes_wanted_ = next + size + 2;
+      return Progress::kNeedMore;
+    }
     offset_ = next + size + 2;
     return Progress::kComplete;
   }

@@ -20,7 +20,12 @@ struct Limits {
   size_t elements_max = 1u << 20;       // arguments of a command (Redis: 1024*1024); of a Value
   size_t inline_bytes_max = 64u << 10;  // inline command line, and any length line
   int nesting_max = 32;                 // aggregates within aggregates, for DecodeValue (recursive)
+  size_t command_bytes_max = 1u << 30;  // all of one command (Redis: client-query-buffer-limit)
 };
+
+// For replies of a database or proxy that is trusted, which are as large as they are: the limit only
+// tells garbage from numbers.
+inline constexpr Limits kReplyLimits{.bulk_bytes_max = size_t{1} << 40};
 
 // One client command: multibulk ("*2\r\n$3\r\nGET\r\n...") or inline ("GET key\r\n").
 struct Command {
@@ -93,6 +98,9 @@ class ReplyScanner {
   // kError: error() is "Protocol error: ..."; the connection must be closed.
   Progress Scan(std::string_view input, size_t& length);
   const std::string& error() const { return error_; }
+  // When kNeedMore inside a bulk: how many bytes the buffer must hold at least before another call
+  // can succeed (0: unknown). Lets the owner reserve once.
+  size_t bytes_wanted() const { return bytes_wanted_; }
 
  private:
   Progress ScanElement(std::string_view input);
@@ -102,6 +110,7 @@ class ReplyScanner {
 
   Limits limits_;
   std::string error_;
+  size_t bytes_wanted_ = 0;
   size_t offset_ = 0;           // start of the next element, all before it is scanned
   size_t line_scanned_ = 0;     // bytes of an unfinished line at offset_ known to hold no end
   std::vector<uint64_t> open_;  // elements still missing in each open aggregate

@@ -247,6 +247,27 @@ TEST_CASE("limits are those given") {
   CHECK(ErrorOf("*3\r\n", limits) == "Protocol error: invalid multibulk length");
 }
 
+TEST_CASE("a command is bounded as a whole, as soon as its lengths tell") {
+  Limits limits;
+  limits.command_bytes_max = 40;
+  const std::string whole = Encoded({"MSET", "k", std::string(14, 'v')});
+  std::string error;
+  REQUIRE(whole.size() == 42);  // the last line end is not counted
+  CHECK(DecodeOnce(whole, error, limits) == Progress::kComplete);
+  CHECK(ErrorOf("*3\r\n$4\r\nMSET\r\n$1\r\nk\r\n$15\r\n", limits) ==
+        "Protocol error: too big command, more than 40 bytes");
+}
+
+TEST_CASE("the scanner says how much it wants inside a bulk") {
+  ReplyScanner scanner;
+  size_t length = 0;
+  CHECK(scanner.Scan("*2\r\n:1\r\n$1000\r\nabc", length) == Progress::kNeedMore);
+  CHECK(scanner.bytes_wanted() == 15 + 1000 + 2);
+  CHECK(scanner.Scan("*2\r\n:1\r\n$1000\r\n" + std::string(1000, 'x') + "\r\n", length) ==
+        Progress::kComplete);
+  CHECK(scanner.bytes_wanted() == 0);
+}
+
 TEST_CASE("the decoder says how much it wants, and does not start over") {
   CommandDecoder decoder;
   Command command;
