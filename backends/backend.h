@@ -21,6 +21,7 @@
 
 #include "proxy/base/ids.h"
 #include "proxy/base/result.h"
+#include "proxy/base/shared_bytes.h"
 #include "proxy/resp/value.h"
 
 namespace catena::backend {
@@ -43,6 +44,19 @@ struct Info {
   // The data came from a chain (any of the database's replids is a chain's), even if it cannot resume.
   bool from_chain = false;
   resp::Value commands;  // reply to COMMAND
+};
+
+// What the database takes, by its own settings, which may change while it runs. What exceeds it never reaches a connection
+// that clients share: the database would close it.
+struct Limits {
+  static constexpr size_t kNone = SIZE_MAX;
+
+  size_t argument_bytes_max = kNone;  // Redis: proto-max-bulk-len
+  size_t command_bytes_max = kNone;   // Redis: client-query-buffer-limit
+  // Effects that may be executed and not captured yet; with more the database might cut the capture off.
+  size_t effect_bytes_max = kNone;
+  std::string effect_setting;         // where that comes from, for people
+  size_t connections_max = kNone;     // Redis: maxclients
 };
 
 // A chain's replid begins so; the rest are random hex digits, 40 in all. No Redis makes such a replid as a master by itself
@@ -94,6 +108,11 @@ class LaneHandler {
   virtual void OnLaneReady() {}
   // The reply of the oldest command that is not answered yet, as raw RESP. Valid during the call.
   virtual void OnReply(std::string_view reply) = 0;
+  // The same of a large one, which may be kept: it lies in `*owner`.
+  virtual void OnLargeReply(const BytesOwner& owner, std::string_view reply) {
+    (void)owner;
+    OnReply(reply);
+  }
   // Answer of SubmitPosition, in its place among the replies. Head: an upper bound of every effect executed so far by anybody.
   // Follower: an applied position that the replies after it (and maybe earlier ones) include.
   virtual void OnPosition(Position position) = 0;
@@ -104,9 +123,9 @@ class LaneHandler {
   // MONITOR a message that overtakes an owed reply cannot be told from it: both come in the order of
   // the connection, as OnReply or OnPush, so an owner in such a mode relays both alike.
   virtual void OnPush(std::string_view push) { (void)push; }
-  // Broken; commands without a reply have an unknown outcome if `sent` of them may have reached the database.
-  // Not called after the owner destroyed the lane.
-  virtual void OnLaneClosed(const std::string& reason) = 0;
+  // Broken; commands without a reply have an unknown outcome, unless `nothing_sent`: it never got ready, and none of them
+  // has reached the database. Not called after the owner destroyed the lane.
+  virtual void OnLaneClosed(const std::string& reason, bool nothing_sent) = 0;
 };
 
 // An ordered, pipelined connection to the database, for one selected database and protocol version. Commands
@@ -116,6 +135,11 @@ class Lane {
   virtual ~Lane() = default;
   // One command, complete RESP or an inline command with its line end; the bytes are copied.
   virtual void Submit(std::string_view command) = 0;
+  // The same without a copy: `command` lies in `*owner`.
+  virtual void SubmitShared(const BytesOwner& owner, std::string_view command) {
+    (void)owner;
+    Submit(command);
+  }
   // Asks for the position at this place of the pipeline.
   virtual void SubmitPosition() = 0;
   // Bytes submitted and not taken by the kernel yet, for back pressure.
@@ -197,6 +221,11 @@ class Backend {
   // Why the database is not usable (yet), for people: "cannot connect to 127.0.0.1:6379: connection
   // refused", "WRONGPASS ...". Empty while it is examined and well.
   virtual std::string Problem() const { return {}; }
+  // Not older than about a second.
+  virtual const Limits& CurrentLimits() const {
+    static const Limits kUnlimited;
+    return kUnlimited;
+  }
   // Keys in all databases, not older than about a second (for reports).
   virtual uint64_t LastKeyCount() const = 0;
 };

@@ -70,6 +70,7 @@ struct Limits {
   // All clients together: bytes of commands waiting for the backend or the head.
   size_t pending_bytes_max = 128u << 20;
   size_t bulk_bytes_max = 512u << 20;
+  size_t command_bytes_max = 1024u << 20;
   size_t clients_max = 10'000;
   // Log that a tail pins for a joiner; beyond it the join is given up and starts again.
   size_t join_bytes_max = 1024u << 20;

@@ -46,6 +46,7 @@ void VisitFields(Visitor& v, Limits& limits) {
   v.Count("client_pipeline_max", limits.client_pipeline_max, 1);
   v.Bytes("pending_bytes_max", limits.pending_bytes_max, 64 * kKb);
   v.Bytes("bulk_bytes_max", limits.bulk_bytes_max, kKb);
+  v.Bytes("command_bytes_max", limits.command_bytes_max, kKb);
   v.Count("clients_max", limits.clients_max, 1);
   v.Bytes("join_bytes_max", limits.join_bytes_max, 64 * kKb);
 }

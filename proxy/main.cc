@@ -1,6 +1,10 @@
 // catena-proxy: one node of a chain. Reads the cluster's TOML, wires the parts together and runs
 // until it is told to stop.
+#include <sys/resource.h>
+
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdint>
 #include <cstdio>
 
 #include "backends/redis/redis_backend.h"
@@ -34,6 +38,16 @@ server::User NodeUser(const config::User& user) {
                               user.channels)};
 }
 
+// As many as the system allows this process; returns their number.
+size_t RaiseDescriptorLimit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return SIZE_MAX;
+  // A limit of "infinity" could not be set: the kernel has one of its own, about this.
+  rlimit raised{std::min<rlim_t>(limit.rlim_max, 1u << 20), limit.rlim_max};
+  if (raised.rlim_cur > limit.rlim_cur && setrlimit(RLIMIT_NOFILE, &raised) == 0) limit = raised;
+  return limit.rlim_cur;
+}
+
 server::Options NodeOptions(const config::Config& config, const config::Chain& chain,
                             const config::Node& node) {
   server::Options options;
@@ -58,6 +72,8 @@ server::Options NodeOptions(const config::Config& config, const config::Chain& c
   options.client_pipeline_max = chain.limits.client_pipeline_max;
   options.pending_bytes_max = chain.limits.pending_bytes_max;
   options.bulk_bytes_max = chain.limits.bulk_bytes_max;
+  options.command_bytes_max = chain.limits.command_bytes_max;
+  options.descriptors_max = RaiseDescriptorLimit();
   options.clients_max = chain.limits.clients_max;
   options.join_bytes_max = chain.limits.join_bytes_max;
   return options;

@@ -49,6 +49,7 @@ class RedisBackend final : public backend::Backend,
     control_.RequestRaw(command, std::move(done));
   }
   std::unique_ptr<backend::SnapshotReader> TakeSnapshot(backend::SnapshotSink* sink) override;
+  const backend::Limits& CurrentLimits() const override { return control_.limits(); }
   uint64_t LastKeyCount() const override { return control_.keys(); }
   std::string Problem() const override { return control_.problem(); }
 

@@ -267,6 +267,16 @@ void RedisControl::AskAbilities() {
   // Loading from the socket would begin before the last byte, which is held back until the checksum
   // is known.
   InsistOnSetting("repl-diskless-load", "disabled");
+  for (std::string_view setting : kLimitSettings) {
+    Ask({"CONFIG", "GET", setting}, [this](std::string_view reply) { TakeSettings(reply); });
+  }
+}
+
+void RedisControl::TakeSettings(std::string_view config_reply) {
+  const resp::Value pairs = DecodeReply(config_reply);
+  for (size_t i = 0; i + 1 < pairs.elements.size(); i += 2) {
+    TakeSetting(pairs.elements[i].text, pairs.elements[i + 1].text, limits_);
+  }
 }
 
 void RedisControl::InsistOnSetting(std::string_view pattern, const std::string& wanted) {
@@ -323,6 +333,12 @@ void RedisControl::OnCheckTimer() {
   link_->Send({"INFO", "keyspace"}, [this](std::optional<std::string_view> reply) {
     if (reply && (*reply)[0] == '$') keys_ = CountKeys(ReplyText(*reply));
   });
+  // An operator may have changed them.
+  for (std::string_view setting : kLimitSettings) {
+    link_->Send({"CONFIG", "GET", setting}, [this](std::optional<std::string_view> reply) {
+      if (reply) TakeSettings(*reply);
+    });
+  }
   const uint64_t generation = owner_->RoleGeneration();
   link_->Send({"INFO", "replication"}, [this, generation](std::optional<std::string_view> reply) {
     check_unanswered_ = false;

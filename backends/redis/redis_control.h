@@ -69,6 +69,7 @@ class RedisControl : public RequestLink::Owner {
   bool ready() const { return state_ == State::kReady || state_ == State::kRecovering; }
   const std::string& run_id() const { return examination_.server.run_id; }
   const Examination& examination() const { return examination_; }
+  const backend::Limits& limits() const { return limits_; }
   uint64_t keys() const { return keys_; }
   const std::string& problem() const { return problem_; }
   // The host part of our own address towards the Redis.
@@ -102,6 +103,7 @@ class RedisControl : public RequestLink::Owner {
   void AskClients();
   void AskAbilities();
   void InsistOnSetting(std::string_view pattern, const std::string& wanted);
+  void TakeSettings(std::string_view config_reply);
   void Require(std::string_view what, std::string_view reply);
   void FinishExamination();
 
@@ -133,6 +135,7 @@ class RedisControl : public RequestLink::Owner {
   std::vector<RoleCallback> role_waiting_, role_asked_;
   bool role_in_flight_ = false;
   uint64_t keys_ = 0;
+  backend::Limits limits_;
   TimePoint heard_{};
   bool check_unanswered_ = false;
   Liveness liveness_;

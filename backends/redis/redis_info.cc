@@ -77,6 +77,38 @@ ServerInfo ParseInfo(std::string_view text) {
   return info;
 }
 
+namespace {
+
+// "normal 0 0 0 slave 268435456 67108864 60 pubsub ...": the hard limit of replicas; 0: none.
+std::optional<size_t> ReplicaOutputLimit(std::string_view classes) {
+  for (std::string_view name : {"slave ", "replica "}) {
+    size_t at = classes.find(name);
+    if (at == std::string_view::npos) continue;
+    std::string_view rest = classes.substr(at + name.size());
+    return ParseNumber<size_t>(rest.substr(0, rest.find(' ')));
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+void TakeSetting(std::string_view name, std::string_view value, backend::Limits& limits) {
+  if (name == "client-output-buffer-limit") {
+    const std::optional<size_t> hard = ReplicaOutputLimit(value);
+    if (!hard) return;
+    // A quarter is left for what others cause meanwhile, and because some versions count the memory
+    // that the allocator gave, up to a fifth more than was asked for.
+    limits.effect_bytes_max = *hard == 0 ? backend::Limits::kNone : *hard / 4 * 3;
+    limits.effect_setting = "client-output-buffer-limit replica " + std::to_string(*hard);
+    return;
+  }
+  const std::optional<size_t> number = ParseNumber<size_t>(value);
+  if (!number) return;
+  if (name == "proto-max-bulk-len") limits.argument_bytes_max = *number;
+  if (name == "client-query-buffer-limit") limits.command_bytes_max = *number;
+  if (name == "maxclients") limits.connections_max = *number;
+}
+
 uint64_t CountKeys(std::string_view info_text) {
   constexpr std::string_view kKeys = ":keys=";
   uint64_t keys = 0;

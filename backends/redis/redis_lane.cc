@@ -1,8 +1,10 @@
 #include "backends/redis/redis_lane.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "backends/redis/request_link.h"
+#include "proxy/base/free_memory.h"
 #include "proxy/base/mutant.h"
 #include "proxy/resp/encoder.h"
 
@@ -54,12 +56,22 @@ void RedisLane::Introduce() {
 void RedisLane::Submit(std::string_view command) {
   if (!stream_) return;
   ++behind_;
-  if (ready_) {
-    stream_->Write(command);
-  } else {
-    queued_.append(command);
-    if (hello_left_ == 0) Introduce();
-  }
+  if (ready_) return stream_->Write(command);
+  auto owner = std::make_shared<const std::string>(command);
+  Queue(owner, *owner);
+}
+
+void RedisLane::Queue(const BytesOwner& owner, std::string_view command) {
+  queued_.emplace_back(owner, command);
+  queued_bytes_ += command.size();
+  if (hello_left_ == 0) Introduce();
+}
+
+void RedisLane::SubmitShared(const BytesOwner& owner, std::string_view command) {
+  if (!stream_) return;
+  ++behind_;
+  if (ready_) return stream_->WriteShared(owner, command);
+  Queue(owner, command);
 }
 
 void RedisLane::SubmitPosition() {
@@ -68,7 +80,7 @@ void RedisLane::SubmitPosition() {
 }
 
 size_t RedisLane::UnsentBytes() const {
-  return queued_.size() + (stream_ ? stream_->UnsentBytes() : 0);
+  return queued_bytes_ + (stream_ ? stream_->UnsentBytes() : 0);
 }
 
 void RedisLane::PauseReading() {
@@ -82,7 +94,7 @@ void RedisLane::ResumeReading() {
 void RedisLane::Break(const std::string& reason) {
   if (!stream_) return;
   stream_.reset();
-  handler_->OnLaneClosed(reason);
+  handler_->OnLaneClosed(reason, !ready_);
 }
 
 void RedisLane::Detach() {
@@ -96,22 +108,29 @@ void RedisLane::OnClosed(std::string_view reason) {
 
 void RedisLane::OnRead(std::string_view bytes) {
   if (buffer_.empty()) {
-    const auto used = Deliver(bytes);
-    if (used && *used < bytes.size()) buffer_.assign(bytes.substr(*used));
+    const auto used = Deliver(bytes, nullptr);
+    if (used && *used < bytes.size()) Keep(bytes.substr(*used));
     return;
   }
   // Callbacks may destroy the lane; the bytes they look at must stay.
-  std::string input = std::move(buffer_);
+  const auto input = std::make_shared<std::string>(std::move(buffer_));
   buffer_.clear();
-  input.append(bytes);
-  const auto used = Deliver(input);
+  input->append(bytes);
+  const auto used = Deliver(*input, input);
   if (!used) return;
-  input.erase(0, *used);
+  // Somebody keeps a large reply of it.
+  if (input.use_count() > 1) return Keep(std::string_view(*input).substr(*used));
+  input->erase(0, *used);
   // The memory of a big reply is not kept for small ones.
-  if (!input.empty() || input.capacity() <= kKeptBytes) buffer_ = std::move(input);
+  if (!input->empty() || input->capacity() <= kKeptBytes) buffer_ = std::move(*input);
 }
 
-std::optional<size_t> RedisLane::Deliver(std::string_view input) {
+void RedisLane::Keep(std::string_view rest) {
+  buffer_.reserve(std::max(rest.size(), scanner_.bytes_wanted()));
+  buffer_.assign(rest);
+}
+
+std::optional<size_t> RedisLane::Deliver(std::string_view input, const BytesOwner& owner) {
   const Liveness::Watch watch(liveness_);
   size_t used = 0;
   while (used < input.size()) {
@@ -122,14 +141,20 @@ std::optional<size_t> RedisLane::Deliver(std::string_view input) {
       Break("unreadable reply: " + scanner_.error());
       return std::nullopt;
     }
-    DeliverOne(input.substr(used, length), watch);
+    DeliverOne(input.substr(used, length), owner, watch);
     if (watch.Gone() || !stream_) return std::nullopt;
     used += length;
   }
   return used;
 }
 
-void RedisLane::DeliverOne(std::string_view reply, const Liveness::Watch& watch) {
+void RedisLane::HandOut(std::string_view reply, const BytesOwner& owner) {
+  if (owner && reply.size() >= kSharedPayloadBytesMin) return handler_->OnLargeReply(owner, reply);
+  handler_->OnReply(reply);
+}
+
+void RedisLane::DeliverOne(std::string_view reply, const BytesOwner& owner,
+                           const Liveness::Watch& watch) {
   if (reply[0] == '>') return handler_->OnPush(reply);
   if (!ready_) return HelloReply(reply, watch);
   if (!before_position_.empty()) {
@@ -138,11 +163,11 @@ void RedisLane::DeliverOne(std::string_view reply, const Liveness::Watch& watch)
       return PositionReply(reply, watch);
     }
     --before_position_.front();
-    return handler_->OnReply(reply);
+    return HandOut(reply, owner);
   }
   if (behind_ == 0) return handler_->OnPush(reply);
   --behind_;
-  handler_->OnReply(reply);
+  HandOut(reply, owner);
 }
 
 void RedisLane::HelloReply(std::string_view reply, const Liveness::Watch& watch) {
@@ -160,8 +185,9 @@ void RedisLane::HelloReply(std::string_view reply, const Liveness::Watch& watch)
     return;
   }
   ready_ = true;
-  stream_->Write(queued_);
-  queued_ = {};
+  for (const auto& [owner, command] : queued_) stream_->WriteShared(owner, command);
+  FreeMemory(queued_);
+  queued_bytes_ = 0;
   handler_->OnLaneReady();
 }
 
@@ -170,6 +196,7 @@ void RedisLane::HelloReply(std::string_view reply, const Liveness::Watch& watch)
 void RedisLane::AnswerBusy(const Liveness::Watch& watch) {
   const std::string busy = std::exchange(busy_, {});
   queued_.clear();
+  queued_bytes_ = 0;
   std::deque<uint64_t> before_position = std::exchange(before_position_, {});
   const uint64_t behind = std::exchange(behind_, 0);
   const auto answer = [&](uint64_t count) {

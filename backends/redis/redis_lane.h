@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "backends/backend.h"
@@ -40,6 +41,7 @@ class RedisLane : public backend::Lane, public io::StreamHandler {
   ~RedisLane() override;
 
   void Submit(std::string_view command) override;
+  void SubmitShared(const BytesOwner& owner, std::string_view command) override;
   void SubmitPosition() override;
   size_t UnsentBytes() const override;
   void PauseReading() override;
@@ -54,14 +56,18 @@ class RedisLane : public backend::Lane, public io::StreamHandler {
   void OnRead(std::string_view bytes) override;
   void OnClosed(std::string_view reason) override;
 
+  void Queue(const BytesOwner& owner, std::string_view command);
   static std::vector<std::string> Introduction(const RedisOptions& redis,
                                                const backend::LaneOptions& options);
   void Introduce();
-  // Hands out the replies in `input`; returns the bytes used, or nullopt when the lane is closed or
-  // gone.
-  std::optional<size_t> Deliver(std::string_view input);
+  // Hands out the replies in `input`, which lies in `*owner` if there is one; returns the bytes
+  // used, or nullopt when the lane is closed or gone.
+  std::optional<size_t> Deliver(std::string_view input, const BytesOwner& owner);
   // One complete reply.
-  void DeliverOne(std::string_view reply, const Liveness::Watch& watch);
+  void DeliverOne(std::string_view reply, const BytesOwner& owner, const Liveness::Watch& watch);
+  // Bytes of a reply that is not complete.
+  void Keep(std::string_view rest);
+  void HandOut(std::string_view reply, const BytesOwner& owner);
   void HelloReply(std::string_view reply, const Liveness::Watch& watch);
   // The Redis was busy with a script: nothing that waits has been sent.
   void AnswerBusy(const Liveness::Watch& watch);
@@ -73,13 +79,15 @@ class RedisLane : public backend::Lane, public io::StreamHandler {
   std::vector<std::string> introduction_;
   size_t hello_left_ = 0;  // replies of the introduction that are not in; not ready and 0: not sent
   std::string busy_;       // the -BUSY among them
-  std::string queued_;     // submitted before ready
+  // Submitted before ready: bytes in *owner.
+  std::vector<std::pair<BytesOwner, std::string_view>> queued_;
+  size_t queued_bytes_ = 0;
   // Replies owed: for each position question the ordinary replies before it (after the previous
   // question), then those behind the last question.
   std::deque<uint64_t> before_position_;
   uint64_t behind_ = 0;
   std::string buffer_;
-  resp::ReplyScanner scanner_;
+  resp::ReplyScanner scanner_{resp::kReplyLimits};
   Liveness liveness_;
   std::unique_ptr<io::Stream> stream_;
 };

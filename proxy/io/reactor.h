@@ -106,6 +106,9 @@ class Reactor {
   // Runs `work` on a worker thread, then `done` on the loop thread. The only way off the loop.
   virtual void RunOnWorker(std::function<void()> work, std::function<void()> done) = 0;
 
+  // Streams that are open, each with a descriptor.
+  virtual size_t OpenStreams() const = 0;
+
   // Runs until Stop(). Stop() lets the current turn finish, output included.
   virtual void Run() = 0;
   virtual void Stop() = 0;

@@ -36,6 +36,7 @@ class UvReactor : public Reactor {
   void AddTurnEndHook(std::function<void()> hook) override { hooks_.push_back(std::move(hook)); }
   void Defer(std::function<void()> fn) override;
   void RunOnWorker(std::function<void()> work, std::function<void()> done) override;
+  size_t OpenStreams() const override { return open_.size(); }
   void Run() override { uv_run(&loop_, UV_RUN_DEFAULT); }
   void Stop() override { uv_stop(&loop_); }
 

@@ -130,12 +130,13 @@ Dispatch ClientState::Transaction(uint64_t number, const Request& request, std::
   if (name == "multi") {
     if (count != 1) return Reply(number, "-ERR wrong number of arguments for 'multi' command\r\n");
     Dispatch dispatch = SubmitHead(number, raw, Action::kBegin);
-    in_multi_ = dispatch == Dispatch::kTaken;
+    in_multi_ = dispatch == Dispatch::kTaken && head_;
+    queued_bytes_ = 0;
     return dispatch;
   }
   if (name == "watch") {
     Dispatch dispatch = SubmitHead(number, raw, Action::kPlain);
-    if (dispatch == Dispatch::kTaken && count > 1) watching_ = true;
+    if (dispatch == Dispatch::kTaken && head_ && count > 1) watching_ = true;
     return dispatch;
   }
   if (name == "unwatch") {
@@ -176,9 +177,26 @@ Dispatch ClientState::Transaction(uint64_t number, const Request& request, std::
     if (dispatch == Dispatch::kTaken) LeaveTransaction();
     return dispatch;
   }
-  Dispatch dispatch = SubmitHead(number, raw, exec ? Action::kExec : Action::kPlain);
+  Dispatch dispatch = exec ? SubmitExec(number, raw) : SubmitHead(number, raw, Action::kPlain);
   if (dispatch == Dispatch::kTaken) LeaveTransaction();
   return dispatch;
+}
+
+Dispatch ClientState::SubmitExec(uint64_t number, std::string_view raw) {
+  size_t bytes = make_.counts_effects() ? queued_bytes_ : 0;
+  if (!make_.effects->HasRoom(bytes)) return Dispatch::kWait;
+  Dispatch dispatch = SubmitHead(number, raw, Action::kExec);
+  if (dispatch == Dispatch::kWait) return dispatch;
+  head_owed_.back().effect_bytes = bytes;
+  make_.effects->Take(bytes);
+  return dispatch;
+}
+
+ClientState::Pending ClientState::NextOwed() {
+  Pending pending = std::move(head_owed_.front());
+  head_owed_.pop_front();
+  make_.effects->Give(pending.effect_bytes);
+  return pending;
 }
 
 void ClientState::LeaveTransaction() { in_multi_ = multi_lost_ = watching_ = watch_lost_ = false; }
@@ -195,6 +213,11 @@ Dispatch ClientState::Queue(uint64_t number, const Request& request) {
   if (OneOf(name, kNotInMulti) || OneOf(name, kSubscribe) || OneOf(name, kUnsubscribe)) {
     return abort("ERR Command not allowed inside a transaction");
   }
+  size_t bytes = queued_bytes_ + request.command->raw.size();
+  if (make_.counts_effects() && !make_.effects->Allows(bytes)) {
+    return SubmitHead(number, kAbortingCommand, Action::kReplace, make_.effects->Refusal(bytes));
+  }
+  queued_bytes_ = bytes;
   if (request.route == command::Route::kProxy && !OneOf(name, kPassInMulti)) {
     if (!request.info->TakesArguments(request.command->arguments.size())) {
       return abort("ERR wrong number of arguments for '" + std::string(name) + "' command");
@@ -244,14 +267,19 @@ std::string ClientState::FinishExec(std::string_view exec_reply) {
   return out += exec_reply.substr(at);
 }
 
-bool ClientState::OpenHead() {
-  if (head_) return head_->ready();
-  head_ = make_.to_head(session_, this);
+ClientState::Opening ClientState::OpenHead() {
+  if (head_) return head_->ready() ? Opening::kReady : Opening::kWait;
+  auto opened = make_.to_head(session_, this);
+  if (!opened) {
+    refusal_ = opened.error().message;
+    return Opening::kRefused;
+  }
+  head_ = std::move(*opened);
   head_database_ = session_.database;
   head_protocol_ = session_.protocol;
   head_id_.reset();
   head_id_asked_ = false;
-  return head_ && head_->ready();
+  return head_ && head_->ready() ? Opening::kReady : Opening::kWait;
 }
 
 // The channel follows the session's SELECT and HELLO when it is used next.
@@ -261,28 +289,30 @@ void ClientState::MatchConnection() {
     head_protocol_ = session_.protocol;
     resp::AppendCommand(out, {"HELLO", resp::Decimal(static_cast<uint64_t>(head_protocol_))});
     head_->Submit(out);
-    head_owed_.push_back(Pending{0, Action::kSwallow, {}});
+    head_owed_.push_back({0, Action::kSwallow, {}, 0});
   }
   if (head_database_ != session_.database) {
     out.clear();
     head_database_ = session_.database;
     resp::AppendCommand(out, {"SELECT", resp::Decimal(static_cast<uint64_t>(head_database_))});
     head_->Submit(out);
-    head_owed_.push_back(Pending{0, Action::kSwallow, {}});
+    head_owed_.push_back({0, Action::kSwallow, {}, 0});
   }
 }
 
 Dispatch ClientState::SubmitHead(uint64_t number, std::string_view raw, Action action,
                                  std::string text) {
-  if (!OpenHead() || head_->full()) return Dispatch::kWait;
+  Opening opening = OpenHead();
+  if (opening == Opening::kRefused) return Reply(number, refusal_);
+  if (opening == Opening::kWait || head_->full()) return Dispatch::kWait;
   if (action == Action::kEffect && !head_id_asked_) {
     head_id_asked_ = true;
-    head_owed_.push_back(Pending{0, Action::kOwnId, {}});
+    head_owed_.push_back({0, Action::kOwnId, {}, 0});
     head_->Submit(kClientIdCommand);
   }
   if (!in_multi_) MatchConnection();
   session_.CountOutstanding(Path::kPrivate);
-  head_owed_.push_back(Pending{number, action, std::move(text)});
+  head_owed_.push_back({number, action, std::move(text), 0});
   head_->Submit(raw);
   return Dispatch::kTaken;
 }
@@ -298,8 +328,7 @@ bool ClientState::BeginsAgain(const Ring<Pending>& owed) {
 void ClientState::OnPrivateMessage(PrivateChannel& channel, std::string_view message) {
   if (&channel == local_.get()) return OnLocalMessage(message);
   if (&channel != head_.get() || head_owed_.empty()) return;
-  Pending pending = std::move(head_owed_.front());
-  head_owed_.pop_front();
+  Pending pending = NextOwed();
   switch (pending.action) {
     case Action::kSwallow:
       return;
@@ -332,7 +361,8 @@ void ClientState::OnPrivateMessage(PrivateChannel& channel, std::string_view mes
   }
 }
 
-void ClientState::OnPrivateClosed(PrivateChannel& channel, const std::string& why) {
+void ClientState::OnPrivateClosed(PrivateChannel& channel, const std::string& why,
+                                  bool nothing_sent) {
   if (&channel == local_.get()) {
     // A subscriber must know that it may have missed messages; Redis tells by closing.
     dead_ = std::move(local_);
@@ -340,18 +370,18 @@ void ClientState::OnPrivateClosed(PrivateChannel& channel, const std::string& wh
   }
   if (&channel != head_.get()) return;
   dead_ = std::move(head_);
-  FailHead(why);
+  FailHead(why, nothing_sent);
 }
 
-void ClientState::FailHead(const std::string& why) {
+void ClientState::FailHead(const std::string& why, bool nothing_sent) {
   if (in_multi_) multi_lost_ = true;
   if (watching_) watch_lost_ = true;
   while (!head_owed_.empty()) {
-    Pending pending = std::move(head_owed_.front());
-    head_owed_.pop_front();
+    Pending pending = NextOwed();
     if (pending.action == Action::kSwallow || pending.action == Action::kOwnId) continue;
-    bool effect = pending.action == Action::kExec || pending.action == Action::kEffect ||
-                  pending.action == Action::kScript;
+    bool effect = !nothing_sent &&
+                  (pending.action == Action::kExec || pending.action == Action::kEffect ||
+                   pending.action == Action::kScript);
     session_.Complete(pending.number, effect ? UnknownOutcome(why) : ChainDown(why));
   }
 }
@@ -393,16 +423,21 @@ size_t ClientState::ExpectedConfirmations(const Request& request) const {
   return all.empty() ? 1 : all.size();
 }
 
-bool ClientState::OpenLocal() {
-  if (local_) return true;
-  local_ = make_.to_local(session_, this);
+ClientState::Opening ClientState::OpenLocal() {
+  if (local_) return Opening::kReady;
+  auto opened = make_.to_local(session_, this);
+  if (!opened) {
+    refusal_ = opened.error().message;
+    return Opening::kRefused;
+  }
+  local_ = std::move(*opened);
   local_database_ = session_.database;
   local_protocol_ = session_.protocol;
   local_id_.reset();
-  if (!local_) return false;
+  if (!local_) return Opening::kWait;
   // Asked now: a RESP2 subscriber cannot ask any more.
   SendLocal(kClientIdCommand, {0, LocalAction::kOwnId, 1, {}});
-  return true;
+  return Opening::kReady;
 }
 
 void ClientState::SendLocal(std::string_view raw, PendingLocal pending) {
@@ -413,7 +448,9 @@ void ClientState::SendLocal(std::string_view raw, PendingLocal pending) {
 Dispatch ClientState::SubmitLocal(uint64_t number, const Request& request) {
   // One at a time: how many confirmations the next one gets depends on what this one leaves.
   if (!local_owed_.empty() || session_.outstanding() > 0) return Dispatch::kWait;
-  if (!OpenLocal()) return Dispatch::kWait;
+  Opening opening = OpenLocal();
+  if (opening == Opening::kRefused) return Reply(number, refusal_);
+  if (opening == Opening::kWait) return Dispatch::kWait;
   session_.CountOutstanding(Path::kPrivate);
   if (NameOf(request) == "monitor") monitoring_ = true;
   PendingLocal pending{number, LocalAction::kConfirmations, ExpectedConfirmations(request), {}};
@@ -499,8 +536,7 @@ void ClientState::Close() {
     if (!ours) session_.Complete(local_owed_.front().number, "");
   }
   while (!head_owed_.empty()) {
-    Pending pending = std::move(head_owed_.front());
-    head_owed_.pop_front();
+    Pending pending = NextOwed();
     bool ours = pending.action == Action::kSwallow || pending.action == Action::kOwnId;
     if (!ours) session_.Complete(pending.number, "");
   }

@@ -23,7 +23,9 @@
 #include <utility>
 #include <vector>
 
+#include "proxy/base/result.h"
 #include "proxy/base/ring.h"
+#include "proxy/server/effect_budget.h"
 #include "proxy/server/private_channel.h"
 #include "proxy/server/session.h"
 
@@ -40,9 +42,15 @@ struct StateSummary {
 class ClientState final : public PrivateChannel::Handler {
  public:
   struct Channels {
-    // nullptr: not possible now (no head is known or ready).
-    std::function<std::unique_ptr<PrivateChannel>(Session&, PrivateChannel::Handler*)> to_head;
-    std::function<std::unique_ptr<PrivateChannel>(Session&, PrivateChannel::Handler*)> to_local;
+    // nullptr: not possible now (no head is known or ready). An Error is the reply to give.
+    using Open =
+        std::function<Result<std::unique_ptr<PrivateChannel>>(Session&, PrivateChannel::Handler*)>;
+    Open to_head;
+    Open to_local;
+    // By which a transaction's effects are counted while this node is the head; elsewhere the head
+    // counts them. Not owned.
+    EffectBudget* effects = nullptr;
+    std::function<bool()> counts_effects;
     // Of the client with this id, which must be in or get a state; nullptr: there is none.
     std::function<ClientState*(uint64_t session)> find;
     // The reply of the proxy itself to a command (in RESP) that was queued in a transaction.
@@ -73,7 +81,8 @@ class ClientState final : public PrivateChannel::Handler {
   std::optional<int64_t> BlockedAs() const;
 
   void OnPrivateMessage(PrivateChannel& channel, std::string_view message) override;
-  void OnPrivateClosed(PrivateChannel& channel, const std::string& why) override;
+  void OnPrivateClosed(PrivateChannel& channel, const std::string& why,
+                       bool nothing_sent) override;
 
  private:
   enum class Action : uint8_t {
@@ -92,6 +101,7 @@ class ClientState final : public PrivateChannel::Handler {
     uint64_t number = 0;
     Action action = Action::kPlain;
     std::string text;
+    size_t effect_bytes = 0;  // of an EXEC: taken from the budget until it is answered
   };
   enum class LocalAction : uint8_t {
     kConfirmations,  // of a subscription: messages, which answer nothing by themselves
@@ -113,11 +123,15 @@ class ClientState final : public PrivateChannel::Handler {
   bool subscribed() const { return channels_.size() + patterns_.size() + shards_.size() > 0; }
   Dispatch Transaction(uint64_t number, const Request& request, std::string_view name);
   Dispatch Queue(uint64_t number, const Request& request);
+  // How a channel stands when a command wants it.
+  enum class Opening : uint8_t { kReady, kWait, kRefused };
   Dispatch SubmitHead(uint64_t number, std::string_view raw, Action action, std::string text = {});
+  Dispatch SubmitExec(uint64_t number, std::string_view raw);
   Dispatch SubmitLocal(uint64_t number, const Request& request);
-  bool OpenHead();
+  Opening OpenHead();
+  Pending NextOwed();
   void MatchConnection();
-  bool OpenLocal();
+  Opening OpenLocal();
   void SendLocal(std::string_view raw, PendingLocal pending);
   Dispatch RefuseToSubscriber(uint64_t number, const Request& request);
   void OnLocalReply(std::string_view message);
@@ -131,7 +145,7 @@ class ClientState final : public PrivateChannel::Handler {
   size_t ExpectedConfirmations(const Request& request) const;
   void OnLocalMessage(std::string_view message);
   void CountConfirmation(std::string_view kind, const std::string& name);
-  void FailHead(const std::string& why);
+  void FailHead(const std::string& why, bool nothing_sent);
   void LeaveTransaction();
   void OnQueued(const Pending& pending);
   // Does what queued commands of the connection itself do; returns the reply with their answers in
@@ -156,6 +170,8 @@ class ClientState final : public PrivateChannel::Handler {
   bool watching_ = false;
   bool watch_lost_ = false;  // its channel broke: the next EXEC answers nil
   size_t queued_ = 0;        // commands that the server queued in this transaction
+  size_t queued_bytes_ = 0;  // of all commands of this transaction
+  std::string refusal_;  // the reply when a channel is Opening::kRefused
   std::vector<std::pair<size_t, int>> selects_;  // those among them that select a database
   std::vector<std::pair<size_t, std::string>> substitutes_;  // those that the proxy answers
   std::optional<int64_t> head_id_;                           // of the channel's connection

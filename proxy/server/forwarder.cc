@@ -8,6 +8,7 @@
 #include "proxy/resp/decoder.h"
 #include "proxy/resp/encoder.h"
 #include "proxy/server/replies.h"
+#include "proxy/server/transfer_time.h"
 
 namespace catena::server {
 namespace {
@@ -17,6 +18,11 @@ constexpr Duration kRetryAfter = std::chrono::milliseconds(20);
 constexpr Duration kOpenTimeout = std::chrono::seconds(1);
 // The head answers within the write timeout itself; a connection that is silent for longer is broken.
 constexpr Duration kExpireSlack = std::chrono::milliseconds(200);
+// Tunnels that are being opened at a time. The head's proxy keeps only so many connections that have not proved
+// themselves (peer_acceptor.cc): thousands of clients that block at once must not push each other out for ever.
+constexpr size_t kOpeningTunnelsMax = 48;
+// The memory of a big reply is not kept for small ones.
+constexpr size_t kKeptBytes = 256u << 10;
 
 }  // namespace
 
@@ -51,13 +57,23 @@ class Forwarder::Connection : public io::StreamHandler {
   void OnConnected() override { stream_->Write(dialler_.Greeting()); }
 
   void OnRead(std::string_view bytes) override {
-    if (is_ready() && input_.empty()) return Take(bytes);
+    if (is_ready() && input_.empty()) {
+      std::optional<size_t> used = Take(bytes, nullptr);
+      if (used) Keep(bytes.substr(*used));
+      return;
+    }
     input_.append(bytes);
     if (phase_ == Phase::kProving && !Prove()) return;
     if (phase_ == Phase::kOpening && !Open()) return;
-    std::string input = std::move(input_);
+    // Callbacks may destroy this; the bytes they look at must stay. An unfinished reply is not copied each time.
+    auto input = std::make_shared<std::string>(std::move(input_));
     input_.clear();
-    Take(input);
+    std::optional<size_t> used = Take(*input, input);
+    if (!used) return;
+    // Somebody keeps a large reply of it.
+    if (input.use_count() > 1) return Keep(std::string_view(*input).substr(*used));
+    input->erase(0, *used);
+    if (!input->empty() || input->capacity() <= kKeptBytes) input_ = std::move(*input);
   }
 
   void OnClosed(std::string_view reason) override {
@@ -65,9 +81,11 @@ class Forwarder::Connection : public io::StreamHandler {
   }
 
  protected:
-  // One whole reply (or push). False: this was destroyed or broken meanwhile.
-  virtual bool OnMessage(std::string_view message) = 0;
+  // One whole reply (or push); a large one may be kept with `owner`, else that is nullptr. False: this was destroyed or
+  // broken meanwhile.
+  virtual bool OnMessage(std::string_view message, const BytesOwner& owner) = 0;
   virtual void OnBroken(const std::string& why) = 0;
+  virtual void OnReady() {}
 
   Forwarder& owner_;
   std::unique_ptr<io::Stream>& stream() { return stream_; }
@@ -106,20 +124,31 @@ class Forwarder::Connection : public io::StreamHandler {
       return false;
     }
     phase_ = Phase::kReady;
+    OnReady();
     return true;
   }
 
-  void Take(std::string_view bytes) {
+  void Keep(std::string_view rest) {
+    input_.reserve(std::max(rest.size(), scanner_.bytes_wanted()));
+    input_.assign(rest);
+  }
+
+  // Hands out the replies in `bytes`, which lie in `*owner` if there is one; returns what they took, or nullopt when
+  // this is gone or broken.
+  std::optional<size_t> Take(std::string_view bytes, const BytesOwner& owner) {
     size_t used = 0;
     while (true) {
       size_t length = 0;
       resp::Progress progress = scanner_.Scan(bytes.substr(used), length);
       if (progress == resp::Progress::kNeedMore) break;
-      if (progress == resp::Progress::kError) return Break("the proxy of " + target_.id + " sent " + scanner_.error());
-      if (!OnMessage(bytes.substr(used, length))) return;
+      if (progress == resp::Progress::kError) {
+        Break("the proxy of " + target_.id + " sent " + scanner_.error());
+        return std::nullopt;
+      }
+      if (!OnMessage(bytes.substr(used, length), length >= kSharedPayloadBytesMin ? owner : nullptr)) return std::nullopt;
       used += length;
     }
-    input_.assign(bytes.substr(used));
+    return used;
   }
 
   Key key_;
@@ -128,7 +157,7 @@ class Forwarder::Connection : public io::StreamHandler {
   uint64_t number_;
   Phase phase_ = Phase::kProving;
   auth::Dialler dialler_;
-  resp::ReplyScanner scanner_;
+  resp::ReplyScanner scanner_{resp::kReplyLimits};
   std::string input_;
   TimePoint opened_at_{}, broken_at_{};
   std::unique_ptr<io::Stream> stream_;
@@ -143,12 +172,24 @@ class Forwarder::Channel final : public Connection {
     return OpeningTooLong(now) || (broken() && now - broken_at() >= kRetryAfter);
   }
   Duration OldestWaits(TimePoint now) const { return owed_.empty() ? Duration(0) : now - owed_[0].sent_at; }
+  bool Expired(TimePoint now) const {
+    return !owed_.empty() && now >= owed_[0].expires_at;
+  }
   bool Full() { return stream()->UnsentBytes() > owner_.options_.pending_bytes_max; }
 
-  void Send(Session& session, uint64_t number, std::string_view raw, bool may_have_effect) {
-    owed_.push_back(Owed{&session, number, may_have_effect, owner_.reactor_.Now()});
+  // A large command lies in `*owner`.
+  void Send(Session& session, uint64_t number, std::string_view raw, const BytesOwner& owner, bool may_have_effect) {
+    owed_bytes_ += raw.size();
+    // They travel here, and then down the chain.
+    TimePoint now = owner_.reactor_.Now();
+    TimePoint expires_at = now + owner_.options_.write_timeout + kExpireSlack + TransferTime(2 * owed_bytes_);
+    owed_.push_back(Owed{&session, number, may_have_effect, raw.size(), now, expires_at});
     ++owner_.owed_;
-    stream()->Write(raw);
+    if (owner) {
+      stream()->WriteShared(owner, raw);
+    } else {
+      stream()->Write(raw);
+    }
   }
 
  private:
@@ -156,17 +197,19 @@ class Forwarder::Channel final : public Connection {
     Session* session = nullptr;
     uint64_t number = 0;
     bool may_have_effect = false;
-    TimePoint sent_at{};
+    size_t bytes = 0;
+    TimePoint sent_at{}, expires_at{};
   };
 
   Owed NextOwed() {
     Owed to = owed_.front();
     owed_.pop_front();
+    owed_bytes_ -= to.bytes;
     --owner_.owed_;
     return to;
   }
 
-  bool OnMessage(std::string_view message) override {
+  bool OnMessage(std::string_view message, const BytesOwner& owner) override {
     if (owed_.empty()) {
       Break("the proxy of " + target().id + " sent a reply that nobody waits for");
       return false;
@@ -174,7 +217,7 @@ class Forwarder::Channel final : public Connection {
     Owed to = NextOwed();
     // Everything that the reply shows is committed, so it was received here before.
     to.session->seen = std::max(to.session->seen, owner_.replica_.received());
-    to.session->Complete(to.number, message);
+    to.session->Complete(to.number, message, owner);
     return true;
   }
 
@@ -188,6 +231,7 @@ class Forwarder::Channel final : public Connection {
   }
 
   Ring<Owed> owed_;
+  size_t owed_bytes_ = 0;  // of the commands in owed_
 };
 
 // One client's own way to a connection of its own at the head's database.
@@ -197,30 +241,40 @@ class Forwarder::Tunnel final : public Connection, public PrivateChannel {
       : Connection(owner, key, std::move(target), "client " + resp::Decimal(session.id())),
         session_(session),
         handler_(handler) {
-    owner_.tunnels_.push_back(this);
+    owner_.tunnels_.insert(this);
+    ++owner_.opening_tunnels_;
   }
   ~Tunnel() override {
     *alive_ = false;
-    std::erase(owner_.tunnels_, this);
+    CountOpened();
+    owner_.tunnels_.erase(this);
   }
 
   bool ready() const override { return is_ready(); }
   bool full() const override { return unsent() > owner_.options_.pending_bytes_max; }
+  void OnReady() override { CountOpened(); }
   void Submit(std::string_view command) override { stream()->Write(command); }
 
  private:
-  bool OnMessage(std::string_view message) override {
+  bool OnMessage(std::string_view message, const BytesOwner& owner) override {
+    (void)owner;
     std::shared_ptr<bool> alive = alive_;
     session_.seen = std::max(session_.seen, owner_.replica_.received());
     handler_->OnPrivateMessage(*this, message);
     return *alive && !broken();
   }
   void OnBroken(const std::string& why) override {
+    CountOpened();
     owner_.tunnel_retry_at_ = broken_at() + kRetryAfter;
-    handler_->OnPrivateClosed(*this, why);
+    handler_->OnPrivateClosed(*this, why, false);
+  }
+
+  void CountOpened() {
+    if (std::exchange(opening_, false)) --owner_.opening_tunnels_;
   }
 
   Session& session_;
+  bool opening_ = true;
   PrivateChannel::Handler* handler_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
@@ -245,9 +299,8 @@ void Forwarder::SetTargets(const std::optional<chain::Member>& head, const std::
     it = channels_.erase(it);
   }
   // Breaking one may destroy others with their sessions.
-  for (Tunnel* tunnel : std::vector<Tunnel*>(tunnels_)) {
-    bool alive = std::find(tunnels_.begin(), tunnels_.end(), tunnel) != tunnels_.end();
-    if (alive && !(head_ && *head_ == tunnel->target())) tunnel->Break(tunnel->target().id + " is no longer the chain's head");
+  for (Tunnel* tunnel : std::vector<Tunnel*>(tunnels_.begin(), tunnels_.end())) {
+    if (tunnels_.contains(tunnel) && !(head_ && *head_ == tunnel->target())) tunnel->Break(tunnel->target().id + " is no longer the chain's head");
   }
 }
 
@@ -264,7 +317,7 @@ Forwarder::Channel* Forwarder::ReadyChannel(const Key& key) {
 }
 
 std::unique_ptr<PrivateChannel> Forwarder::OpenTunnel(Session& session, PrivateChannel::Handler* handler) {
-  if (!head_ || reactor_.Now() < tunnel_retry_at_) return nullptr;
+  if (!head_ || reactor_.Now() < tunnel_retry_at_ || opening_tunnels_ >= kOpeningTunnelsMax) return nullptr;
   return std::make_unique<Tunnel>(*this, Key{Target::kHead, session.database, session.protocol, false}, *head_, session,
                                   handler);
 }
@@ -276,7 +329,7 @@ Dispatch Forwarder::Submit(Session& session, uint64_t number, const Request& req
   if (channel == nullptr || channel->Full()) return Dispatch::kWait;
   Path to_head = script ? Path::kForwardScripts : Path::kForwardHead;
   session.CountOutstanding(target == Target::kHead ? to_head : Path::kForwardTail);
-  channel->Send(session, number, request.command->raw, may_have_effect);
+  channel->Send(session, number, request.command->raw, request.owner, may_have_effect);
   return Dispatch::kTaken;
 }
 
@@ -288,18 +341,18 @@ bool Forwarder::ScriptsHeldUp(const Session& session) const {
 bool Forwarder::SubmitAgain(Session& session, uint64_t number, std::string_view raw, bool script) {
   Channel* channel = ReadyChannel(Key{Target::kHead, session.database, session.protocol, script});
   if (channel == nullptr || channel->Full()) return false;
-  channel->Send(session, number, raw, false);
+  channel->Send(session, number, raw, nullptr, false);
   return true;
 }
 
 void Forwarder::Expire(TimePoint now) {
   for (auto& [key, channel] : channels_) {
-    bool expired = !std::get<bool>(key) && channel->OldestWaits(now) >= options_.write_timeout + kExpireSlack;
+    bool expired = !std::get<bool>(key) && channel->Expired(now);
     if (expired) channel->Break("no answer from " + channel->target().id + " within the write timeout");
   }
-  for (Tunnel* tunnel : std::vector<Tunnel*>(tunnels_)) {
-    bool alive = std::find(tunnels_.begin(), tunnels_.end(), tunnel) != tunnels_.end();
-    if (alive && tunnel->OpeningTooLong(now)) tunnel->Break("no answer");
+  if (opening_tunnels_ == 0) return;
+  for (Tunnel* tunnel : std::vector<Tunnel*>(tunnels_.begin(), tunnels_.end())) {
+    if (tunnels_.contains(tunnel) && tunnel->OpeningTooLong(now)) tunnel->Break("no answer");
   }
 }
 

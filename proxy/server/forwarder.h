@@ -19,6 +19,7 @@
 #include <string>
 #include <string_view>
 #include <tuple>
+#include <unordered_set>
 #include <vector>
 
 #include "proxy/chain/configuration.h"
@@ -69,8 +70,9 @@ class Forwarder {
   std::optional<chain::Member> head_, tail_;
   std::map<Key, std::unique_ptr<Channel>> channels_;
   std::vector<std::unique_ptr<Channel>> closed_;  // destroyed at the end of the turn
-  std::vector<Tunnel*> tunnels_;   // owned by their clients' states
+  std::unordered_set<Tunnel*> tunnels_;   // owned by their clients' states
   TimePoint tunnel_retry_at_{};
+  size_t opening_tunnels_ = 0;
   uint64_t last_number_ = 0;
   size_t owed_ = 0;
 };

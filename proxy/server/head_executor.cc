@@ -5,12 +5,16 @@
 #include "proxy/base/check.h"
 #include "proxy/base/mutant.h"
 #include "proxy/server/replies.h"
+#include "proxy/server/transfer_time.h"
 
 namespace catena::server {
 namespace {
 
 constexpr size_t kRecycledBatchesMax = 64;
 constexpr size_t kRecycledReplyBytesMax = 1u << 20;
+// Connections to the database that clients of their own never take: those that all share, the
+// capture, snapshots, and people who look after it. Half of what there is, if that is less.
+constexpr size_t kReservedConnections = 64;
 
 }  // namespace
 
@@ -37,6 +41,16 @@ class HeadExecutor::HeadLane final : public backend::LaneHandler {
     if (SaysBusy(reply)) executor_.Answer(batch, held);
   }
 
+  void OnLargeReply(const BytesOwner& owner, std::string_view reply) override {
+    if (closed) return;
+    OnReply({});
+    Batch& batch = *sent.front();
+    Held& held = batch.held[batch.answered - 1];
+    held.owner = owner;
+    held.reply_begin = static_cast<size_t>(reply.data() - owner->data());
+    held.reply_size = reply.size();
+  }
+
   void OnPosition(Position bound) override {
     if (closed) return;
     CATENA_CHECK(!sent.empty() && sent.front()->answered == sent.front()->held.size(),
@@ -56,15 +70,15 @@ class HeadExecutor::HeadLane final : public backend::LaneHandler {
     executor_.backend_.AskPosition([to_come](std::optional<Position> bound) { *to_come = bound; });
   }
 
-  void OnLaneClosed(const std::string& reason) override {
-    Fail("the connection to the head's database broke: " + reason);
+  void OnLaneClosed(const std::string& reason, bool nothing_sent) override {
+    Fail("the connection to the head's database broke: " + reason, nothing_sent);
   }
 
-  void Fail(std::string_view why) {
+  void Fail(std::string_view why, bool nothing_sent = false) {
     closed = true;
-    if (open) executor_.FailBatch(*open, why);
+    if (open) executor_.FailBatch(*open, why, nothing_sent);
     open.reset();
-    for (; !sent.empty(); sent.pop_front()) executor_.FailBatch(*sent.front(), why);
+    for (; !sent.empty(); sent.pop_front()) executor_.FailBatch(*sent.front(), why, nothing_sent);
   }
 
  private:
@@ -77,11 +91,11 @@ class HeadExecutor::Private final : public PrivateChannel, public backend::LaneH
  public:
   Private(HeadExecutor& executor, backend::LaneOptions options, PrivateChannel::Handler* handler)
       : executor_(executor), handler_(handler), lane_(executor.backend_.OpenLane(options, this)) {
-    executor_.private_channels_.push_back(this);
+    executor_.private_channels_.insert(this);
   }
   ~Private() override {
     *self_ = nullptr;
-    std::erase(executor_.private_channels_, this);
+    executor_.private_channels_.erase(this);
   }
 
   bool ready() const override { return true; }
@@ -94,13 +108,15 @@ class HeadExecutor::Private final : public PrivateChannel, public backend::LaneH
     --held_;
     Deliver(message);
   }
-  void Fail(const std::string& why) { handler_->OnPrivateClosed(*this, why); }
+  void Fail(const std::string& why, bool nothing_sent = false) {
+    handler_->OnPrivateClosed(*this, why, nothing_sent);
+  }
 
   void OnReply(std::string_view reply) override { Take(reply); }
   void OnPush(std::string_view push) override { Take(push); }
   void OnPosition(Position) override {}
-  void OnLaneClosed(const std::string& reason) override {
-    Fail("the connection to the database broke: " + reason);
+  void OnLaneClosed(const std::string& reason, bool nothing_sent) override {
+    Fail("the connection to the database broke: " + reason, nothing_sent);
   }
 
  private:
@@ -125,8 +141,17 @@ class HeadExecutor::Private final : public PrivateChannel, public backend::LaneH
   std::unique_ptr<backend::Lane> lane_;
 };
 
-std::unique_ptr<PrivateChannel> HeadExecutor::OpenPrivate(int database, int protocol,
-                                                          PrivateChannel::Handler* handler) {
+Result<std::unique_ptr<PrivateChannel>> HeadExecutor::OpenPrivate(
+    int database, int protocol, PrivateChannel::Handler* handler) {
+  size_t there_are = backend_.CurrentLimits().connections_max;
+  size_t reserved = std::min(kReservedConnections, there_are / 2);
+  if (private_channels_.size() >= there_are - reserved) {
+    return catena::Fail(
+        "-ERR max number of clients reached: this command needs a connection of its own to the "
+        "database of " +
+        options_.node + ", which has maxclients " + std::to_string(there_are) + ", " +
+        std::to_string(reserved) + " of them kept for everybody\r\n");
+  }
   return std::make_unique<Private>(*this, backend::LaneOptions{database, protocol}, handler);
 }
 
@@ -136,7 +161,7 @@ void HeadExecutor::AskPrivateBound() {
   std::shared_ptr<PrivateBatch> batch = std::move(private_open_);
   batch->captured_at_ask = replica_.received();
   batch->epoch = replica_.epoch();
-  batch->asked_at = now_();
+  batch->expires_at = ExpiryOf(0);
   private_waiting_.push_back(batch);
   backend_.AskPosition([batch](std::optional<Position> bound) { batch->bound = bound; });
 }
@@ -166,7 +191,8 @@ HeadExecutor::HeadExecutor(chain::Replica& replica, backend::Backend& backend,
       backend_(backend),
       options_(options),
       now_(std::move(now)),
-      add_info_(std::move(add_info)) {}
+      add_info_(std::move(add_info)),
+      effects_(backend, options.node) {}
 
 HeadExecutor::~HeadExecutor() = default;
 
@@ -198,6 +224,12 @@ Dispatch HeadExecutor::Submit(Session& session, uint64_t number, const Request& 
                               ReplyKind kind) {
   HeadLane& lane = LaneFor({session.database, session.protocol, RunsScript(request)});
   if (Full(lane)) return Dispatch::kWait;
+  size_t effect_bytes = kind == ReplyKind::kEffect ? request.command->raw.size() : 0;
+  if (!effects_.Allows(effect_bytes)) {
+    session.Complete(number, effects_.Refusal(effect_bytes));
+    return Dispatch::kTaken;
+  }
+  if (!effects_.HasRoom(effect_bytes)) return Dispatch::kWait;
   if (!lane.open) lane.open = NewBatch();
   Batch& batch = *lane.open;
   Held held;
@@ -212,9 +244,15 @@ Dispatch HeadExecutor::Submit(Session& session, uint64_t number, const Request& 
     batch.hashes.insert(batch.hashes.end(), request.key_hashes->begin(), request.key_hashes->end());
   }
   batch.held.push_back(held);
+  batch.effect_bytes += effect_bytes;
+  effects_.Take(effect_bytes);
   ++owed_;
   session.CountOutstanding(HeadPath(request));
-  lane.lane().Submit(request.command->raw);
+  if (request.owner) {
+    lane.lane().SubmitShared(request.owner, request.command->raw);
+  } else {
+    lane.lane().Submit(request.command->raw);
+  }
   return Dispatch::kTaken;
 }
 
@@ -226,9 +264,16 @@ void HeadExecutor::EndBatches() {
     lane->open->captured_at_send = replica_.received();
     lane->open->epoch = replica_.epoch();
     lane->open->sent_at = now_();
+    lane->open->expires_at = ExpiryOf(lane->lane().UnsentBytes());
     lane->lane().SubmitPosition();
     lane->sent.push_back(std::move(lane->open));
   }
+}
+
+TimePoint HeadExecutor::ExpiryOf(size_t unsent_bytes) {
+  size_t uncommitted = replica_.received() - replica_.committed();
+  return now_() + options_.write_timeout +
+         TransferTime(std::max(unsent_bytes, effects_.taken()) + uncommitted);
 }
 
 void HeadExecutor::Release() {
@@ -252,6 +297,7 @@ void HeadExecutor::ReleaseBatch(Batch& batch, TimePoint now) {
   if (batch.released == batch.held.size() || replica_.received() < batch.bound ||
       !replica_.head_ready())
     return;
+  GiveEffects(batch);
   bool bound_committed = replica_.committed() >= batch.bound;
   std::optional<bool> authority;
   for (size_t i = 0; i < batch.held.size(); ++i) {
@@ -301,17 +347,18 @@ void HeadExecutor::Answer(Batch& batch, Held& held) {
   held.released = true;
   ++batch.released;
   --owed_;
-  std::string_view reply =
-      std::string_view(batch.replies).substr(held.reply_begin, held.reply_size);
+  std::string_view replies = held.owner ? std::string_view(*held.owner) : batch.replies;
+  std::string_view reply = replies.substr(held.reply_begin, held.reply_size);
   held.session->seen = std::max(held.session->seen, replica_.committed());
   if (held.kind == ReplyKind::kInfo) {
     held.session->Complete(held.number, add_info_(reply));
   } else {
-    held.session->Complete(held.number, reply);
+    held.session->Complete(held.number, reply, std::exchange(held.owner, nullptr));
   }
 }
 
-void HeadExecutor::FailBatch(Batch& batch, std::string_view why) {
+void HeadExecutor::FailBatch(Batch& batch, std::string_view why, bool nothing_sent) {
+  GiveEffects(batch);
   std::string unknown = UnknownOutcome(why);
   std::string down = ChainDown(why);
   for (Held& held : batch.held) {
@@ -319,17 +366,16 @@ void HeadExecutor::FailBatch(Batch& batch, std::string_view why) {
     held.released = true;
     ++batch.released;
     --owed_;
-    held.session->Complete(held.number, held.kind == ReplyKind::kEffect ? unknown : down);
+    held.session->Complete(held.number, held.kind == ReplyKind::kEffect && !nothing_sent ? unknown : down);
   }
 }
 
 void HeadExecutor::Expire(TimePoint now) {
   for (size_t i = 0; i < waiting_.size(); ++i) {
-    if (now - waiting_[i]->sent_at < options_.write_timeout) continue;
+    if (now < waiting_[i]->expires_at) continue;
     FailBatch(*waiting_[i], "not confirmed by the whole chain within the write timeout");
   }
-  if (!private_waiting_.empty() &&
-      now - private_waiting_.front()->asked_at >= options_.write_timeout) {
+  if (!private_waiting_.empty() && now >= private_waiting_.front()->expires_at) {
     FailPrivate("not confirmed by the whole chain within the write timeout");
   }
 }
@@ -346,12 +392,9 @@ void HeadExecutor::FailPrivate(const std::string& why) {
   private_waiting_.clear();
   private_open_.reset();
   // Handlers may destroy channels, their own and others.
-  std::vector<Private*> channels = private_channels_;
+  std::vector<Private*> channels(private_channels_.begin(), private_channels_.end());
   for (Private* channel : channels) {
-    if (std::find(private_channels_.begin(), private_channels_.end(), channel) !=
-        private_channels_.end()) {
-      channel->Fail(why);
-    }
+    if (private_channels_.contains(channel)) channel->Fail(why);
   }
 }
 
@@ -363,6 +406,7 @@ HeadExecutor::BatchPtr HeadExecutor::NewBatch() {
 }
 
 void HeadExecutor::Recycle(BatchPtr batch) {
+  GiveEffects(*batch);
   if (recycled_.size() >= kRecycledBatchesMax || batch->replies.capacity() > kRecycledReplyBytesMax)
     return;
   batch->held.clear();

@@ -20,12 +20,14 @@
 #include <string>
 #include <string_view>
 #include <tuple>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
 #include "backends/backend.h"
 #include "proxy/base/ring.h"
 #include "proxy/chain/replica.h"
+#include "proxy/server/effect_budget.h"
 #include "proxy/server/options.h"
 #include "proxy/server/private_channel.h"
 #include "proxy/server/session.h"
@@ -53,8 +55,12 @@ class HeadExecutor {
   // A connection to the local database for one client's own state. While this node is the head, its
   // messages are held back like replies, behind one position question for all that came in a turn;
   // at a follower they are committed already.
-  std::unique_ptr<PrivateChannel> OpenPrivate(int database, int protocol,
-                                              PrivateChannel::Handler* handler);
+  // An Error is the reply to give: the database would take no more connections.
+  Result<std::unique_ptr<PrivateChannel>> OpenPrivate(int database, int protocol,
+                                                      PrivateChannel::Handler* handler);
+  // Of the local database, for transactions, which count as a whole.
+  EffectBudget& effects() { return effects_; }
+  size_t private_channels() const { return private_channels_.size(); }
   // Ends the turn's batches.
   void EndBatches();
   // Releases what may be released; after everything that this turn committed or captured.
@@ -75,7 +81,8 @@ class HeadExecutor {
     bool released = false;
     bool version_known = false;
     uint32_t hash_begin = 0, hash_count = 0;
-    size_t reply_begin = 0, reply_size = 0;
+    size_t reply_begin = 0, reply_size = 0;  // in Batch::replies, or of a large one in *owner
+    BytesOwner owner;
     Position version;
   };
   // One turn's commands on one lane. Recycled, so that a warm executor allocates nothing.
@@ -85,12 +92,13 @@ class HeadExecutor {
     std::string replies;
     size_t answered = 0;
     size_t released = 0;
+    size_t effect_bytes = 0;  // taken from the budget, until captured
     Position captured_at_send;
     Position bound;
     // The database was busy when it was asked for the bound, and will tell it here.
     std::shared_ptr<std::optional<Position>> bound_to_come;
     Epoch epoch;
-    TimePoint sent_at;
+    TimePoint sent_at, expires_at;
     std::optional<uint64_t> verify_ticket;
   };
   using BatchPtr = std::unique_ptr<Batch>;
@@ -107,7 +115,7 @@ class HeadExecutor {
     Position captured_at_ask;
     std::optional<Position> bound;
     Epoch epoch;
-    TimePoint asked_at;
+    TimePoint expires_at;
     std::optional<uint64_t> verify_ticket;
   };
 
@@ -121,9 +129,12 @@ class HeadExecutor {
   bool AuthorityProved(bool entry_committed, Epoch epoch, std::optional<uint64_t>& verify_ticket,
                        TimePoint now);
   void Answer(Batch& batch, Held& held);
-  void FailBatch(Batch& batch, std::string_view why);
+  void FailBatch(Batch& batch, std::string_view why, bool nothing_sent = false);
   bool Full(HeadLane& lane) const;
   bool LogFull() const;
+  // When what is sent or asked now is given up.
+  TimePoint ExpiryOf(size_t unsent_bytes);
+  void GiveEffects(Batch& batch) { effects_.Give(std::exchange(batch.effect_bytes, 0)); }
   void AskPrivateBound();
   void ReleasePrivate(TimePoint now);
   void FailPrivate(const std::string& why);
@@ -139,7 +150,8 @@ class HeadExecutor {
   std::vector<BatchPtr> recycled_;
   std::unique_ptr<PrivateBatch> private_open_;           // of this turn
   Ring<std::shared_ptr<PrivateBatch>> private_waiting_;  // oldest first; released in this order
-  std::vector<Private*> private_channels_;
+  std::unordered_set<Private*> private_channels_;
+  EffectBudget effects_;
   size_t owed_ = 0;
 };
 

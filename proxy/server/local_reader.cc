@@ -26,7 +26,10 @@ class LocalReader::ReadLane final : public backend::LaneHandler {
   Ring<Owed> owed;
   bool closed = false;
 
-  void OnReply(std::string_view reply) override {
+  void OnReply(std::string_view reply) override { Deliver(reply, nullptr); }
+  void OnLargeReply(const BytesOwner& owner, std::string_view reply) override { Deliver(reply, owner); }
+
+  void Deliver(std::string_view reply, const BytesOwner& owner) {
     if (closed) return;  // given up earlier in this turn
     CATENA_CHECK(!owed.empty(), "a reply answers a command");
     Owed to = std::move(owed.front());
@@ -37,13 +40,13 @@ class LocalReader::ReadLane final : public backend::LaneHandler {
     } else if (to.kind == ReplyKind::kInfo) {
       to.session->Complete(to.number, reader_.add_info_(reply));
     } else {
-      to.session->Complete(to.number, reply);
+      to.session->Complete(to.number, reply, owner);
     }
   }
 
   void OnPosition(Position) override {}
 
-  void OnLaneClosed(const std::string& reason) override {
+  void OnLaneClosed(const std::string& reason, bool) override {
     Fail("the connection to the local database broke: " + reason);
   }
 

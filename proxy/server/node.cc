@@ -220,8 +220,9 @@ void Node::ArmTick() {
 void Node::DestroyDead() {
   dead_links_.clear();
   for (auto& session : dead_sessions_) {
-    std::erase(blocked_, session.get());
-    std::erase_if(forwarded_, [&](const auto& item) { return item.second.session == session.get(); });
+    if (session->in_blocked_list) std::erase(blocked_, session.get());
+    auto lane = forwarded_.find(session->forward_lane);
+    if (lane != forwarded_.end() && lane->second.session == session.get()) forwarded_.erase(lane);
   }
   dead_sessions_.clear();
 }
@@ -687,7 +688,8 @@ void Node::OpenForwarded(std::unique_ptr<io::Stream> stream, const std::vector<s
   bool ready = target == Target::kHead ? replica_.head_ready() : replica_.serves() && replica_.is_tail();
   if (!ready || stopping_) return refuse("CHAINDOWN " + options_.node + " is not (yet) the chain's " + arguments[2]);
 
-  ForwardedLane& lane = forwarded_[arguments[2] + ' ' + arguments[3] + ' ' + arguments[6] + ' ' + arguments[7] + ' ' + arguments[8]];
+  std::string key = arguments[2] + ' ' + arguments[3] + ' ' + arguments[6] + ' ' + arguments[7] + ' ' + arguments[8];
+  ForwardedLane& lane = forwarded_[key];
   if (std::pair(lane.incarnation, lane.number) >= std::pair(*incarnation, *number)) return refuse("ERR superseded");
   // S18: what is unread on the earlier connection is dropped before anything of this one is read.
   if (lane.session != nullptr && !CATENA_MUTANT("late-bytes-read"))
@@ -702,6 +704,7 @@ void Node::OpenForwarded(std::unique_ptr<io::Stream> stream, const std::vector<s
   session.name = arguments[3];
   lane = ForwardedLane{*incarnation, *number, &session};
   session.forward_target = target;
+  session.forward_lane = std::move(key);
   if (!rest.empty()) session.Received(rest);
 }
 
@@ -736,11 +739,13 @@ void Node::OnBeat() {
 // --- sessions ------------------------------------------------------------------------------------
 
 void Node::OnAcceptClient(std::unique_ptr<io::Stream> stream) {
-  if (sessions_.size() >= options_.clients_max) {
+  if (FarTooManyDescriptors()) return;
+  if (clients_ >= options_.clients_max || TooManyDescriptors()) {
     stream->Write("-ERR max number of clients reached\r\n");
     stream->CloseAfterFlush();
     return;
   }
+  ++clients_;
   Session& session = AddSession(std::move(stream));
   session.consistency = options_.consistency;
   session.authenticated = options_.users.empty();
@@ -751,6 +756,7 @@ Session& Node::AddSession(std::unique_ptr<io::Stream> stream) {
   uint64_t id = ++last_session_;
   Session::Settings settings;
   settings.limits.bulk_bytes_max = options_.bulk_bytes_max;
+  settings.limits.command_bytes_max = options_.command_bytes_max;
   settings.output_bytes_max = options_.client_output_bytes_max;
   settings.pipeline_max = options_.client_pipeline_max;
   auto& session = sessions_[id] = std::make_unique<Session>(id, std::move(stream), this, settings);
@@ -762,7 +768,8 @@ void Node::OnBlocked(Session& session) {
   // What waits behind its own unanswered commands waits as long as they may (a BLPOP: for ever).
   bool waits = !session.over_limits() && session.outstanding() == 0 && pause_ == Pause::kNone;
   if (waits && !session.blocked_since) session.blocked_since = reactor_.Now();
-  if (session.in_blocked_list) return;
+  // While it has answers to come, only these can change anything: a client behind its own BLPOP costs no turn anything.
+  if (session.in_blocked_list || session.outstanding() > 0) return;
   session.in_blocked_list = true;
   blocked_.push_back(&session);
 }
@@ -770,6 +777,7 @@ void Node::OnBlocked(Session& session) {
 void Node::OnFinished(Session& session) {
   auto found = sessions_.find(session.id());
   if (found == sessions_.end()) return;
+  if (!session.forwarded) --clients_;
   dead_sessions_.push_back(std::move(found->second));
   sessions_.erase(found);
 }
@@ -786,6 +794,10 @@ Dispatch Node::OnCommand(Session& session, uint64_t number, Request& request) {
     }
   }
   if (pause_ != Pause::kNone && Paused(session, request)) return Dispatch::kWait;
+  if (std::string refusal = TooLarge(backend_->CurrentLimits(), request); !refusal.empty()) {
+    session.Complete(number, refusal);
+    return Dispatch::kTaken;
+  }
   if (session.state ? session.state->Captures(request) : ClientState::Begins(request)) {
     return StateOf(session).OnCommand(number, request);
   }

@@ -193,6 +193,9 @@ class Node final : public SessionOwner,
     bool script = false;
   };
   bool Paused(const Session& session, const Request& request);
+  // Clients have as many as they may; the rest is the chain's.
+  bool TooManyDescriptors() const;
+  bool FarTooManyDescriptors() const;
   Dispatch Interrupt(Session& session, uint64_t number, const Request& request);
   Dispatch InterruptHereOrAtHead(Session& session, uint64_t number, const Request& request);
   std::string AnswerQueued(Session& session, std::string_view raw);
@@ -264,6 +267,7 @@ class Node final : public SessionOwner,
   std::map<uint64_t, std::unique_ptr<Session>> sessions_;
   std::vector<std::unique_ptr<Session>> dead_sessions_;
   uint64_t last_session_ = 0;
+  size_t clients_ = 0;              // sessions that are not forwarded
   std::vector<Session*> blocked_;
   Pause pause_ = Pause::kNone;
   TimePoint pause_until_{};

@@ -7,21 +7,45 @@
 #include "proxy/server/replies.h"
 
 namespace catena::server {
+namespace {
+
+// Descriptors that clients never take: for the chain's links, the database, the coordinators and
+// whoever knocks at the peers' port. A quarter of what there is, if that is less.
+constexpr size_t kReservedDescriptors = 1280;
+constexpr std::string_view kTooManyDescriptors =
+    "-ERR max number of clients reached: this command needs a connection of its own, and the proxy "
+    "may not open more files (RLIMIT_NOFILE)\r\n";
+
+}  // namespace
+
+bool Node::TooManyDescriptors() const {
+  size_t reserved = std::min(kReservedDescriptors, options_.descriptors_max / 4);
+  return reactor_.OpenStreams() >= options_.descriptors_max - reserved;
+}
+
+// One that is told why keeps its descriptor until it has read that.
+bool Node::FarTooManyDescriptors() const {
+  size_t reserved = std::min(kReservedDescriptors, options_.descriptors_max / 4);
+  return reactor_.OpenStreams() >= options_.descriptors_max - reserved / 2;
+}
 
 ClientState& Node::StateOf(Session& session) {
   if (session.state) return *session.state;
   ClientState::Channels channels;
-  channels.to_head = [this](Session& of,
-                            PrivateChannel::Handler* handler) -> std::unique_ptr<PrivateChannel> {
+  using Opened = Result<std::unique_ptr<PrivateChannel>>;
+  channels.to_head = [this](Session& of, PrivateChannel::Handler* handler) -> Opened {
+    if (TooManyDescriptors()) return Fail(std::string(kTooManyDescriptors));
     if (replica_.head_ready()) return head_executor_.OpenPrivate(of.database, of.protocol, handler);
     if (of.forwarded || replica_.is_head()) return nullptr;
     return forwarder_.OpenTunnel(of, handler);
   };
-  channels.to_local = [this](Session& of,
-                             PrivateChannel::Handler* handler) -> std::unique_ptr<PrivateChannel> {
+  channels.to_local = [this](Session& of, PrivateChannel::Handler* handler) -> Opened {
     if (!examined_) return nullptr;
+    if (TooManyDescriptors()) return Fail(std::string(kTooManyDescriptors));
     return head_executor_.OpenPrivate(of.database, of.protocol, handler);
   };
+  channels.effects = &head_executor_.effects();
+  channels.counts_effects = [this] { return replica_.head_ready(); };
   channels.find = [this](uint64_t id) -> ClientState* {
     auto found = sessions_.find(id);
     bool there = found != sessions_.end() && !found->second->forwarded && !found->second->closed();

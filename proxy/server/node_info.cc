@@ -27,7 +27,7 @@ class Node::DatabaseProbe final : public backend::LaneHandler {
     if (problem == std::errc() && databases > 0) node_.databases_ = databases;
   }
   void OnPosition(Position) override {}
-  void OnLaneClosed(const std::string&) override {}
+  void OnLaneClosed(const std::string&, bool) override {}
 
  private:
   Node& node_;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -52,6 +53,8 @@ struct Options {
   size_t bulk_bytes_max = 512u << 20;
   size_t clients_max = 10'000;
   size_t join_bytes_max = 1024u << 20;
+  size_t command_bytes_max = 1024u << 20;
+  size_t descriptors_max = SIZE_MAX;  // RLIMIT_NOFILE
 };
 
 }  // namespace catena::server

@@ -7,7 +7,7 @@
 namespace catena::server {
 namespace {
 
-constexpr size_t kPendingMax = 256;
+constexpr size_t kPendingMax = 1024;
 constexpr Duration kProveWithin = std::chrono::seconds(5);
 constexpr resp::Limits kLimits{
     .bulk_bytes_max = 1u << 20, .elements_max = 16, .inline_bytes_max = 4096, .nesting_max = 1};

@@ -16,8 +16,10 @@ class PrivateChannel {
     // One whole reply, push or message, in the order of the connection; it may be shown to the
     // client now (I4, I6). Valid during the call, which may destroy the channel.
     virtual void OnPrivateMessage(PrivateChannel& channel, std::string_view message) = 0;
-    // Broken: what has no reply has an unknown outcome. Not called after the channel was destroyed.
-    virtual void OnPrivateClosed(PrivateChannel& channel, const std::string& why) = 0;
+    // Broken: what has no reply has an unknown outcome, unless `nothing_sent`. Not called after the
+    // channel was destroyed.
+    virtual void OnPrivateClosed(PrivateChannel& channel, const std::string& why,
+                                 bool nothing_sent) = 0;
   };
 
   // Closes the connection at once: a command that blocks there takes nothing any more.

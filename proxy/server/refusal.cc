@@ -49,4 +49,21 @@ std::string UserRefusal(const Session& session, const Request& request) {
                                  request.keys_known);
 }
 
+std::string TooLarge(const backend::Limits& limits, const Request& request) {
+  const size_t bytes = request.command->raw.size();
+  if (bytes > limits.command_bytes_max) {
+    return "-ERR a command of " + std::to_string(bytes) +
+           " bytes is more than client-query-buffer-limit of this node's database, " +
+           std::to_string(limits.command_bytes_max) + "\r\n";
+  }
+  if (bytes <= limits.argument_bytes_max) return {};
+  for (std::string_view argument : request.command->arguments) {
+    if (argument.size() <= limits.argument_bytes_max) continue;
+    return "-ERR an argument of " + std::to_string(argument.size()) +
+           " bytes is more than proto-max-bulk-len of this node's database, " +
+           std::to_string(limits.argument_bytes_max) + "\r\n";
+  }
+  return {};
+}
+
 }  // namespace catena::server

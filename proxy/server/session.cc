@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "proxy/base/check.h"
+#include "proxy/base/free_memory.h"
 #include "proxy/base/mutant.h"
 #include "proxy/resp/encoder.h"
 #include "proxy/server/client_state.h"
@@ -18,6 +19,8 @@ constexpr size_t kFirstWindow = 16;
 // Bytes of unread replies at which a connection is given up, in multiples of its limit: reached only by replies that are
 // much larger than those before them, to commands that had been sent on already.
 constexpr size_t kGivenUpAt = 4;
+// Buffers that one large command made grow are given back above this: there may be thousands of connections.
+constexpr size_t kKeptBytes = 64u << 10;
 
 }  // namespace
 
@@ -41,7 +44,7 @@ void Session::OnRead(std::string_view bytes) {
     if (!waiting_) {
       // Parsing in place moves nothing: the rest is kept behind what was used.
       size_t used = Process(input_);
-      input_.erase(0, used);
+      TakeInput(used);
     }
   } else {
     size_t used = Process(bytes);
@@ -53,6 +56,11 @@ void Session::OnRead(std::string_view bytes) {
     stream_->PauseReading();
   }
   MaybeFinish();
+}
+
+void Session::TakeInput(size_t used) {
+  input_.erase(0, used);
+  if (input_.empty() && input_.capacity() > kKeptBytes) FreeMemory(input_);
 }
 
 size_t Session::Process(std::string_view bytes) {
@@ -71,12 +79,16 @@ size_t Session::Process(std::string_view bytes) {
       break;
     }
     over_limits_ = OverLimits();
-    if (over_limits_ || !Take()) {
+    bool shared = command_.raw.size() >= kSharedPayloadBytesMin && bytes.data() == input_.data();
+    if (over_limits_ || !(shared ? TakeShared(used + consumed) : Take())) {
       waiting_ = true;
       owner_->OnBlocked(*this);
       break;
     }
     used += consumed;
+    if (!shared) continue;
+    bytes = input_;  // what was behind it
+    used = 0;
   }
   if (!taking_ || close_after_replies_) used = bytes.size();
   processing_ = false;
@@ -100,6 +112,20 @@ void Session::LearnFrom(size_t reply_bytes) {
   } else {
     reply_bytes_ -= (reply_bytes_ - reply_bytes) / 16;
   }
+}
+
+bool Session::TakeShared(size_t end) {
+  // Moving it leaves its bytes where they are.
+  auto owner = std::make_shared<std::string>(std::move(input_));
+  command_owner_ = owner;
+  bool taken = Take();
+  command_owner_.reset();
+  if (taken) {
+    input_.assign(*owner, end);
+  } else {
+    input_ = std::move(*owner);
+  }
+  return taken;
 }
 
 bool Session::Take() {
@@ -131,6 +157,7 @@ Dispatch Session::DispatchCommand(uint64_t number) {
   const command::CommandTable* table = owner_->Commands();
   Request request;
   request.command = &command_;
+  request.owner = command_owner_;
   request.key_hashes = &key_hashes_;
   key_hashes_.clear();
   if (table != nullptr) request.info = table->Find(command_.arguments);
@@ -157,7 +184,7 @@ void Session::ProtocolError(const std::string& error) {
   CloseAfterReplies();
 }
 
-void Session::Complete(uint64_t number, std::string_view reply) {
+void Session::Complete(uint64_t number, std::string_view reply, const BytesOwner& owner) {
   CATENA_CHECK(number < next_number_ && next_number_ - number <= slots_.size(), "an answer to an open command");
   size_t index = slots_.size() - static_cast<size_t>(next_number_ - number);
   Slot& slot = slots_[index];
@@ -169,16 +196,21 @@ void Session::Complete(uint64_t number, std::string_view reply) {
   if (index == 0) {
     bool silent = slot.silent;
     slots_.pop_front();
-    if (!silent) Emit(reply);
+    if (!silent) Emit(reply, owner);
     FlushReady();
   } else if (stream_ && !slot.silent && CATENA_MUTANT("replies-out-of-order")) {
-    Emit(reply);
+    Emit(reply, owner);
     slot.silent = true;
   } else if (stream_ && !slot.silent) {
-    slot.reply = reply;
     held_bytes_ += reply.size();
+    if (owner) {
+      slot.large = std::make_unique<Large>(owner, reply);
+    } else {
+      slot.reply = reply;
+    }
   }
   if (stream_ && held_bytes_ + stream_->UnsentBytes() > GivenUpBytes()) CloseNow("it does not read its replies");
+  if (waiting_) owner_->OnBlocked(*this);
   MaybeFinish();
 }
 
@@ -196,8 +228,10 @@ void Session::CountOutstanding(Path on) {
 
 void Session::FlushReady() {
   while (!slots_.empty() && slots_.front().done) {
-    held_bytes_ -= slots_.front().reply.size();
-    if (!slots_.front().silent) Emit(slots_.front().reply);
+    Slot& slot = slots_.front();
+    std::string_view reply = slot.large ? slot.large->reply : std::string_view(slot.reply);
+    held_bytes_ -= reply.size();
+    if (!slot.silent) Emit(reply, slot.large ? slot.large->owner : nullptr);
     slots_.pop_front();
   }
   if (slots_.empty() && close_after_replies_ && stream_) {
@@ -207,8 +241,10 @@ void Session::FlushReady() {
   }
 }
 
-void Session::Emit(std::string_view reply) {
-  if (stream_) stream_->Write(reply);
+void Session::Emit(std::string_view reply, const BytesOwner& owner) {
+  if (!stream_) return;
+  if (owner) return stream_->WriteShared(owner, reply);
+  stream_->Write(reply);
 }
 
 void Session::Push(std::string_view message) {
@@ -221,7 +257,7 @@ void Session::Retry() {
   if (!waiting_ || processing_) return;
   waiting_ = false;
   size_t used = Process(input_);
-  input_.erase(0, used);
+  TakeInput(used);
   if (!waiting_ && reading_paused_ && stream_) {
     reading_paused_ = false;
     stream_->ResumeReading();
@@ -234,7 +270,7 @@ void Session::FailWaiting(std::string_view error_reply) {
   size_t consumed = 0;
   resp::Progress progress = decoder_.Decode(input_, command_, consumed);
   CATENA_CHECK(progress == resp::Progress::kComplete, "a waiting command is complete");
-  input_.erase(0, consumed);
+  TakeInput(consumed);
   // Those that were sent together with it have waited as long; a later one has not waited at all.
   if (input_.empty()) blocked_since.reset();
   read_wait = ReadWait{};

@@ -17,6 +17,7 @@
 #include "proxy/base/clock.h"
 #include "proxy/base/ids.h"
 #include "proxy/base/ring.h"
+#include "proxy/base/shared_bytes.h"
 #include "proxy/command/command_table.h"
 #include "proxy/command/user_rights.h"
 #include "proxy/io/reactor.h"
@@ -49,6 +50,7 @@ struct Request {
   const command::CommandInfo* info = nullptr;  // nullptr: unknown to the backend
   command::Route route = command::Route::kUnknown;
   const resp::Command* command = nullptr;
+  BytesOwner owner;                   // of command->raw, when it is large and may be kept
   bool keys_known = true;             // else as if every key were read
   std::vector<uint64_t>* key_hashes = nullptr;
   std::span<const uint32_t> key_positions;  // of the keys that can be told
@@ -121,6 +123,7 @@ class Session final : public io::StreamHandler {
   const command::UserRights* rights = nullptr;  // of the configuration; nullptr: everything
   bool forwarded = false;                 // the peer is a proxy, which asked for ...
   Target forward_target = Target::kHead;
+  std::string forward_lane;               // by which the node knows it
   Consistency consistency = Consistency::kLinearizable;
   Position seen;                          // highest position whose effects this connection may have seen
   int64_t connected_at_ms = 0;
@@ -141,8 +144,8 @@ class Session final : public io::StreamHandler {
   size_t input_bytes() const { return input_.size(); }
   const std::string& last_command() const { return last_command_; }
 
-  // The reply of command `number`. Copies only when an older one is still missing.
-  void Complete(uint64_t number, std::string_view reply);
+  // The reply of command `number`. Copies it, unless it is large and lies in `*owner`.
+  void Complete(uint64_t number, std::string_view reply, const BytesOwner& owner = nullptr);
   // A message outside of request and reply. A client that does not read them is disconnected.
   void Push(std::string_view message);
   // Marks the command being dispatched as being with an executor (Complete ends it).
@@ -167,17 +170,26 @@ class Session final : public io::StreamHandler {
   void OnDrained() override;
 
  private:
+  struct Large {
+    BytesOwner owner;
+    std::string_view reply;
+  };
   struct Slot {
     bool done = false;
     bool counted = false;
     bool silent = false;    // CLIENT REPLY OFF / SKIP
     std::string reply;      // only when it came before its turn
+    std::unique_ptr<Large> large;  // the same of a large one
   };
 
   // Decodes and dispatches what it can of `bytes`; returns how much was used.
   size_t Process(std::string_view bytes);
+  // Forgets the first `used` bytes of input_.
+  void TakeInput(size_t used);
   // Dispatches the decoded command_ in a new slot; false: it must wait.
   bool Take();
+  // The same for one that ends at `end` in input_ and is large: those who send it on share it.
+  bool TakeShared(size_t end);
   Dispatch DispatchCommand(uint64_t number);
   void UnfoldInline();
   bool OverLimits();
@@ -185,7 +197,7 @@ class Session final : public io::StreamHandler {
   size_t GivenUpBytes() const;
   void ProtocolError(const std::string& error);
   void FlushReady();
-  void Emit(std::string_view reply);
+  void Emit(std::string_view reply, const BytesOwner& owner);
   void MaybeFinish();
 
   uint64_t id_;
@@ -194,6 +206,7 @@ class Session final : public io::StreamHandler {
   std::unique_ptr<io::Stream> stream_;
   resp::CommandDecoder decoder_;
   resp::Command command_;
+  BytesOwner command_owner_;    // while a large command is being dispatched
   std::string input_;           // received and not taken yet; begins with the waiting command when there is one
   bool waiting_ = false;
   bool skip_next_ = false;

@@ -23,7 +23,10 @@ std::optional<uint64_t> ParseId(std::string_view text) {
 }  // namespace
 
 Dispatch ClientState::Tracking(uint64_t number, const Request& request, std::string_view name) {
-  if (session_.outstanding() > 0 || !local_owed_.empty() || !OpenLocal()) return Dispatch::kWait;
+  if (session_.outstanding() > 0 || !local_owed_.empty()) return Dispatch::kWait;
+  Opening opening = OpenLocal();
+  if (opening == Opening::kRefused) return Reply(number, refusal_);
+  if (opening == Opening::kWait) return Dispatch::kWait;
   std::vector<std::string_view> words = request.command->arguments;
   std::string id;
   for (size_t i = 3; name == "client|tracking" && i + 1 < words.size(); ++i) {
@@ -53,7 +56,9 @@ Dispatch ClientState::Tracking(uint64_t number, const Request& request, std::str
 }
 
 Dispatch ClientState::SubmitTracked(uint64_t number, std::string_view raw, Path path) {
-  if (!OpenLocal()) return Dispatch::kWait;
+  Opening opening = OpenLocal();
+  if (opening == Opening::kRefused) return Reply(number, refusal_);
+  if (opening == Opening::kWait) return Dispatch::kWait;
   session_.CountOutstanding(path);
   MatchLocal();
   SendLocal(raw, {number, LocalAction::kReply, 1, {}});
@@ -75,7 +80,9 @@ void ClientState::MatchLocal() {
   }
 }
 
-std::optional<int64_t> ClientState::LocalId() { return OpenLocal() ? local_id_ : std::nullopt; }
+std::optional<int64_t> ClientState::LocalId() {
+  return OpenLocal() == Opening::kReady ? local_id_ : std::nullopt;
+}
 
 std::string ClientState::NameRedirection(std::string_view reply) const {
   std::string out(reply);

@@ -1,6 +1,7 @@
 // Schedules whose rules live in the driver and the executors (proxy/server), with whole nodes.
 #include <doctest/doctest.h>
 
+#include "proxy/resp/encoder.h"
 #include "tests/scenario/node_world.h"
 
 namespace catena::scenario {
@@ -25,6 +26,100 @@ TEST_CASE("a chain of whole nodes takes writes anywhere and is read everywhere")
       CHECK(reader.Take() == "$1\r\n" + std::string(id) + "\r\n");
     }
   }
+}
+
+// Of the RESP of SET x <value>.
+size_t SetBytes(const std::string& value) {
+  std::string command;
+  resp::AppendCommand(command, {"SET", "x", value});
+  return command.size();
+}
+
+// Guards: proxy/server/head_executor.cc Submit (Allows). More would make the database cut the capture off.
+TEST_CASE("a command with more effects than the head's database can replicate is refused in its turn") {
+  NodeWorld world({"A", "B", "C"});
+  world.Form();
+  const std::string most(1000, 'x'), more(1001, 'x');
+  world.database("A").limits.effect_bytes_max = SetBytes(most);
+  world.database("A").limits.effect_setting = "its-limit 1234";
+  for (const char* id : {"A", "B", "C"}) {
+    CAPTURE(id);
+    Client client(world, id);
+    client.Send({"SET", "x", most});
+    client.Send({"SET", "x", more});
+    client.Send({"GET", "y"});
+    world.Settle();
+    world.Advance(milliseconds(50));
+    CHECK(client.Take() ==
+          "+OK\r\n-ERR " + std::to_string(SetBytes(more)) +
+              " bytes are more than the chain can replicate at once: the database of its head A has its-limit 1234, of "
+              "which three quarters (" +
+              std::to_string(SetBytes(most)) +
+              " bytes) may be used; raise it there with CONFIG SET client-output-buffer-limit\r\n$-1\r\n");
+  }
+  CHECK(world.database("C").Get("x") == most);
+  CHECK(world.replica("A").is_head());
+}
+
+// Guards: proxy/server/head_executor.cc Submit (HasRoom).
+TEST_CASE("commands that are too much together go one after the other") {
+  NodeWorld world({"A", "B", "C"});
+  world.Form();
+  const std::string value(1000, 'x');
+  world.database("A").limits.effect_bytes_max = SetBytes(value) * 3 / 2;
+  Client first(world, "A"), second(world, "A"), small(world, "A");
+  world.database("A").HoldLanes();
+  first.Send({"SET", "a", value});
+  world.Settle();
+  second.Send({"SET", "b", value});
+  small.Send({"SET", "c", "1"});
+  world.Settle();
+  world.database("A").ReleaseLanes();
+  world.Settle();
+  world.Advance(milliseconds(50));
+  CHECK(first.Take() == "+OK\r\n");
+  CHECK(second.Take() == "+OK\r\n");
+  CHECK(small.Take() == "+OK\r\n");
+  CHECK(world.database("C").Get("b") == value);
+}
+
+// Guards: proxy/server/refusal.cc TooLarge. The database would close a connection that all clients share.
+TEST_CASE("what the database does not take is refused before it gets there") {
+  NodeWorld world({"A", "B"});
+  world.Form();
+  world.database("B").limits.argument_bytes_max = 100;
+  world.database("B").limits.command_bytes_max = 300;
+  Client client(world, "B");
+  client.Send({"SET", "x", std::string(100, 'x')});
+  client.Send({"SET", "x", std::string(101, 'x')});
+  client.Send({"MGET", std::string(100, 'x'), std::string(100, 'x'), std::string(100, 'x')});
+  client.Send({"GET", "y"});
+  world.Settle();
+  world.Advance(milliseconds(50));
+  CHECK(client.Take() ==
+        "+OK\r\n-ERR an argument of 101 bytes is more than proto-max-bulk-len of this node's database, 100\r\n"
+        "-ERR a command of 338 bytes is more than client-query-buffer-limit of this node's database, 300\r\n$-1\r\n");
+}
+
+// Guards: proxy/server/node.cc OnAcceptClient.
+TEST_CASE("one client too many is told so, and connections of other proxies do not count") {
+  NodeWorld world({"A", "B"}, [](server::Options& options) { options.clients_max = 2; });
+  world.Form();
+  Client other(world, "B");
+  other.Send({"SET", "x", "1"});  // B is now connected to A
+  world.Settle();
+  auto first = std::make_unique<Client>(world, "A");
+  Client second(world, "A");
+  world.Settle();
+  Client third(world, "A");
+  world.Settle();
+  CHECK(third.Take().starts_with("-ERR max number of clients reached\r\n"));
+  first.reset();
+  world.Settle();
+  Client fourth(world, "A");
+  fourth.Send({"GET", "x"});
+  world.Settle();
+  CHECK(fourth.Take() == "$1\r\n1\r\n");
 }
 
 // Guards: proxy/server/node.cc MaybePromote (no local read in flight).

@@ -102,6 +102,7 @@ class NodeReactor final : public io::Reactor {
     work();
     world_.Post(id_, std::move(done));
   }
+  size_t OpenStreams() const override { return 0; }
   void Run() override {}
   void Stop() override {}
 

@@ -78,6 +78,8 @@ class FakeDatabase final : public backend::Backend {
   }
   std::unique_ptr<backend::SnapshotReader> TakeSnapshot(backend::SnapshotSink* sink) override;
   uint64_t LastKeyCount() const override { return values_.size(); }
+  const backend::Limits& CurrentLimits() const override { return limits; }
+  backend::Limits limits;
 
   bool executes() const { return executes_; }
   // It takes the bytes of a snapshot and does not finish loading them.

@@ -38,6 +38,7 @@ class TurnedReactor final : public io::Reactor {
   void RunOnWorker(std::function<void()>, std::function<void()>) override {
     FAIL("a keeper needs no workers");
   }
+  size_t OpenStreams() const override { return 0; }
   void Run() override {}
   void Stop() override {}
 

@@ -105,6 +105,27 @@ std::string FullHelloReplies() {
 
 using Events = std::vector<std::string>;
 
+TEST_CASE("what a Redis takes, from its settings") {
+  backend::Limits limits;
+  TakeSetting("client-output-buffer-limit", "normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60", limits);
+  CHECK(limits.effect_bytes_max == 192u << 20);
+  CHECK(limits.effect_setting == "client-output-buffer-limit replica 268435456");
+  TakeSetting("client-output-buffer-limit", "normal 0 0 0 replica 1000 0 0 pubsub 0 0 0", limits);
+  CHECK(limits.effect_bytes_max == 750);
+  TakeSetting("client-output-buffer-limit", "nonsense", limits);
+  CHECK(limits.effect_bytes_max == 750);
+  TakeSetting("client-output-buffer-limit", "normal 0 0 0 slave 0 0 0 pubsub 0 0 0", limits);
+  CHECK(limits.effect_bytes_max == backend::Limits::kNone);
+  CHECK(limits.connections_max == backend::Limits::kNone);
+  TakeSetting("maxclients", "10000", limits);
+  TakeSetting("proto-max-bulk-len", "536870912", limits);
+  TakeSetting("client-query-buffer-limit", "1073741824", limits);
+  TakeSetting("maxmemory", "5", limits);
+  CHECK(limits.connections_max == 10000);
+  CHECK(limits.argument_bytes_max == 512u << 20);
+  CHECK(limits.command_bytes_max == 1u << 30);
+}
+
 TEST_CASE("the replica introduces itself, then asks in a write of its own") {
   Conversation talk(FullHello());
   std::string expected;

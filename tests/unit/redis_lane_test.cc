@@ -23,9 +23,12 @@ struct Recorder : backend::LaneHandler {
   }
   void OnPositionUntold() override { events.push_back("?"); }
   void OnPush(std::string_view push) override { events.push_back(std::string(push)); }
-  void OnLaneClosed(const std::string& reason) override { closed.push_back(reason); }
+  void OnLaneClosed(const std::string& reason, bool unsent) override {
+    closed.push_back(reason);
+    nothing_sent = unsent;
+  }
 
-  bool ready = false;
+  bool ready = false, nothing_sent = false;
   std::vector<std::string> events, closed;
   std::vector<Position> positions;
 };
@@ -302,6 +305,62 @@ TEST_CASE("a lane to another process than the examined one is refused") {
   CHECK(server.Client().Text({"EXISTS", "must"}) == "0");
 }
 
+TEST_CASE("a Redis that takes no more connections is told apart from one that broke") {
+  Loop loop;
+  RedisServer server;
+  Node node(loop, server.address());
+  REQUIRE(node.AwaitExamined());
+  DirectClient client(server.port());
+  client.Run({"CONFIG", "SET", "maxclients", "2"});
+  REQUIRE(loop.Until([&] { return node.redis->CurrentLimits().connections_max == 2; }));
+  Recorder recorder;
+  const auto lane = node.redis->OpenLane({}, &recorder);
+  lane->Submit(Command({"SET", "must", "not arrive"}));
+  REQUIRE(loop.Until([&] { return recorder.closed.size() == 1; }));
+  CHECK(recorder.nothing_sent);
+  CHECK(recorder.closed[0].find("max number of clients reached") != std::string::npos);
+  client.Run({"CONFIG", "SET", "maxclients", "100"});
+  const auto second = node.redis->OpenLane({}, &recorder);
+  second->Submit(Command({"PING"}));
+  REQUIRE(loop.Until([&] { return recorder.events.size() == 1; }));
+  client.Run({"CLIENT", "KILL", "TYPE", "normal"});
+  REQUIRE(loop.Until([&] { return recorder.closed.size() == 2; }));
+  CHECK(!recorder.nothing_sent);
+}
+
+TEST_CASE("large commands and replies are shared, not copied, in the same order as others") {
+  struct Keeper : Recorder {
+    std::vector<std::pair<BytesOwner, std::string_view>> large;
+    void OnLargeReply(const BytesOwner& owner, std::string_view reply) override {
+      large.emplace_back(owner, reply);
+      events.push_back("large");
+    }
+  };
+  Loop loop;
+  RedisServer server;
+  Node node(loop, server.address());
+  REQUIRE(node.AwaitExamined());
+  Keeper keeper;
+  const auto lane = node.redis->OpenLane({}, &keeper);
+  const std::string value(3u << 20, 'v');
+  const auto owner =
+      std::make_shared<const std::string>("--" + Command({"SET", "large", value}) + "--");
+  const std::string_view command = std::string_view(*owner).substr(2, owner->size() - 4);
+  lane->SubmitShared(owner, command);  // before it is ready
+  lane->Submit(Command({"GET", "large"}));
+  lane->Submit(Command({"PING"}));
+  REQUIRE(loop.Until([&] { return keeper.events.size() == 3; }));
+  lane->Submit(Command({"GET", "large"}));
+  lane->SubmitShared(owner, command);
+  lane->Submit(Command({"GET", "large"}));
+  REQUIRE(loop.Until([&] { return keeper.events.size() == 6; }));
+  CHECK((keeper.events == std::vector<std::string>{"=+OK\r\n", "large", "=+PONG\r\n", "large",
+                                                   "=+OK\r\n", "large"}));
+  for (const auto& [kept, reply] : keeper.large) {
+    CHECK(reply == "$3145728\r\n" + value + "\r\n");
+  }
+}
+
 TEST_CASE("lanes and backends may be destroyed from every callback") {
   struct Fragile : Recorder {
     std::function<void()> strike;
@@ -314,8 +373,8 @@ TEST_CASE("lanes and backends may be destroyed from every callback") {
       Recorder::OnPosition(position);
       if (strike) strike();
     }
-    void OnLaneClosed(const std::string& reason) override {
-      Recorder::OnLaneClosed(reason);
+    void OnLaneClosed(const std::string& reason, bool unsent) override {
+      Recorder::OnLaneClosed(reason, unsent);
       if (strike) strike();
     }
   };
