@@ -1,5 +1,6 @@
 // catena-proxy: one node of a chain. Reads the cluster's TOML, wires the parts together and runs
 // until it is told to stop.
+#include <malloc.h>
 #include <sys/resource.h>
 
 #include <CLI/CLI.hpp>
@@ -119,6 +120,9 @@ int main(int argc, char** argv) {
                  "debug, info, warn or error; default: cluster.log_level");
   app.add_flag("--check", check, "validate the file and exit");
   CLI11_PARSE(app, argc, argv);
+  // Blocks of the log and large values go back to the system when they are freed. Left alone, the
+  // threshold grows with them, and a burst's memory stays with the process, in pieces.
+  mallopt(M_MMAP_THRESHOLD, 256 << 10);
 
   auto config = config::Load(path);
   if (!config) return ExitWith("\n" + config.error().message);

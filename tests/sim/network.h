@@ -88,6 +88,7 @@ class Process final : public io::Reactor {
   void AddTurnEndHook(std::function<void()> hook) override { hooks_.push_back(std::move(hook)); }
   void Defer(std::function<void()> fn) override;
   void RunOnWorker(std::function<void()> work, std::function<void()> done) override;
+  size_t OpenStreams() const override { return 0; }
   void Run() override {}
   void Stop() override {}
 
