@@ -52,7 +52,10 @@ void Replica::DropIntentions() {
 }
 
 Replica::Installed Replica::Install(const Configuration& configuration) {
-  if (configuration.chain != options_.chain || configuration.epoch <= configuration_.epoch) {
+  const bool newer =
+      configuration.epoch > configuration_.epoch ||
+      (configuration.epoch < configuration_.epoch && CATENA_MUTANT("old-epoch-accepted"));
+  if (configuration.chain != options_.chain || !newer) {
     return Installed::kIgnored;
   }
   bool was_member = is_member();
@@ -200,7 +203,7 @@ std::optional<std::string> Replica::WhyRefused(const Hello& hello) const {
     return "this is " + options_.id + " in incarnation " + std::to_string(incarnation_.value());
   }
   if (resigned_) return "resigned";
-  if (hello.configuration.epoch != epoch() && !CATENA_MUTANT("old-epoch-accepted")) {
+  if (hello.configuration.epoch != epoch()) {
     return "epoch is " + std::to_string(epoch().value()) + " here";
   }
   if (!is_member() || index_ == 0) return "has no predecessor in this epoch";

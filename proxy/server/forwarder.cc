@@ -4,6 +4,7 @@
 
 #include "proxy/auth/proof.h"
 #include "proxy/base/log.h"
+#include "proxy/base/mutant.h"
 #include "proxy/base/ring.h"
 #include "proxy/resp/decoder.h"
 #include "proxy/resp/encoder.h"
@@ -190,6 +191,12 @@ class Forwarder::Channel final : public Connection {
     } else {
       stream()->Write(raw);
     }
+    if (CATENA_MUTANT("forwarded-twice") && may_have_effect) {
+      owed_bytes_ += raw.size();
+      owed_.push_back(Owed{nullptr, number, true, raw.size(), now, expires_at});
+      ++owner_.owed_;
+      stream()->Write(raw);
+    }
   }
 
  private:
@@ -215,6 +222,7 @@ class Forwarder::Channel final : public Connection {
       return false;
     }
     Owed to = NextOwed();
+    if (CATENA_MUTANT("forwarded-twice") && to.session == nullptr) return true;
     // Everything that the reply shows is committed, so it was received here before.
     to.session->seen = std::max(to.session->seen, owner_.replica_.received());
     to.session->Complete(to.number, message, owner);
@@ -226,6 +234,7 @@ class Forwarder::Channel final : public Connection {
     std::string down = ChainDown(why);
     while (!owed_.empty()) {
       Owed to = NextOwed();
+      if (CATENA_MUTANT("forwarded-twice") && to.session == nullptr) continue;
       to.session->Complete(to.number, to.may_have_effect ? unknown : down);
     }
   }

@@ -188,11 +188,17 @@ void Cluster::KillCoordinator(const std::string& id) {
 // --- state ---------------------------------------------------------------------------------------
 
 std::optional<chain::Configuration> Cluster::Newest() const {
+  const auto record = Record();
+  if (!record) return std::nullopt;
+  return record->configuration;
+}
+
+std::optional<coordinator::ChainRecord> Cluster::Record() const {
   const std::string value = etcd_.Value("/catena/sim/chains/sim");
   if (value.empty()) return std::nullopt;
   auto record = coordinator::DecodeRecord(value);
   if (!record) return std::nullopt;
-  return record->configuration;
+  return *record;
 }
 
 bool Cluster::Complete(const NodeId& id) {

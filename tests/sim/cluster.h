@@ -72,7 +72,9 @@ class Cluster {
   void StartCoordinator(const std::string& id);
   void KillCoordinator(const std::string& id);
 
-  // The configuration in etcd; nullopt: none yet.
+  // The chain's record in etcd; nullopt: none yet.
+  std::optional<coordinator::ChainRecord> Record() const;
+  // Its configuration.
   std::optional<chain::Configuration> Newest() const;
   // Member of the newest configuration, in the incarnation that it lists, synced.
   bool Complete(const NodeId& id);

@@ -54,7 +54,33 @@ void Faults::Later(Duration delay, std::function<void()> mend) {
   });
 }
 
+bool Faults::Recovering() {
+  if (!lost_) return false;
+  const auto newest = cluster_.Newest();
+  if (newest && newest->IndexOf(lost_->id, lost_->incarnation)) return true;
+  lost_.reset();
+  return false;
+}
+
+void Faults::NoteLoss(const NodeId& id) {
+  const auto newest = cluster_.Newest();
+  for (const chain::Member& member : newest->members) {
+    if (member.id == id) lost_ = member;
+  }
+}
+
+bool Faults::IsCompleteHead(const NodeId& id) {
+  const auto record = cluster_.Record();
+  if (!record || !record->head_complete) return false;
+  const chain::Member& head = record->configuration.members.front();
+  const chain::Replica& replica = cluster_.node(id)->replica();
+  return head.id == id && head.incarnation == replica.incarnation() && replica.head_ready() &&
+         cluster_.redis(id) != nullptr;
+}
+
 bool Faults::Happen(Fault fault) {
+  const bool of_members = fault <= Fault::kPauseRedis || fault == Fault::kPartition;
+  if (of_members && Recovering()) return false;
   switch (fault) {
     case Fault::kCrashProxy:
       return CrashProxy();
@@ -127,9 +153,9 @@ bool Faults::CrashProxy() {
   const NodeId id = random_.Of(cluster_.nodes());
   if (cluster_.node(id) == nullptr) return false;
   // The head's Redis has everything; anybody else's may miss what its proxy's log held.
-  const bool head_alive =
-      cluster_.node(id)->replica().head_ready() && cluster_.redis(id) != nullptr;
-  if (WholeWithout(id) == 0 && !head_alive) return false;
+  const bool complete_head = IsCompleteHead(id);
+  if (WholeWithout(id) == 0 && !complete_head) return false;
+  if (!complete_head) NoteLoss(id);
   cluster_.KillProxy(id, random_.Chance(250));
   Later(random_.Between(Millis(5), Seconds(4)), [this, id] { cluster_.StartProxy(id); });
   return true;
@@ -165,6 +191,7 @@ bool Faults::StopProxy() {
 bool Faults::CrashRedis() {
   const NodeId id = random_.Of(cluster_.nodes());
   if (cluster_.redis(id) == nullptr || WholeWithout(id) == 0) return false;
+  NoteLoss(id);
   cluster_.KillRedis(id, static_cast<Cluster::Keeps>(random_.Below(4)));
   Later(random_.Between(Millis(5), Seconds(3)), [this, id] { cluster_.StartRedis(id); });
   return true;
@@ -211,6 +238,8 @@ bool Faults::Partition() {
   for (const std::string& id : cluster_.coordinators()) machines.push_back(id);
   const std::string cut = random_.Of(machines);
   machines.push_back(kEtcdMachine);
+  // Often a node loses its coordinators alone: its links stand and its lease runs out.
+  if (random_.Chance(300)) machines = cluster_.coordinators();
   const bool in = random_.Chance(700), out = !in || random_.Chance(700);
   // From everybody, or from some.
   const uint64_t share = random_.Chance(400) ? 1000 : 400;

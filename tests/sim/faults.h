@@ -7,6 +7,7 @@
 
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 
 #include "tests/sim/cluster.h"
@@ -38,6 +39,11 @@ class Faults {
   bool EtcdRequests();
   bool Partition();
   bool Slow();
+  // A member has lost what it held and is listed still: no other may fail until it is removed.
+  bool Recovering();
+  void NoteLoss(const NodeId& id);
+  // The last head's database has everything, and the coordinators know it.
+  bool IsCompleteHead(const NodeId& id);
   // Members but `id` that would still hold everything if `id` lost it.
   size_t WholeWithout(const NodeId& id);
   Duration Long();
@@ -50,6 +56,7 @@ class Faults {
   bool storm_ = false;
   uint64_t storms_ = 0;
   std::map<Fault, int> counts_;
+  std::optional<chain::Member> lost_;
   Epoch epoch_;
   TimePoint same_since_{};
 };

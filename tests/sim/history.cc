@@ -82,39 +82,48 @@ uint64_t Mix(uint64_t hash, uint64_t value) {
 
 class Search {
  public:
-  Search(const std::vector<const Operation*>& operations, uint64_t states_max)
-      : states_max_(states_max) {
-    std::map<size_t, size_t> lane_of;
-    for (const Operation* operation : operations) {
-      auto [found, added] = lane_of.try_emplace(operation->connection, lanes_.size());
-      if (added) lanes_.emplace_back();
-      lanes_[found->second].push_back(operation);
-      if (operation->outcome == Operation::Outcome::kDone) ++left_;
-    }
-    next_.assign(lanes_.size(), 0);
-  }
+  Search(const std::vector<const Operation*>& operations, uint64_t states_max);
 
   enum class Result { kFits, kViolation, kUndecided };
   Result Run();
   std::string Explain() const;
 
  private:
+  // With a known answer, in the order of their connection.
+  using Lane = std::vector<const Operation*>;
+  // Of unknown outcome: may take effect until the next write of its connection has (I8, S18). A
+  // later read of the connection may miss it: until it is committed nobody sees it.
+  struct Lost {
+    const Operation* operation;
+    size_t lane, before;
+  };
+  // The next of a lane, or a lost one.
+  struct Choice {
+    bool lost;
+    size_t index;
+  };
   struct Step {
-    std::vector<std::pair<size_t, size_t>> choices;  // (lane, index of the operation taken)
-    size_t tried = 0;
-    size_t lane = 0, before = 0;  // to undo
+    std::vector<Choice> choices;
     Data data;
-    bool counted = false;
+    size_t tried = 0;
   };
 
-  std::vector<std::pair<size_t, size_t>> Choices() const;
-  bool ChangesNothing(const Operation& operation) const;
+  TimePoint Frontier() const;
+  std::vector<Choice> Choices() const;
+  bool StillOpen(size_t lost) const {
+    return !taken_[lost] && next_[lost_[lost].lane] <= lost_[lost].before;
+  }
+  bool MayComeNow(size_t lane) const;
   bool Apply(const Operation& operation);
+  const Operation& Take(const Choice& choice);
+  void Undo(const Choice& choice);
   bool Remember();
   void NoteProgress();
 
-  std::vector<std::vector<const Operation*>> lanes_;
+  std::vector<Lane> lanes_;
+  std::vector<Lost> lost_;
   std::vector<size_t> next_;
+  std::vector<bool> taken_;
   size_t left_ = 0, best_left_ = SIZE_MAX;
   std::vector<size_t> best_next_;
   Data data_, best_data_;
@@ -122,56 +131,86 @@ class Search {
   uint64_t states_max_;
 };
 
-// What may take effect next: nothing that was sent after something else had been answered that has
-// not taken effect yet. Those with a known answer first, the earliest answered first.
-std::vector<std::pair<size_t, size_t>> Search::Choices() const {
-  TimePoint frontier = TimePoint::max();
-  for (size_t lane = 0; lane < lanes_.size(); ++lane) {
-    for (size_t i = next_[lane]; i < lanes_[lane].size(); ++i) {
-      const Operation& operation = *lanes_[lane][i];
-      if (operation.sent > frontier) break;
-      if (operation.outcome != Operation::Outcome::kDone) continue;
-      frontier = std::min(frontier, operation.answered);
-      break;
+Search::Search(const std::vector<const Operation*>& operations, uint64_t states_max)
+    : states_max_(states_max) {
+  std::map<size_t, size_t> lane_of;
+  for (const Operation* operation : operations) {
+    auto [found, added] = lane_of.try_emplace(operation->connection, lanes_.size());
+    if (added) lanes_.emplace_back();
+    Lane& lane = lanes_[found->second];
+    if (operation->outcome != Operation::Outcome::kDone) {
+      lost_.push_back({operation, found->second, SIZE_MAX});
+      continue;
     }
-  }
-  std::vector<std::pair<size_t, size_t>> known, unknown;
-  for (size_t lane = 0; lane < lanes_.size(); ++lane) {
-    for (size_t i = next_[lane]; i < lanes_[lane].size(); ++i) {
-      const Operation& operation = *lanes_[lane][i];
-      if (operation.sent > frontier) break;
-      const bool done = operation.outcome == Operation::Outcome::kDone;
-      (done ? known : unknown).emplace_back(lane, i);
-      if (done) break;  // those before it may never have happened; it cannot be passed over
+    if (operation->Writes()) {
+      for (Lost& lost : lost_) {
+        if (lost.lane == found->second && lost.before == SIZE_MAX) lost.before = lane.size();
+      }
     }
+    lane.push_back(operation);
+    ++left_;
   }
-  for (const auto& choice : known) {
-    if (choice.second == next_[choice.first] &&
-        ChangesNothing(*lanes_[choice.first][choice.second]))
-      return {choice};
-  }
-  std::sort(known.begin(), known.end(), [this](const auto& a, const auto& b) {
-    const Operation& first = *lanes_[a.first][a.second];
-    const Operation& second = *lanes_[b.first][b.second];
-    return std::pair(first.hint, first.answered) < std::pair(second.hint, second.answered);
-  });
-  known.insert(known.end(), unknown.begin(), unknown.end());
-  return known;
+  next_.assign(lanes_.size(), 0);
+  taken_.assign(lost_.size(), false);
 }
 
-// Its answer fits now and it leaves everything as it is: whatever order there is, there is one in
-// which it comes now.
-bool Search::ChangesNothing(const Operation& operation) const {
-  if (!operation.Writes()) {
-    for (size_t i = 0; i < operation.commands.size(); ++i) {
-      if (Read(data_, operation.commands[i]) != operation.replies[i]) return false;
-    }
-    return true;
+// When the earliest answer came that has not been explained yet: what was sent later comes later.
+TimePoint Search::Frontier() const {
+  TimePoint frontier = TimePoint::max();
+  for (size_t lane = 0; lane < lanes_.size(); ++lane) {
+    if (next_[lane] < lanes_[lane].size())
+      frontier = std::min(frontier, lanes_[lane][next_[lane]]->answered);
   }
-  if (operation.commands.size() > 1 || operation.replies[0] != ":0\r\n") return false;
-  Data data = data_;
-  const Executed executed = Execute(data, operation.commands[0]);
-  return !executed.changed && executed.reply == operation.replies[0];
+  return frontier;
+}
+
+// What may take effect next: those with a known answer first, in the order of the effect stream.
+std::vector<Search::Choice> Search::Choices() const {
+  const TimePoint frontier = Frontier();
+  std::vector<Choice> choices;
+  for (size_t lane = 0; lane < lanes_.size(); ++lane) {
+    if (next_[lane] == lanes_[lane].size() || lanes_[lane][next_[lane]]->sent > frontier) continue;
+    if (MayComeNow(lane)) return {{false, lane}};
+    choices.push_back({false, lane});
+  }
+  std::sort(choices.begin(), choices.end(), [this](const Choice& a, const Choice& b) {
+    const Operation& first = *lanes_[a.index][next_[a.index]];
+    const Operation& second = *lanes_[b.index][next_[b.index]];
+    return std::pair(first.hint, first.answered) < std::pair(second.hint, second.answered);
+  });
+  for (size_t lost = 0; lost < lost_.size(); ++lost) {
+    if (StillOpen(lost) && lost_[lost].operation->sent <= frontier) choices.push_back({true, lost});
+  }
+  return choices;
+}
+
+// A read whose answer fits now leaves everything as it is: whatever order there is, there is one in
+// which it comes now.
+bool Search::MayComeNow(size_t lane) const {
+  const Operation& operation = *lanes_[lane][next_[lane]];
+  if (operation.Writes()) return false;
+  for (size_t i = 0; i < operation.commands.size(); ++i) {
+    if (Read(data_, operation.commands[i]) != operation.replies[i]) return false;
+  }
+  return true;
+}
+
+const Operation& Search::Take(const Choice& choice) {
+  if (choice.lost) {
+    taken_[choice.index] = true;
+    return *lost_[choice.index].operation;
+  }
+  --left_;
+  return *lanes_[choice.index][next_[choice.index]++];
+}
+
+void Search::Undo(const Choice& choice) {
+  if (choice.lost) {
+    taken_[choice.index] = false;
+    return;
+  }
+  ++left_;
+  --next_[choice.index];
 }
 
 bool Search::Apply(const Operation& operation) {
@@ -186,6 +225,7 @@ bool Search::Apply(const Operation& operation) {
 bool Search::Remember() {
   uint64_t hash = 1;
   for (size_t next : next_) hash = Mix(hash, next);
+  for (bool taken : taken_) hash = Mix(hash, taken ? 1 : 2);
   for (const auto& [key, value] : data_) {
     hash = Mix(hash, std::hash<std::string>()(key));
     hash = Mix(hash, std::hash<std::string>()(value));
@@ -204,32 +244,23 @@ Search::Result Search::Run() {
   std::vector<Step> steps;
   NoteProgress();
   if (left_ == 0) return Result::kFits;
-  steps.push_back({Choices(), 0, 0, 0, data_, false});
+  steps.push_back({Choices(), data_});
   while (!steps.empty()) {
     Step& step = steps.back();
-    if (step.tried > 0) {  // undo the last try
-      next_[step.lane] = step.before;
+    if (step.tried > 0) {
+      Undo(step.choices[step.tried - 1]);
       data_ = step.data;
-      if (step.counted) ++left_;
     }
     if (step.tried == step.choices.size()) {
       steps.pop_back();
       continue;
     }
-    const auto [lane, index] = step.choices[step.tried++];
-    const Operation& operation = *lanes_[lane][index];
-    step.lane = lane;
-    step.before = next_[lane];
-    step.counted = false;
-    if (!Apply(operation)) continue;
-    next_[lane] = index + 1;
-    step.counted = operation.outcome == Operation::Outcome::kDone;
-    if (step.counted) --left_;
+    if (!Apply(Take(step.choices[step.tried++]))) continue;
     if (left_ == 0) return Result::kFits;
     if (!Remember()) continue;
     if (seen_.size() > states_max_) return Result::kUndecided;
     NoteProgress();
-    steps.push_back({Choices(), 0, 0, 0, data_, false});
+    steps.push_back({Choices(), data_});
   }
   return Result::kViolation;
 }
@@ -303,9 +334,10 @@ Judgement CheckLinearizable(const History& history, uint64_t states_max) {
     std::vector<const Operation*> seen;
     std::copy_if(operations.begin(), operations.end(), std::back_inserter(seen),
                  [&](const Operation* operation) { return observed.Shows(*operation); });
-    if (Search(seen, states_max).Run() == Search::Result::kFits) continue;
+    Search::Result result = Search(seen, states_max).Run();
+    if (result == Search::Result::kFits) continue;
     Search search(operations, states_max);
-    const Search::Result result = search.Run();
+    if (result == Search::Result::kViolation) result = search.Run();
     if (result == Search::Result::kUndecided) ++judgement.undecided;
     if (result == Search::Result::kViolation && judgement.violation.empty())
       judgement.violation = search.Explain();

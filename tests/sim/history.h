@@ -45,6 +45,6 @@ struct Judgement {
   std::string violation;   // "": none
   uint64_t undecided = 0;  // parts whose search was given up
 };
-Judgement CheckLinearizable(const History& history, uint64_t states_max = 100'000);
+Judgement CheckLinearizable(const History& history, uint64_t states_max = 40'000);
 
 }  // namespace catena::sim

@@ -35,6 +35,19 @@ void DrawWorkload(Plan& plan, Random& random) {
   }
 }
 
+// Clients at the heels of each other on few keys, on a network on which news takes its time.
+void MakeHot(Plan& plan, Random& random) {
+  plan.network.delay_max = random.Between(Millis(2), Millis(30));
+  plan.keys = static_cast<size_t>(random.Between(1, 3));
+  plan.clients = static_cast<size_t>(random.Between(4, 6));
+  plan.pipeline_max = static_cast<size_t>(random.Between(1, 2));
+  plan.think_max = Millis(5);
+  plan.writes = static_cast<uint64_t>(random.Between(100, 400));
+  plan.consistency = {1000, 0, 0, 0};
+  if (random.Chance(500)) plan.multi_key = 300;
+  if (random.Chance(300)) plan.whole_database = 60;
+}
+
 }  // namespace
 
 const char* FaultName(Fault fault) {
@@ -57,6 +70,11 @@ Plan::Plan(uint64_t seed_) : seed(seed_) {
   DrawFaults(*this, random);
   DrawNetwork(*this, random);
   DrawWorkload(*this, random);
+  if (random.Chance(300)) MakeHot(*this, random);
+  if (random.Chance(300)) {
+    lease = Millis(400);
+    heartbeat = Millis(80);
+  }
 }
 
 std::string Plan::Describe() const {

@@ -92,6 +92,11 @@ TEST_CASE("a lost command does not follow a later one of its connection (S18)") 
                     Done(2, 9, 10, {"GET", "x"}, "$2\r\nv1\r\n")}));
 }
 
+TEST_CASE("a read may miss a lost command of its connection that takes effect later") {
+  CHECK(Fits({Lost(1, 0, {"SET", "x", "v1"}), Done(1, 5, 6, {"GET", "x"}, "$-1\r\n"),
+              Done(2, 9, 10, {"GET", "x"}, "$2\r\nv1\r\n")}));
+}
+
 TEST_CASE("commands on several keys are judged together") {
   CHECK_FALSE(Fits({Done(1, 0, 5, {"MSET", "x", "v1", "y", "v1"}, "+OK\r\n"),
                     Done(2, 6, 7, {"MGET", "x", "y"}, "*2\r\n$2\r\nv1\r\n$-1\r\n")}));
