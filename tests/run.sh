@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Everything that must pass: installs what is missing, builds the release, builds the unit and
-# scenario tests once more with ASan and UBSan, and runs all of it and the tests with real processes.
+# Everything that must pass: installs what is missing, builds the unit and scenario tests with ASan
+# and UBSan and the programs as they are released, and runs all of it and the tests with real processes.
 # The last line counts: "N passed, N failed". Exit code 0 only if nothing failed.
 #
 #   tests/run.sh [ctest arguments, such as -R config or -L integration]
@@ -20,7 +20,7 @@ jobs=$(nproc)
 build() {
   cmake --preset asan && cmake --build --preset asan --target catena_tests -j "$jobs" &&
     cmake --preset release -DCATENA_SANITIZED_BIN="$PWD/build/asan/bin" &&
-    cmake --build --preset release -j "$jobs"
+    cmake --build --preset release --target catena_programs -j "$jobs"
 }
 build || stop "run.sh: the build failed"
 

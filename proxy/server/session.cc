@@ -14,17 +14,21 @@ namespace {
 
 // Once this much input waits behind a command that waits, the socket is left alone.
 constexpr size_t kWaitingInputBytes = 256u << 10;
-// Commands that a new connection may have under way; each answer allows one more while that many are used.
+// Commands that a new connection may have under way; each answer allows one more while that many
+// are used.
 constexpr size_t kFirstWindow = 16;
-// Bytes of unread replies at which a connection is given up, in multiples of its limit: reached only by replies that are
-// much larger than those before them, to commands that had been sent on already.
+// Bytes of unread replies at which a connection is given up, in multiples of its limit: reached
+// only by replies that are much larger than those before them, to commands that had been sent on
+// already.
 constexpr size_t kGivenUpAt = 4;
-// Buffers that one large command made grow are given back above this: there may be thousands of connections.
+// Buffers that one large command made grow are given back above this: there may be thousands of
+// connections.
 constexpr size_t kKeptBytes = 64u << 10;
 
 }  // namespace
 
-Session::Session(uint64_t id, std::unique_ptr<io::Stream> stream, SessionOwner* owner, const Settings& settings)
+Session::Session(uint64_t id, std::unique_ptr<io::Stream> stream, SessionOwner* owner,
+                 const Settings& settings)
     : id_(id),
       owner_(owner),
       settings_(settings),
@@ -98,10 +102,12 @@ size_t Session::Process(std::string_view bytes) {
 bool Session::OverLimits() {
   size_t owed = slots_.size();
   if (owed >= window_) return true;
-  // What is owed will be about as large as what came: the memory for it must be there before it is asked for.
+  // What is owed will be about as large as what came: the memory for it must be there before it is
+  // asked for.
   size_t unsent = stream_->UnsentBytes();
   if (unsent + held_bytes_ + owed * reply_bytes_ < settings_.output_bytes_max) return false;
-  if (unsent >= settings_.output_bytes_max / 2) stream_->NotifyBelow(settings_.output_bytes_max / 2);
+  if (unsent >= settings_.output_bytes_max / 2)
+    stream_->NotifyBelow(settings_.output_bytes_max / 2);
   return true;
 }
 
@@ -144,8 +150,9 @@ bool Session::Take() {
   return true;
 }
 
-// An inline command as an array of bulks. Passed on as it came, a zero byte in it would hide the rest of the line from
-// Redis, which then answers late or never - on a connection that all clients share.
+// An inline command as an array of bulks. Passed on as it came, a zero byte in it would hide the
+// rest of the line from Redis, which then answers late or never - on a connection that all clients
+// share.
 void Session::UnfoldInline() {
   inline_command_.clear();
   resp::AppendCommand(inline_command_, std::span<const std::string_view>(command_.arguments));
@@ -185,7 +192,8 @@ void Session::ProtocolError(const std::string& error) {
 }
 
 void Session::Complete(uint64_t number, std::string_view reply, const BytesOwner& owner) {
-  CATENA_CHECK(number < next_number_ && next_number_ - number <= slots_.size(), "an answer to an open command");
+  CATENA_CHECK(number < next_number_ && next_number_ - number <= slots_.size(),
+               "an answer to an open command");
   size_t index = slots_.size() - static_cast<size_t>(next_number_ - number);
   Slot& slot = slots_[index];
   CATENA_CHECK(!slot.done, "one answer a command");
@@ -204,12 +212,13 @@ void Session::Complete(uint64_t number, std::string_view reply, const BytesOwner
   } else if (stream_ && !slot.silent) {
     held_bytes_ += reply.size();
     if (owner) {
-      slot.large = std::make_unique<Large>(owner, reply);
+      slot.large = std::make_unique<Large>(Large{owner, reply});
     } else {
       slot.reply = reply;
     }
   }
-  if (stream_ && held_bytes_ + stream_->UnsentBytes() > GivenUpBytes()) CloseNow("it does not read its replies");
+  if (stream_ && held_bytes_ + stream_->UnsentBytes() > GivenUpBytes())
+    CloseNow("it does not read its replies");
   if (waiting_) owner_->OnBlocked(*this);
   MaybeFinish();
 }
@@ -249,7 +258,8 @@ void Session::Emit(std::string_view reply, const BytesOwner& owner) {
 
 void Session::Push(std::string_view message) {
   if (!stream_) return;
-  if (stream_->UnsentBytes() > settings_.output_bytes_max) return CloseNow("it does not read its messages");
+  if (stream_->UnsentBytes() > settings_.output_bytes_max)
+    return CloseNow("it does not read its messages");
   stream_->Write(message);
 }
 
@@ -301,7 +311,8 @@ void Session::OnClosed(std::string_view) {
 void Session::OnDrained() { Retry(); }
 
 void Session::MaybeFinish() {
-  // Answers that are still owed by an executor find this object by pointer: it lives until the last one came.
+  // Answers that are still owed by an executor find this object by pointer: it lives until the last
+  // one came.
   if (stream_ || outstanding_ > 0 || processing_ || finished_) return;
   finished_ = true;
   owner_->OnFinished(*this);

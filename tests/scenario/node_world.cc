@@ -553,7 +553,7 @@ void NodeWorld::Settle() {
     }
     bool progress = DeliverSomething();
     for (auto& [id, running] : nodes_) {
-      RunTurn(id, [&] { progress = running.database->Work() || progress; });
+      RunTurn(id, [&, &running = running] { progress = running.database->Work() || progress; });
     }
     if (!progress && events_.empty()) return;
   }

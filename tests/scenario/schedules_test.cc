@@ -683,7 +683,9 @@ TEST_CASE("S19 a verify is asked again wherever it was lost") {
   const std::pair<const char*, std::pair<const char*, const char*>> places[] = {
       {"C>B", {"B", "C"}}, {"B>A", {"A", "B"}}, {"A>B", {"A", "B"}},
       {"B>C", {"B", "C"}}, {"C>D", {"C", "D"}}, {"D>C", {"C", "D"}}};
-  for (const auto& [way, link] : places) {
+  for (const auto& place : places) {
+    const auto& way = place.first;
+    const auto& link = place.second;
     CAPTURE(way);
     auto read = world.Read("C", 'x');
     world.Hold(way);

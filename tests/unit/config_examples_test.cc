@@ -163,9 +163,12 @@ TEST_CASE("the shipped files load") {
 
 TEST_CASE("example.toml explains every key, and its defaults are those of the program") {
   const auto documented = Documented(ReadText(kDirectory + "example.toml"));
-  for (const auto& [section, defaults] : AllDefaults()) {
+  for (const auto& of_section : AllDefaults()) {
+    const auto& section = of_section.first;
     REQUIRE(documented.contains(section));
-    for (const auto& [key, value] : defaults) {
+    for (const auto& of_key : of_section.second) {
+      const auto& key = of_key.first;
+      const auto& value = of_key.second;
       INFO(section << " " << key);
       const auto line = documented.at(section).find(key);
       REQUIRE(line != documented.at(section).end());
@@ -173,7 +176,7 @@ TEST_CASE("example.toml explains every key, and its defaults are those of the pr
       CHECK(line->second.commented);
       CHECK(line->second.value == value);
     }
-    CHECK(documented.at(section).size() == defaults.size());
+    CHECK(documented.at(section).size() == of_section.second.size());
   }
 }
 
