@@ -1,15 +1,17 @@
 // What a node needs of the database behind it. One implementation relays to a stock Redis
-// (backends/redis), one embeds RocksDB (backends/rocksdb). Backends know nothing of chains, peers or clients.
+// (backends/redis), one embeds RocksDB (backends/rocksdb). Backends know nothing of chains, peers
+// or clients.
 //
 // Everything happens on the loop thread; no call blocks; results come as BackendEvents, never from
 // inside the call that caused them.
 //
 // Life: Start -> OnExamined -> one of
-//   head      AttachCapture / Promote -> OnAttached, OnEffects...        (the database executes commands)
-//   follower  Follow or BeginSnapshot..EndSnapshot -> OnApplied...       (the database is fed by us)
-// Release() ends either role and stops feeding or capturing; the backend then examines again. OnLost ends everything:
-// the database died, restarted (another run_id), was reconfigured by somebody, or cannot be reached; the node must resign (I7). The
-// backend goes on trying by itself and calls OnExamined when the database is usable again.
+//   head      AttachCapture / Promote -> OnAttached, OnEffects...   (the database executes)
+//   follower  Follow or BeginSnapshot..EndSnapshot -> OnApplied...  (the database is fed by us)
+// Release() ends either role and stops feeding or capturing; the backend then examines again.
+// OnLost ends everything: the database died, restarted (another run_id), was reconfigured by
+// somebody, or cannot be reached; the node must resign (I7). The backend goes on trying by itself
+// and calls OnExamined when the database is usable again.
 #pragma once
 
 #include <cstdint>
@@ -33,34 +35,37 @@ struct ResumePoint {
 };
 
 struct Info {
-  std::string kind;      // "redis"
-  std::string run_id;    // of the database process
-  std::string version;   // "7.0.15"
-  uint64_t keys = 0;     // all databases
-  // Set when the data is an untouched prefix of a chain's history: a Redis in replica role with a chain's replid
-  // (see kChainReplidPrefix), or one restarted from such an RDB and not written to since. Not set for a
-  // former head or a stranger: these take a snapshot.
+  std::string kind;     // "redis"
+  std::string run_id;   // of the database process
+  std::string version;  // "7.0.15"
+  uint64_t keys = 0;    // all databases
+  // Set when the data is an untouched prefix of a chain's history: a Redis in replica role with a
+  // chain's replid (see kChainReplidPrefix), or one restarted from such an RDB and not written to
+  // since. Not set for a former head or a stranger: these take a snapshot.
   std::optional<ResumePoint> resume;
-  // The data came from a chain (any of the database's replids is a chain's), even if it cannot resume.
+  // The data came from a chain (any of the database's replids is a chain's), even if it cannot
+  // resume.
   bool from_chain = false;
   resp::Value commands;  // reply to COMMAND
 };
 
-// What the database takes, by its own settings, which may change while it runs. What exceeds it never reaches a connection
-// that clients share: the database would close it.
+// What the database takes, by its own settings, which may change while it runs. What exceeds it
+// never reaches a connection that clients share: the database would close it.
 struct Limits {
   static constexpr size_t kNone = SIZE_MAX;
 
   size_t argument_bytes_max = kNone;  // Redis: proto-max-bulk-len
   size_t command_bytes_max = kNone;   // Redis: client-query-buffer-limit
-  // Effects that may be executed and not captured yet; with more the database might cut the capture off.
+  // Effects that may be executed and not captured yet; with more the database might cut the capture
+  // off.
   size_t effect_bytes_max = kNone;
-  std::string effect_setting;         // where that comes from, for people
-  size_t connections_max = kNone;     // Redis: maxclients
+  std::string effect_setting;      // where that comes from, for people
+  size_t connections_max = kNone;  // Redis: maxclients
 };
 
-// A chain's replid begins so; the rest are random hex digits, 40 in all. No Redis makes such a replid as a master by itself
-// except by chance of 2^-24, so a database tells whether its data came from a chain.
+// A chain's replid begins so; the rest are random hex digits, 40 in all. No Redis makes such a
+// replid as a master by itself except by chance of 2^-24, so a database tells whether its data came
+// from a chain.
 inline constexpr std::string_view kChainReplidPrefix = "ca7e4a";
 
 class BackendEvents {
@@ -70,14 +75,16 @@ class BackendEvents {
   virtual void OnLost(const std::string& reason) = 0;
   // The capture is in place: OnEffects brings every byte of the effect stream from `position` on.
   virtual void OnAttached(Position position) = 0;
-  // Attach or promotion failed, or the capture broke and could not continue where it was: a gap. The
-  // database is still there, but nothing is captured any more.
+  // Attach or promotion failed, or the capture broke and could not continue where it was: a gap.
+  // The database is still there, but nothing is captured any more.
   virtual void OnCaptureLost(const std::string& reason) = 0;
   // The next bytes of the effect stream, cut anywhere. Valid during the call.
   virtual void OnEffects(std::string_view bytes) = 0;
-  // Follower: the database has executed everything up to `position` (never falls while one Follow stands).
+  // Follower: the database has executed everything up to `position` (never falls while one Follow
+  // stands).
   virtual void OnApplied(Position position) = 0;
-  // Follower: the database wants bytes that FeedSource no longer has, or refused the stream; it needs a snapshot.
+  // Follower: the database wants bytes that FeedSource no longer has, or refused the stream; it
+  // needs a snapshot.
   virtual void OnFeedGap(const std::string& reason) = 0;
   // BeginSnapshot: room for more (see SnapshotChunk).
   virtual void OnSnapshotRoom() = 0;
@@ -90,11 +97,13 @@ class BackendEvents {
 class FeedSource {
  public:
   virtual ~FeedSource() = default;
-  // Bytes from `from` on, contiguous, at most `max`, none of them behind the committed position. Empty:
-  // nothing committed there yet. nullopt: no longer (or not) in the log. Valid until the log changes.
+  // Bytes from `from` on, contiguous, at most `max`, none of them behind the committed position.
+  // Empty: nothing committed there yet. nullopt: no longer (or not) in the log. Valid until the log
+  // changes.
   virtual std::optional<std::string_view> CommittedBytes(Position from, size_t max) = 0;
-  // The database number that the stream has selected at `from`; nullopt: not known. Asked only when the
-  // database behind has forgotten it (a Redis restarted as a master); unknown or not 0 costs it a snapshot.
+  // The database number that the stream has selected at `from`; nullopt: not known. Asked only when
+  // the database behind has forgotten it (a Redis restarted as a master); unknown or not 0 costs it
+  // a snapshot.
   virtual std::optional<int> DatabaseAt(Position from) {
     (void)from;
     return std::nullopt;
@@ -113,23 +122,26 @@ class LaneHandler {
     (void)owner;
     OnReply(reply);
   }
-  // Answer of SubmitPosition, in its place among the replies. Head: an upper bound of every effect executed so far by anybody.
-  // Follower: an applied position that the replies after it (and maybe earlier ones) include.
+  // Answer of SubmitPosition, in its place among the replies. Head: an upper bound of every effect
+  // executed so far by anybody. Follower: an applied position that the replies after it (and maybe
+  // earlier ones) include.
   virtual void OnPosition(Position position) = 0;
-  // In its place instead: the database did not tell (it is busy with a script, or its role changes).
-  // Backend::AskPosition asks again and bounds as well.
+  // In its place instead: the database did not tell (it is busy with a script, or its role
+  // changes). Backend::AskPosition asks again and bounds as well.
   virtual void OnPositionUntold() {}
-  // A RESP3 push (">...") or anything that arrives while no reply is owed. In RESP2 subscribe mode and in
-  // MONITOR a message that overtakes an owed reply cannot be told from it: both come in the order of
-  // the connection, as OnReply or OnPush, so an owner in such a mode relays both alike.
+  // A RESP3 push (">...") or anything that arrives while no reply is owed. In RESP2 subscribe mode
+  // and in MONITOR a message that overtakes an owed reply cannot be told from it: both come in the
+  // order of the connection, as OnReply or OnPush, so an owner in such a mode relays both alike.
   virtual void OnPush(std::string_view push) { (void)push; }
-  // Broken; commands without a reply have an unknown outcome, unless `nothing_sent`: it never got ready, and none of them
-  // has reached the database. Not called after the owner destroyed the lane.
+  // Broken; commands without a reply have an unknown outcome, unless `nothing_sent`: it never got
+  // ready, and none of them has reached the database. Not called after the owner destroyed the
+  // lane.
   virtual void OnLaneClosed(const std::string& reason, bool nothing_sent) = 0;
 };
 
-// An ordered, pipelined connection to the database, for one selected database and protocol version. Commands
-// submitted in one loop turn leave in one write at its end. Destroying it closes the connection.
+// An ordered, pipelined connection to the database, for one selected database and protocol version.
+// Commands submitted in one loop turn leave in one write at its end. Destroying it closes the
+// connection.
 class Lane {
  public:
   virtual ~Lane() = default;
@@ -150,7 +162,7 @@ class Lane {
 
 struct LaneOptions {
   int database = 0;
-  int protocol = 2;      // RESP version
+  int protocol = 2;  // RESP version
 };
 
 class SnapshotSink {
@@ -166,7 +178,7 @@ class SnapshotSink {
 class SnapshotReader {
  public:
   virtual ~SnapshotReader() = default;
-  virtual void Pause() = 0;   // back pressure: the database keeps the rest on disk
+  virtual void Pause() = 0;  // back pressure: the database keeps the rest on disk
   virtual void Resume() = 0;
 };
 
@@ -180,26 +192,29 @@ class Backend {
   // --- head ---
   // Attaches to the stream of a database that is its own master, wherever it is now.
   virtual void AttachCapture() = 0;
-  // Turns a follower that has applied exactly up to `position` into the head's database and captures
-  // from `position` on, without a gap. Ends Follow.
+  // Turns a follower that has applied exactly up to `position` into the head's database and
+  // captures from `position` on, without a gap. Ends Follow.
   virtual void Promote(const std::string& chain_replid, Position position) = 0;
-  // The position up to which the chain has committed: acknowledged to the database each second and when it asks.
+  // The position up to which the chain has committed: acknowledged to the database each second and
+  // when it asks.
   virtual void SetCommitted(Position position) = 0;
-  // The effect stream carried REPLCONF GETACK (somebody's WAIT): acknowledge at the next SetCommitted
-  // at once, without waiting for the second to end.
+  // The effect stream carried REPLCONF GETACK (somebody's WAIT): acknowledge at the next
+  // SetCommitted at once, without waiting for the second to end.
   virtual void AckWanted() {}
 
   // --- follower ---
-  // Feeds the database from `source` (not owned; outlives the role), which stands at `position` of the history `chain_replid`.
+  // Feeds the database from `source` (not owned; outlives the role), which stands at `position` of
+  // the history `chain_replid`.
   virtual void Follow(const std::string& chain_replid, Position position, FeedSource* source) = 0;
   // Tells that `source` has committed bytes up to `committed`.
   virtual void FeedAvailable(Position committed) = 0;
-  // Somebody waits until the database has executed everything up to `position`: OnApplied follows as soon as it has.
-  // Without this it may come some milliseconds later.
+  // Somebody waits until the database has executed everything up to `position`: OnApplied follows
+  // as soon as it has. Without this it may come some milliseconds later.
   virtual void ApplyAwaited(Position position) { (void)position; }
-  // Replaces all data by a snapshot of `length` bytes, of which the position is `position`; then follows from there as Follow does. Chunks are
-  // taken in order; SnapshotChunk returns false when the caller should wait for OnSnapshotRoom before
-  // the next one. The last byte is handed to the database only after the whole has been checked.
+  // Replaces all data by a snapshot of `length` bytes, of which the position is `position`; then
+  // follows from there as Follow does. Chunks are taken in order; SnapshotChunk returns false when
+  // the caller should wait for OnSnapshotRoom before the next one. The last byte is handed to the
+  // database only after the whole has been checked.
   virtual void BeginSnapshot(const std::string& chain_replid, Position position, uint64_t length,
                              FeedSource* source) = 0;
   virtual bool SnapshotChunk(std::string_view bytes) = 0;
@@ -207,11 +222,13 @@ class Backend {
   // --- any role ---
   virtual void Release() = 0;
   virtual std::unique_ptr<Lane> OpenLane(const LaneOptions& options, LaneHandler* handler) = 0;
-  // Asks on a control connection for a bound that covers every effect of replies received so far; several calls may share one
-  // question that is sent after them. Calls `done` with nullopt when the database is lost.
+  // Asks on a control connection for a bound that covers every effect of replies received so far;
+  // several calls may share one question that is sent after them. Calls `done` with nullopt when
+  // the database is lost.
   virtual void AskPosition(std::function<void(std::optional<Position>)> done) = 0;
-  // One command, complete RESP, on a connection of its own kind, past all that waits in lanes: for what a database answers while
-  // it is busy with a script. `done` gets the raw reply, or nullopt when the database is lost.
+  // One command, complete RESP, on a connection of its own kind, past all that waits in lanes: for
+  // what a database answers while it is busy with a script. `done` gets the raw reply, or nullopt
+  // when the database is lost.
   virtual void Interrupt(std::string_view command,
                          std::function<void(std::optional<std::string_view> reply)> done) {
     (void)command;

@@ -144,7 +144,8 @@ class Deciding {
       auto place = std::find_if(known.begin(), known.end(), [&](const KnownDatabase& database) {
         return database.node >= member.id;
       });
-      if (place == known.end() || place->node != member.id) place = known.insert(place, {member.id, ""});
+      if (place == known.end() || place->node != member.id)
+        place = known.insert(place, {member.id, ""});
       place->address = life->report->backend.address;
     }
     return known;
@@ -209,8 +210,8 @@ class Deciding {
     bool all_reported = true;
     for (const ChainFacts::Node& node : in_.facts.nodes) {
       const Life* life = Latest(node.id);
-      all_reported = all_reported && life && IsAlive(*life) &&
-                     life->report->phase != ReportPhase::kStarting;
+      all_reported =
+          all_reported && life && IsAlive(*life) && life->report->phase != ReportPhase::kStarting;
     }
     if (!all_reported && !Passed(in_.leader_since + in_.settling)) {
       out_.waiting_for = "the first reports of the chain's nodes";
@@ -222,7 +223,8 @@ class Deciding {
       if (!IsCandidate(*life)) {
         // The first one that is there decides whose data the chain begins with; it may still be
         // loading it.
-        out_.waiting_for = "node " + Quote(node.id) + ", the first in the TOML that runs, to be ready" +
+        out_.waiting_for = "node " + Quote(node.id) +
+                           ", the first in the TOML that runs, to be ready" +
                            Because(life->report->backend.problem);
         return;
       }
@@ -251,9 +253,8 @@ class Deciding {
     std::vector<Member> staying;
     std::string gone;
     for (const Member& member : current().members) {
-      const bool leaves =
-          std::find(leavable.begin(), leavable.end(), &member) != leavable.end() &&
-          HasWitness(member, witnesses);
+      const bool leaves = std::find(leavable.begin(), leavable.end(), &member) != leavable.end() &&
+                          HasWitness(member, witnesses);
       if (!leaves) {
         staying.push_back(member);
         continue;
@@ -276,13 +277,13 @@ class Deciding {
   bool HasWitness(const Member& gone, const std::vector<const Member*>& witnesses) {
     const TimePoint since = *FailingSince(*Find(gone.id, gone.incarnation), &gone);
     return std::any_of(witnesses.begin(), witnesses.end(), [&](const Member* witness) {
-      return Find(witness->id, witness->incarnation)->heard > since ||
-             CATENA_MUTANT("old-witness");
+      return Find(witness->id, witness->incarnation)->heard > since || CATENA_MUTANT("old-witness");
     });
   }
   std::string WhyGone(const Member& member) const {
     const Life* life = Find(member.id, member.incarnation);
-    if (life->resigned) return "(resigned" + (life->report ? Colon(life->report->problem) : "") + ")";
+    if (life->resigned)
+      return "(resigned" + (life->report ? Colon(life->report->problem) : "") + ")";
     const Life* latest = Latest(member.id);
     return latest->incarnation > member.incarnation ? "(restarted)" : "(its lease ran out)";
   }
@@ -320,7 +321,8 @@ class Deciding {
       return true;
     }
     if (!leases_over && !head_back) {
-      out_.waiting_for = "members of epoch " + std::to_string(current().epoch.value()) + " to report";
+      out_.waiting_for =
+          "members of epoch " + std::to_string(current().epoch.value()) + " to report";
     } else {
       ExplainLoss(head, head_back);
     }
@@ -367,21 +369,22 @@ class Deciding {
   }
 
   // Two neighbours that both live and cannot reach each other stop all commits, and no lease will
-  // run out over it. The one at the cut whose side is the smaller goes: it is the more likely one to be cut off
-  // from everybody, and what is left can go on.
+  // run out over it. The one at the cut whose side is the smaller goes: it is the more likely one
+  // to be cut off from everybody, and what is left can go on.
   void Part() {
     const std::vector<Member>& members = current().members;
     size_t synced = 0;
     for (const Member& member : members) {
       const Life* life = Find(member.id, member.incarnation);
-      if (!life || !IsAlive(*life, &member) || !ActsNow(*life)) return;  // first let that be settled
+      if (!life || !IsAlive(*life, &member) || !ActsNow(*life))
+        return;  // first let that be settled
       if (life->report->synced) ++synced;
     }
     std::optional<size_t> leaver;
     for (size_t i = 0; i + 1 < members.size(); ++i) {
       if (!IsCut(members[i], members[i + 1])) continue;
-      // A member between two cuts is the one that is cut off. The cuts are not noticed at the same time: of
-      // the other one it is enough that it has been noticed.
+      // A member between two cuts is the one that is cut off. The cuts are not noticed at the same
+      // time: of the other one it is enough that it has been noticed.
       const bool next_too = i + 2 < members.size() && IsLinkLost(members[i + 1], members[i + 2]);
       const bool previous_too = i > 0 && IsLinkLost(members[i - 1], members[i]);
       const bool left_is_smaller = i + 1 < members.size() - (i + 1);
@@ -461,8 +464,8 @@ class Deciding {
     }
   }
 
-  // A join that an earlier leader ordered goes first, then the TOML's order. After an order that led
-  // nowhere those behind its joiner come first.
+  // A join that an earlier leader ordered goes first, then the TOML's order. After an order that
+  // led nowhere those behind its joiner come first.
   const Life* NextJoiner() {
     const auto& nodes = in_.facts.nodes;
     size_t first = 0;
@@ -481,8 +484,7 @@ class Deciding {
 
   bool MayJoin(const Life& life) const {
     return Latest(life.node) == &life && !life.is_void && !life.resigned && life.report &&
-           IsCandidatePhase(life.report->phase) && !IsListed(life.node) &&
-           Objection(life).empty();
+           IsCandidatePhase(life.report->phase) && !IsListed(life.node) && Objection(life).empty();
   }
 
   const ChainFacts::Node* FactsOf(std::string_view node) const {
@@ -498,8 +500,8 @@ class Deciding {
     if (facts == nullptr) return "not in the coordinator's TOML";
     const BackendReport& backend = life.report->backend;
     if (!backend.healthy) return "its database is not ready" + Because(backend.problem);
-    const bool replaceable = backend.from_chain || IsKnown(*life.report) || facts->overwrite ||
-                             life.report->overwrite;
+    const bool replaceable =
+        backend.from_chain || IsKnown(*life.report) || facts->overwrite || life.report->overwrite;
     if (backend.keys > 0 && !replaceable) {
       return "refused: its database holds " + std::to_string(backend.keys) +
              " keys and was never part of this chain; empty it or set overwrite = true";

@@ -2,11 +2,10 @@
 // the chain (design.md 6 and 10; the state table is in README.md). It reads no clock, draws no
 // random number and keeps nothing: the same input gives the same decision.
 //
-//   PolicyInput input = ...;               // everything the leader knows, and the time
+//   PolicyInput input = ...;  // everything the leader knows, and the time
 //   Decision decision = Decide(input);
-//   if (decision.next) ...                 // write it to etcd; until that is known to have failed,
-//   grant
-//                                          // no lease to those whom it removes (S16)
+//   if (decision.next) ...    // write it to etcd; until that is known to have failed, grant no
+//                             // lease to those whom it removes (S16)
 //   ask again on news, and at decision.look_again
 #pragma once
 

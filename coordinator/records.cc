@@ -77,7 +77,7 @@ class Reader {
   template <typename T>
   void Get(const char* name, std::vector<T>& out);
   template <typename T>
-    requires std::is_class_v<T>
+  requires std::is_class_v<T>
   void Get(const char* name, T& out);
 
   // Like Get, for fields without which the message means nothing.
@@ -145,9 +145,14 @@ void FromJson(Reader& in, chain::Configuration& out) {
 }
 
 json ToJson(const BackendReport& backend) {
-  return {{"kind", backend.kind},       {"healthy", backend.healthy}, {"problem", backend.problem},
-          {"run_id", backend.run_id},   {"version", backend.version}, {"keys", backend.keys},
-          {"from_chain", backend.from_chain}, {"address", backend.address}};
+  return {{"kind", backend.kind},
+          {"healthy", backend.healthy},
+          {"problem", backend.problem},
+          {"run_id", backend.run_id},
+          {"version", backend.version},
+          {"keys", backend.keys},
+          {"from_chain", backend.from_chain},
+          {"address", backend.address}};
 }
 void FromJson(Reader& in, BackendReport& out) {
   in.Get("kind", out.kind);
@@ -172,9 +177,7 @@ void FromJson(Reader& in, JoinerReady& out) {
 }
 
 json ToJson(const JoinOrder& order) {
-  return {{"node", order.node},
-          {"incarnation", order.incarnation.value()},
-          {"peers", order.peers}};
+  return {{"node", order.node}, {"incarnation", order.incarnation.value()}, {"peers", order.peers}};
 }
 void FromJson(Reader& in, JoinOrder& out) {
   in.Need("node", out.node);
@@ -307,9 +310,8 @@ void FromJson(Reader& in, NodeStatus& out) {
 json ToJson(const ChainStatus& chain) {
   json nodes = json::array();
   for (const NodeStatus& node : chain.nodes) nodes.push_back(ToJson(node));
-  json out = {{"chain", chain.chain},
-              {"nodes", std::move(nodes)},
-              {"waiting_for", chain.waiting_for}};
+  json out = {
+      {"chain", chain.chain}, {"nodes", std::move(nodes)}, {"waiting_for", chain.waiting_for}};
   if (chain.record) out["record"] = ToJson(*chain.record);
   if (chain.join) out["join"] = ToJson(*chain.join);
   return out;
@@ -340,7 +342,7 @@ void FromJson(Reader& in, ClusterStatus& out) {
 }
 
 template <typename T>
-  requires std::is_class_v<T>
+requires std::is_class_v<T>
 void Reader::Get(const char* name, T& out) {
   if (const json* field = Find(name)) {
     Reader inner(*field, where_ + "." + name, problem_);

@@ -3,17 +3,15 @@
 //
 // On a connection (after auth::Dialler/Acceptor) every message is a RESP array of bulk strings:
 //   proxy -> coordinator   CATENA.HEARTBEAT <json of NodeReport>
-//   coordinator -> proxy   HEARTBEAT <json of HeartbeatAnswer>        one for each heartbeat, in
-//   order
-//                          CONFIGURATION <json of HeartbeatAnswer>    unasked, as soon as a
-//                          configuration
-//                                                       changes; grants no lease
-//                          NOTLEADER <address or "">    instead of an answer: ask there
-//   catenactl -> coordinator  CATENA.STATUS            -> bulk: json of ClusterStatus
-//                             CATENA.CHOOSE <chain> <node>  -> +OK or error: the operator's
-//                             decision of
-//                                                       design.md 6 (what may be lost is the
-//                                                       caller's to say)
+//   coordinator -> proxy
+//     HEARTBEAT <json of HeartbeatAnswer>      one for each heartbeat, in order
+//     CONFIGURATION <json of HeartbeatAnswer>  unasked, as soon as a configuration changes; grants
+//                                              no lease
+//     NOTLEADER <address or "">                instead of an answer: ask there
+//   catenactl -> coordinator
+//     CATENA.STATUS                            bulk: json of ClusterStatus
+//     CATENA.CHOOSE <chain> <node>             +OK or error: the operator's decision of design.md 6
+//                                              (what may be lost is the caller's to say)
 #pragma once
 
 #include <cstdint>

@@ -139,8 +139,8 @@ void Registry::OnDisconnected(const NodeId& node, Incarnation incarnation, uint6
   if (!life->second.failed_since) life->second.failed_since = now;
 }
 
-// Members are as a new leader finds them. Leases that were granted stay as they are, and so does what
-// is final: resigned, or over.
+// Members are as a new leader finds them. Leases that were granted stay as they are, and so does
+// what is final: resigned, or over.
 void Registry::ForgetWhoWasHeard(TimePoint now) {
   for (auto& [node, known] : known_) {
     known.connections.clear();

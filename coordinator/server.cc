@@ -219,9 +219,8 @@ void Server::Stop() {
 void Server::Accept(std::unique_ptr<io::Stream> stream) {
   if (sessions_.size() >= options_.connections_max) {
     // The oldest that has not proved the secret gives way: waiting keeps nobody else out.
-    const auto unproven = std::find_if(sessions_.begin(), sessions_.end(), [](const auto& item) {
-      return !item.second->proven();
-    });
+    const auto unproven = std::find_if(sessions_.begin(), sessions_.end(),
+                                       [](const auto& item) { return !item.second->proven(); });
     if (unproven == sessions_.end()) {
       spdlog::warn("event=connection_refused peer={} reason=\"too many connections\"",
                    stream->PeerName());

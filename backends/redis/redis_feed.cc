@@ -181,13 +181,14 @@ void RedisFeed::OnAsk(Link* link, const PsyncMaster::Event& ask) {
     link->stream().Write(link->machine().Later());
     return;
   }
-  // Anybody can dial this port. The Redis that belongs here says of itself that it is just asking; everybody else would
-  // be given the data, and his place in the history taken for our Redis's.
+  // Anybody can dial this port. The Redis that belongs here says of itself that it is just asking;
+  // everybody else would be given the data, and his place in the history taken for our Redis's.
   control_.Request({"ROLE"}, [this, ask, watch = Liveness::Watch(liveness_), link,
                               link_watch = link->Watch()](std::optional<std::string_view> reply) {
     if (watch.Gone() || link_watch.Gone()) return;
     if (!reply || reply->find("\r\nhandshake\r\n") == std::string_view::npos) {
-      spdlog::warn("event=feed_stranger address={} from={}", options_.address, link->stream().PeerName());
+      spdlog::warn("event=feed_stranger address={} from={}", options_.address,
+                   link->stream().PeerName());
       return OnLinkClosed(link, "it is not the Redis of this node");
     }
     Answer(link, ask);
@@ -276,7 +277,8 @@ void RedisFeed::Await(Position position) {
   if (applied_ < awaited_) AskApplied();
 }
 
-// Each question costs both processes system calls, so without anybody who waits it is asked for many pieces at once.
+// Each question costs both processes system calls, so without anybody who waits it is asked for
+// many pieces at once.
 void RedisFeed::AskWhenDue() {
   if (applied_ >= fed_ || role_asked_ || ask_due_) return;
   if (applied_ < awaited_ || fed_ - applied_ >= kUnaskedBytesMax) return AskApplied();

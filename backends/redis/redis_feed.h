@@ -115,9 +115,9 @@ class RedisFeed {
   Position fed_, applied_;
   bool drain_asked_ = false;
   bool role_asked_ = false;
-  bool ask_due_ = false;    // role_timer_ runs
-  Position awaited_;        // somebody waits until so much is applied
-  int fruitless_ = 0;  // answers of ROLE in a row that brought nothing new
+  bool ask_due_ = false;  // role_timer_ runs
+  Position awaited_;      // somebody waits until so much is applied
+  int fruitless_ = 0;     // answers of ROLE in a row that brought nothing new
 
   std::optional<RdbCheck> check_;
   uint64_t snapshot_length_ = 0;

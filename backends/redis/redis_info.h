@@ -59,9 +59,8 @@ std::vector<ClientEntry> ParseClientList(std::string_view text);
 // Takes one setting, as CONFIG GET tells it, into `limits`; others than those are ignored.
 void TakeSetting(std::string_view name, std::string_view value, backend::Limits& limits);
 // The settings that TakeSetting knows.
-inline constexpr std::string_view kLimitSettings[] = {"proto-max-bulk-len",
-                                                      "client-query-buffer-limit",
-                                                      "client-output-buffer-limit", "maxclients"};
+inline constexpr std::string_view kLimitSettings[] = {
+    "proto-max-bulk-len", "client-query-buffer-limit", "client-output-buffer-limit", "maxclients"};
 
 // The name of our connections: "catena:<node>:<incarnation>".
 std::string ConnectionName(std::string_view node, Incarnation incarnation);

@@ -21,10 +21,10 @@ inline bool IsPlanted(std::string_view name) { return PlantedMutant() == name; }
 
 }  // namespace catena
 
-#define CATENA_MUTANT(name)                                   \
-  ([]() -> bool {                                             \
-    static const bool planted = ::catena::IsPlanted(name);    \
-    return planted;                                           \
+#define CATENA_MUTANT(name)                                \
+  ([]() -> bool {                                          \
+    static const bool planted = ::catena::IsPlanted(name); \
+    return planted;                                        \
   }())
 
 #else

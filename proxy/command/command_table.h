@@ -27,7 +27,8 @@ enum class Route : uint8_t {
   kRead,
   // Changes data or may (PFCOUNT, PUBLISH, scripts, GETEX, SORT, XINFO ...): at the head.
   kWrite,
-  // To the head's server past all that waits there (SCRIPT KILL): it is busy, and this is to end that.
+  // To the head's server past all that waits there (SCRIPT KILL): it is busy, and this is to end
+  // that.
   kInterrupt,
   // About this node's server, no data (CONFIG, SLOWLOG, LATENCY ...): to the local backend.
   kLocal,

@@ -23,8 +23,8 @@ struct Limits {
   size_t command_bytes_max = 1u << 30;  // all of one command (Redis: client-query-buffer-limit)
 };
 
-// For replies of a database or proxy that is trusted, which are as large as they are: the limit only
-// tells garbage from numbers.
+// For replies of a database or proxy that is trusted, which are as large as they are: the limit
+// only tells garbage from numbers.
 inline constexpr Limits kReplyLimits{.bulk_bytes_max = size_t{1} << 40};
 
 // One client command: multibulk ("*2\r\n$3\r\nGET\r\n...") or inline ("GET key\r\n").

@@ -379,9 +379,9 @@ void ClientState::FailHead(const std::string& why, bool nothing_sent) {
   while (!head_owed_.empty()) {
     Pending pending = NextOwed();
     if (pending.action == Action::kSwallow || pending.action == Action::kOwnId) continue;
-    bool effect = !nothing_sent &&
-                  (pending.action == Action::kExec || pending.action == Action::kEffect ||
-                   pending.action == Action::kScript);
+    bool effect =
+        !nothing_sent && (pending.action == Action::kExec || pending.action == Action::kEffect ||
+                          pending.action == Action::kScript);
     session_.Complete(pending.number, effect ? UnknownOutcome(why) : ChainDown(why));
   }
 }

@@ -81,8 +81,7 @@ class ClientState final : public PrivateChannel::Handler {
   std::optional<int64_t> BlockedAs() const;
 
   void OnPrivateMessage(PrivateChannel& channel, std::string_view message) override;
-  void OnPrivateClosed(PrivateChannel& channel, const std::string& why,
-                       bool nothing_sent) override;
+  void OnPrivateClosed(PrivateChannel& channel, const std::string& why, bool nothing_sent) override;
 
  private:
   enum class Action : uint8_t {
@@ -171,7 +170,7 @@ class ClientState final : public PrivateChannel::Handler {
   bool watch_lost_ = false;  // its channel broke: the next EXEC answers nil
   size_t queued_ = 0;        // commands that the server queued in this transaction
   size_t queued_bytes_ = 0;  // of all commands of this transaction
-  std::string refusal_;  // the reply when a channel is Opening::kRefused
+  std::string refusal_;      // the reply when a channel is Opening::kRefused
   std::vector<std::pair<size_t, int>> selects_;  // those among them that select a database
   std::vector<std::pair<size_t, std::string>> substitutes_;  // those that the proxy answers
   std::optional<int64_t> head_id_;                           // of the channel's connection

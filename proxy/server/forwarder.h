@@ -1,14 +1,16 @@
-// Sends clients' commands on to the head's proxy (writes, and what follows them), or to the tail's (consistency `tail`), over
-// pipelined connections that all clients share: one for each target, database and protocol version.
+// Sends clients' commands on to the head's proxy (writes, and what follows them), or to the tail's
+// (consistency `tail`), over pipelined connections that all clients share: one for each target,
+// database and protocol version.
 //
-//   CATENA.FORWARD <chain> <head|tail> <node> <incarnation> <number> <database> <protocol> <lane>  -> +OK or an error
+//   CATENA.FORWARD <chain> <head|tail> <node> <incarnation> <number> <database> <protocol> <lane>
+//   -> +OK or an error
 //
-// <lane> is empty for the shared connections, "scripts" for those of scripts; a client in a state of its own (MULTI, a blocking
-// command) has a tunnel.
+// <lane> is empty for the shared connections, "scripts" for those of scripts; a client in a state
+// of its own (MULTI, a blocking command) has a tunnel.
 //
-// Then plain RESP in both directions. Connections of one lane are numbered: a later one makes the target drop what is
-// unread on the earlier (schedule S18). A command that was sent and whose answer is lost has an unknown outcome and is
-// never sent again. Loop thread.
+// Then plain RESP in both directions. Connections of one lane are numbered: a later one makes the
+// target drop what is unread on the earlier (schedule S18). A command that was sent and whose
+// answer is lost has an unknown outcome and is never sent again. Loop thread.
 #pragma once
 
 #include <cstdint>
@@ -36,12 +38,14 @@ class Forwarder {
   Forwarder(io::Reactor& reactor, chain::Replica& replica, const Options& options);
   ~Forwarder();
 
-  // Where head and tail are now (nullopt: nowhere but here, or unknown). A channel to another one is closed; what it owes has an
-  // unknown outcome.
-  void SetTargets(const std::optional<chain::Member>& head, const std::optional<chain::Member>& tail);
+  // Where head and tail are now (nullopt: nowhere but here, or unknown). A channel to another one
+  // is closed; what it owes has an unknown outcome.
+  void SetTargets(const std::optional<chain::Member>& head,
+                  const std::optional<chain::Member>& tail);
 
   // kWait: no channel is ready (it is being opened) or it is full.
-  Dispatch Submit(Session& session, uint64_t number, const Request& request, Target target, bool may_have_effect);
+  Dispatch Submit(Session& session, uint64_t number, const Request& request, Target target,
+                  bool may_have_effect);
   // For a command that counts as outstanding already; false: not now.
   bool SubmitAgain(Session& session, uint64_t number, std::string_view raw, bool script);
   // A script of this session would wait behind one that runs long.
@@ -49,8 +53,8 @@ class Forwarder {
   // nullptr: no head is known, or the last attempt failed just now.
   std::unique_ptr<PrivateChannel> OpenTunnel(Session& session, PrivateChannel::Handler* handler);
   void EndTurn();
-  // Breaks channels whose oldest command waits longer than the write timeout; not those of scripts, which may run for long. A head that
-  // hangs leaves the configuration.
+  // Breaks channels whose oldest command waits longer than the write timeout; not those of scripts,
+  // which may run for long. A head that hangs leaves the configuration.
   void Expire(TimePoint now);
   size_t owed() const { return owed_; }
   void FailAll(std::string_view why);
@@ -62,7 +66,9 @@ class Forwarder {
   using Key = std::tuple<Target, int, int, bool>;  // target, database, protocol, for scripts
 
   Channel* ReadyChannel(const Key& key);
-  const std::optional<chain::Member>& TargetOf(Target target) const { return target == Target::kHead ? head_ : tail_; }
+  const std::optional<chain::Member>& TargetOf(Target target) const {
+    return target == Target::kHead ? head_ : tail_;
+  }
 
   io::Reactor& reactor_;
   chain::Replica& replica_;
@@ -70,7 +76,7 @@ class Forwarder {
   std::optional<chain::Member> head_, tail_;
   std::map<Key, std::unique_ptr<Channel>> channels_;
   std::vector<std::unique_ptr<Channel>> closed_;  // destroyed at the end of the turn
-  std::unordered_set<Tunnel*> tunnels_;   // owned by their clients' states
+  std::unordered_set<Tunnel*> tunnels_;           // owned by their clients' states
   TimePoint tunnel_retry_at_{};
   size_t opening_tunnels_ = 0;
   uint64_t last_number_ = 0;

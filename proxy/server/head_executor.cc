@@ -366,7 +366,8 @@ void HeadExecutor::FailBatch(Batch& batch, std::string_view why, bool nothing_se
     held.released = true;
     ++batch.released;
     --owed_;
-    held.session->Complete(held.number, held.kind == ReplyKind::kEffect && !nothing_sent ? unknown : down);
+    held.session->Complete(held.number,
+                           held.kind == ReplyKind::kEffect && !nothing_sent ? unknown : down);
   }
 }
 

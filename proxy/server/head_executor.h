@@ -4,12 +4,10 @@
 // What a loop turn brings for one lane (database, protocol) is a batch; it ends with a position
 // question, whose answer is an upper bound of everything executed so far by anybody. A reply is
 // released when
-//   data:      the capture has reached the bound, and the bound (a read: the versions of its keys,
-//   looked up then)
-//              is committed (I4);
-//   authority: an entry went down the whole chain after the command arrived, or the lease is valid
-//   now, or a
-//              verify that began later was answered (I6).
+//   data:      the capture has reached the bound, and the bound (a read: the versions of its
+//              keys, looked up then) is committed (I4);
+//   authority: an entry went down the whole chain after the command arrived, or the lease is
+//              valid now, or a verify that began later was answered (I6).
 // Loop thread.
 #pragma once
 

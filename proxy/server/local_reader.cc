@@ -16,7 +16,8 @@ class LocalReader::ReadLane final : public backend::LaneHandler {
     Session* session = nullptr;
     uint64_t number = 0;
     ReplyKind kind = ReplyKind::kKeys;
-    std::unique_ptr<std::string> script;  // of a script: the command, should it have to go to the head
+    std::unique_ptr<std::string>
+        script;  // of a script: the command, should it have to go to the head
   };
 
   ReadLane(LocalReader& reader, backend::LaneOptions options)
@@ -27,7 +28,9 @@ class LocalReader::ReadLane final : public backend::LaneHandler {
   bool closed = false;
 
   void OnReply(std::string_view reply) override { Deliver(reply, nullptr); }
-  void OnLargeReply(const BytesOwner& owner, std::string_view reply) override { Deliver(reply, owner); }
+  void OnLargeReply(const BytesOwner& owner, std::string_view reply) override {
+    Deliver(reply, owner);
+  }
 
   void Deliver(std::string_view reply, const BytesOwner& owner) {
     if (closed) return;  // given up earlier in this turn
@@ -67,7 +70,8 @@ class LocalReader::ReadLane final : public backend::LaneHandler {
 };
 
 LocalReader::LocalReader(chain::Replica& replica, backend::Backend& backend, const Options& options,
-                         std::function<TimePoint()> now, std::function<std::string(std::string_view)> add_info)
+                         std::function<TimePoint()> now,
+                         std::function<std::string(std::string_view)> add_info)
     : replica_(replica),
       backend_(backend),
       options_(options),
@@ -81,7 +85,8 @@ Dispatch LocalReader::Read(Session& session, uint64_t number, const Request& req
     case Consistency::kEventual:
       break;
     case Consistency::kSequential:
-      // Never backwards, and the connection's own writes are seen: wait until what it saw is applied here.
+      // Never backwards, and the connection's own writes are seen: wait until what it saw is
+      // applied here.
       if (!Applied(session.seen)) return Dispatch::kWait;
       session.seen = replica_.applied();
       break;
@@ -118,7 +123,8 @@ bool LocalReader::Applied(Position position) {
 
 void LocalReader::StartWait(ReadWait& wait, const Request& request, TimePoint now) {
   wait.started = true;
-  wait.needs = request.keys_known ? replica_.log().VersionOf(*request.key_hashes) : replica_.received();
+  wait.needs =
+      request.keys_known ? replica_.log().VersionOf(*request.key_hashes) : replica_.received();
   wait.authority = replica_.HasAuthority(now);
   if (!wait.authority) {
     if (!verify_ticket_) verify_ticket_ = replica_.RequestVerify();
@@ -132,21 +138,26 @@ void LocalReader::StartWait(ReadWait& wait, const Request& request, TimePoint no
   }
 }
 
-Dispatch LocalReader::Pass(Session& session, uint64_t number, const Request& request, ReplyKind kind) {
+Dispatch LocalReader::Pass(Session& session, uint64_t number, const Request& request,
+                           ReplyKind kind) {
   return Submit(session, number, request, kind);
 }
 
-Dispatch LocalReader::Submit(Session& session, uint64_t number, const Request& request, ReplyKind kind) {
+Dispatch LocalReader::Submit(Session& session, uint64_t number, const Request& request,
+                             ReplyKind kind) {
   if (session.state && session.state->tracking() && kind == ReplyKind::kKeys) {
     return session.state->SubmitTracked(number, request.command->raw, LocalPath(request));
   }
   bool script = RunsScript(request);
   auto& lane = lanes_[{session.database, session.protocol, script}];
   if (lane && lane->closed) closed_lanes_.push_back(std::move(lane));
-  if (!lane) lane = std::make_unique<ReadLane>(*this, backend::LaneOptions{session.database, session.protocol});
+  if (!lane)
+    lane =
+        std::make_unique<ReadLane>(*this, backend::LaneOptions{session.database, session.protocol});
   if (lane->lane().UnsentBytes() > options_.pending_bytes_max) return Dispatch::kWait;
-  lane->owed.push_back(ReadLane::Owed{
-      &session, number, kind, script ? std::make_unique<std::string>(request.command->raw) : nullptr});
+  lane->owed.push_back(
+      ReadLane::Owed{&session, number, kind,
+                     script ? std::make_unique<std::string>(request.command->raw) : nullptr});
   ++in_flight_;
   session.CountOutstanding(LocalPath(request));
   lane->lane().Submit(request.command->raw);

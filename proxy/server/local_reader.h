@@ -1,8 +1,10 @@
-// Answers reads from the local database of a follower or tail, by the consistency mode of the connection (design.md 4).
+// Answers reads from the local database of a follower or tail, by the consistency mode of the
+// connection (design.md 4).
 //
-// Linearizable: the version of the keys is looked up when the command arrives, with the lease checked then or a verify begun then
-// (I6); a dirty key asks the tail, one query in flight for all; the read goes to the database once what is
-// needed is applied. The database holds committed entries only (I3), so whatever it answers is committed. Loop thread.
+// Linearizable: the version of the keys is looked up when the command arrives, with the lease
+// checked then or a verify begun then (I6); a dirty key asks the tail, one query in flight for all;
+// the read goes to the database once what is needed is applied. The database holds committed
+// entries only (I3), so whatever it answers is committed. Loop thread.
 #pragma once
 
 #include <cstdint>
@@ -27,7 +29,8 @@ namespace catena::server {
 class LocalReader {
  public:
   LocalReader(chain::Replica& replica, backend::Backend& backend, const Options& options,
-              std::function<TimePoint()> now, std::function<std::string(std::string_view)> add_info);
+              std::function<TimePoint()> now,
+              std::function<std::string(std::string_view)> add_info);
   ~LocalReader();
 
   // A read by the session's consistency mode. kWait: session.read_wait says what for.
@@ -37,7 +40,8 @@ class LocalReader {
   void EndTurn();
   void FailAll(std::string_view why);
   size_t in_flight() const { return in_flight_; }
-  // Where a script goes that a follower's database refuses (it lacks it, or takes it for a write): to the head.
+  // Where a script goes that a follower's database refuses (it lacks it, or takes it for a write):
+  // to the head.
   using Reroute = std::function<void(Session&, uint64_t number, std::string command)>;
   void SetReroute(Reroute reroute) { reroute_ = std::move(reroute); }
 
@@ -65,7 +69,8 @@ class LocalReader {
   std::vector<std::unique_ptr<ReadLane>> closed_lanes_;
   size_t in_flight_ = 0;
   Reroute reroute_;
-  // Tickets of this turn: everything that arrived in it shares them, for their messages leave at its end.
+  // Tickets of this turn: everything that arrived in it shares them, for their messages leave at
+  // its end.
   std::optional<uint64_t> query_ticket_, verify_ticket_;
   Stats stats_;
 };

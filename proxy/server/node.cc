@@ -16,11 +16,13 @@ namespace {
 constexpr Duration kTick = std::chrono::milliseconds(20);
 constexpr Duration kRedialAfter = std::chrono::milliseconds(20);
 constexpr Duration kStopWithin = std::chrono::seconds(8);
-// One write to a neighbour: large enough to amortize its header, small enough to be overtaken by messages.
+// One write to a neighbour: large enough to amortize its header, small enough to be overtaken by
+// messages.
 constexpr size_t kAppendBytesMax = 256u << 10;
 
 const char* PhaseName(coordinator::ReportPhase phase) {
-  constexpr const char* kNames[] = {"starting", "candidate", "member", "joining", "resigning", "refused"};
+  constexpr const char* kNames[] = {"starting", "candidate", "member",
+                                    "joining",  "resigning", "refused"};
   return kNames[static_cast<int>(phase)];
 }
 
@@ -38,7 +40,8 @@ std::string NewReplid(io::Reactor& reactor) {
 
 Incarnation NewIncarnation(io::Reactor& reactor, Incarnation above) {
   // Wall time in microseconds: later processes get later ones without anything on disk.
-  return std::max(above.Next(), Incarnation(static_cast<uint64_t>(reactor.WallMilliseconds()) * 1000));
+  return std::max(above.Next(),
+                  Incarnation(static_cast<uint64_t>(reactor.WallMilliseconds()) * 1000));
 }
 
 std::optional<uint64_t> ParseNumber(std::string_view text) {
@@ -55,7 +58,8 @@ const char* ConsistencyName(Consistency consistency) {
   return kNames[static_cast<int>(consistency)];
 }
 
-Node::Node(io::Reactor& reactor, Options options, const MakeBackend& make_backend, std::function<void()> on_stopped)
+Node::Node(io::Reactor& reactor, Options options, const MakeBackend& make_backend,
+           std::function<void()> on_stopped)
     : reactor_(reactor),
       options_(std::move(options)),
       on_stopped_(std::move(on_stopped)),
@@ -66,14 +70,16 @@ Node::Node(io::Reactor& reactor, Options options, const MakeBackend& make_backen
                   OnPeerOpened(std::move(stream), arguments, std::move(rest));
                 }),
       join_source_(options_.join_bytes_max),
-      heartbeat_(reactor, options_,
-                 {[this] { return Report(); },
-                  [this](const auto& answer, auto sent_at) { OnCoordinatorAnswer(answer, sent_at); }}),
-      head_executor_(replica_, *backend_, options_,
-                     [this] { return reactor_.Now(); },
-                     [this](std::string_view reply) { return AddInfoSection(reply); }),
-      local_reader_(replica_, *backend_, options_, [this] { return reactor_.Now(); },
-                    [this](std::string_view reply) { return AddInfoSection(reply); }),
+      heartbeat_(
+          reactor, options_,
+          {[this] { return Report(); },
+           [this](const auto& answer, auto sent_at) { OnCoordinatorAnswer(answer, sent_at); }}),
+      head_executor_(
+          replica_, *backend_, options_, [this] { return reactor_.Now(); },
+          [this](std::string_view reply) { return AddInfoSection(reply); }),
+      local_reader_(
+          replica_, *backend_, options_, [this] { return reactor_.Now(); },
+          [this](std::string_view reply) { return AddInfoSection(reply); }),
       forwarder_(reactor, replica_, options_),
       tick_(reactor.MakeTimer([this] {
         tick_armed_ = false;
@@ -87,8 +93,9 @@ Result<void> Node::Start() {
   started_at_ = reactor_.Now();
   replica_.BeginLife(NewIncarnation(reactor_, Incarnation()));
   if (auto listening = acceptor_.Listen(options_.peers_address); !listening) return listening;
-  auto listener = reactor_.Listen(options_.clients_address,
-                                  [this](std::unique_ptr<io::Stream> stream) { OnAcceptClient(std::move(stream)); });
+  auto listener = reactor_.Listen(
+      options_.clients_address,
+      [this](std::unique_ptr<io::Stream> stream) { OnAcceptClient(std::move(stream)); });
   if (!listener) return tl::unexpected(listener.error());
   client_listener_ = std::move(*listener);
   reactor_.AddTurnEndHook([this] { EndTurn(); });
@@ -148,7 +155,8 @@ void Node::PerformOutput() {
 void Node::SendLog() {
   auto found = links_.find(successor_.link);
   if (found == links_.end()) return;
-  for (size_t budget = found->second->SendBudget(); budget > 0; budget = found->second->SendBudget()) {
+  for (size_t budget = found->second->SendBudget(); budget > 0;
+       budget = found->second->SendBudget()) {
     auto append = replica_.NextAppend(std::min(budget, kAppendBytesMax));
     if (!append) return;
     found->second->SendAppend(*append);
@@ -165,7 +173,8 @@ void Node::FeedBackend() {
     backend_->FeedAvailable(committed);
     if (replica_.is_head() || stopping_) backend_->ApplyAwaited(committed);
   }
-  // A database that cannot keep up slows the chain down, or its own join, rather than filling the log (I9).
+  // A database that cannot keep up slows the chain down, or its own join, rather than filling the
+  // log (I9).
   if (replica_.is_head() || replica_.unapplied_bytes() <= options_.log_bytes_max) return;
   if (auto link = links_.find(predecessor_link_); link != links_.end() && !predecessor_paused_) {
     predecessor_paused_ = true;
@@ -204,14 +213,17 @@ void Node::OnTick() {
   ExpireRerouted(now);
   std::vector<Session*> expired;
   for (Session* session : blocked_) {
-    if (session->blocked_since && now - *session->blocked_since >= options_.write_timeout) expired.push_back(session);
+    if (session->blocked_since && now - *session->blocked_since >= options_.write_timeout)
+      expired.push_back(session);
   }
   for (Session* session : expired) session->FailWaiting(ChainDown(WhyWaiting(*session)));
 }
 
 void Node::ArmTick() {
-  bool needed = !blocked_.empty() || !head_executor_.idle() || forwarder_.owed() > 0 || !rerouted_.empty() || stopping_ ||
-                (replica_.Successor() != nullptr && successor_.link == chain::kNoLink) || join_order_.has_value();
+  bool needed = !blocked_.empty() || !head_executor_.idle() || forwarder_.owed() > 0 ||
+                !rerouted_.empty() || stopping_ ||
+                (replica_.Successor() != nullptr && successor_.link == chain::kNoLink) ||
+                join_order_.has_value();
   if (!needed || tick_armed_) return;
   tick_armed_ = true;
   tick_->Start(kTick);
@@ -229,7 +241,8 @@ void Node::DestroyDead() {
 
 // --- configuration and life ----------------------------------------------------------------------
 
-void Node::OnCoordinatorAnswer(const coordinator::HeartbeatAnswer& answer, std::optional<TimePoint> sent_at) {
+void Node::OnCoordinatorAnswer(const coordinator::HeartbeatAnswer& answer,
+                               std::optional<TimePoint> sent_at) {
   if (answer.notice != notice_) {
     notice_ = answer.notice;
     if (!notice_.empty()) spdlog::warn("event=notice text=\"{}\"", notice_);
@@ -273,8 +286,9 @@ void Node::InstallConfiguration(const chain::Configuration& configuration) {
 
 void Node::AfterRoleChange() {
   spdlog::info("event=installed epoch={} role={} members={} received={} committed={} applied={}",
-               replica_.epoch().value(), RoleName(replica_.role()), replica_.configuration().members.size(),
-               replica_.received().value(), replica_.committed().value(), replica_.applied().value());
+               replica_.epoch().value(), RoleName(replica_.role()),
+               replica_.configuration().members.size(), replica_.received().value(),
+               replica_.committed().value(), replica_.applied().value());
   if (phase_ != Phase::kResigning) Enter(Phase::kMember, "");
   // An offer that was made earlier is accepted while another attempt has begun to replace the data.
   if (joining_.loading) Resign("listed while its database loads a snapshot");
@@ -325,7 +339,8 @@ void Node::Resign(const std::string& reason) {
 void Node::BeginNewLife(Incarnation above) {
   AbandonJoinSource("a new life");
   Incarnation incarnation = NewIncarnation(reactor_, std::max(above, replica_.incarnation()));
-  for (chain::LinkId id : {predecessor_link_, successor_.link, acknowledging_tail_.link, acknowledged_head_, news_link_, joining_.link}) {
+  for (chain::LinkId id : {predecessor_link_, successor_.link, acknowledging_tail_.link,
+                           acknowledged_head_, news_link_, joining_.link}) {
     DropLink(id);
   }
   replica_.BeginLife(incarnation);
@@ -349,8 +364,8 @@ void Node::Enter(Phase phase, std::string why) {
   if (phase == phase_ && why == phase_why_) return;
   phase_ = phase;
   phase_why_ = std::move(why);
-  spdlog::info("event=phase phase={} incarnation={} why=\"{}\"", PhaseName(phase_), replica_.incarnation().value(),
-               phase_why_);
+  spdlog::info("event=phase phase={} incarnation={} why=\"{}\"", PhaseName(phase_),
+               replica_.incarnation().value(), phase_why_);
 }
 
 coordinator::NodeReport Node::Report() {
@@ -382,7 +397,8 @@ coordinator::NodeReport Node::Report() {
   report.backend.address = options_.backend_address;
   report.backend.from_chain = info_.from_chain;
   if (join_source_.Ready(replica_.log()) && replica_.is_tail()) {
-    report.joiner_ready = coordinator::JoinerReady{join_source_.joiner(), join_source_.incarnation(), replica_.epoch()};
+    report.joiner_ready = coordinator::JoinerReady{join_source_.joiner(),
+                                                   join_source_.incarnation(), replica_.epoch()};
   }
   report.predecessor_linked = replica_.is_head() || replica_.predecessor_linked();
   report.successor_linked = replica_.is_tail() || replica_.successor_linked();
@@ -410,7 +426,8 @@ void Node::ContinueStop() {
   TimePoint now = reactor_.Now();
   bool member = replica_.is_member() && !replica_.resigned();
   if (member && now < stop_deadline_) {
-    bool owes = std::any_of(sessions_.begin(), sessions_.end(), [](const auto& item) { return item.second->outstanding() > 0; });
+    bool owes = std::any_of(sessions_.begin(), sessions_.end(),
+                            [](const auto& item) { return item.second->outstanding() > 0; });
     bool settled = replica_.committed() == replica_.received() &&
                    (replica_.is_head() || replica_.applied() == replica_.committed());
     if (!owes && settled) Resign("the proxy was told to stop");
@@ -437,14 +454,16 @@ void Node::OnExamined(const backend::Info& info) {
     spdlog::error("event=backend_unusable why=\"{}\"", table.error().message);
     return;
   }
-  spdlog::info("event=examined kind={} version={} run_id={} keys={} resume={}", info.kind, info.version, info.run_id,
-               info.keys, info.resume ? info.resume->position.value() : 0);
+  spdlog::info("event=examined kind={} version={} run_id={} keys={} resume={}", info.kind,
+               info.version, info.run_id, info.keys,
+               info.resume ? info.resume->position.value() : 0);
   info_ = info;
   examined_ = true;
   parser_.reset();
   commands_ = std::move(*table);
   parser_ = std::make_unique<command::EffectParser>(*commands_, replica_.received());
-  if (phase_ == Phase::kResigning && resign_known_ && !stopping_) return BeginNewLife(Incarnation());
+  if (phase_ == Phase::kResigning && resign_known_ && !stopping_)
+    return BeginNewLife(Incarnation());
   if (phase_ == Phase::kStarting) Enter(Phase::kCandidate, "");
   LearnDatabases();
   heartbeat_.SendNow();
@@ -465,8 +484,8 @@ void Node::OnAttached(Position position) {
   if (replica_.replid().empty()) {
     replica_.SetHistory(NewReplid(reactor_), position);
   } else if (position != replica_.received()) {
-    return Resign("the capture begins at " + std::to_string(position.value()) + ", the log ends at " +
-                  std::to_string(replica_.received().value()));
+    return Resign("the capture begins at " + std::to_string(position.value()) +
+                  ", the log ends at " + std::to_string(replica_.received().value()));
   }
   parser_->Reset(position);
   replica_.OnHeadAttached(position);
@@ -498,7 +517,9 @@ void Node::OnEffects(std::string_view bytes) {
 
 void Node::OnApplied(Position position) {
   replica_.OnApplied(position);
-  if (!(predecessor_paused_ || joining_.log_paused) || replica_.unapplied_bytes() > options_.log_bytes_max / 2) return;
+  if (!(predecessor_paused_ || joining_.log_paused) ||
+      replica_.unapplied_bytes() > options_.log_bytes_max / 2)
+    return;
   for (chain::LinkId id : {predecessor_link_, joining_.link}) {
     if (auto link = links_.find(id); link != links_.end()) link->second->ResumeReading();
   }
@@ -528,10 +549,12 @@ void Node::DialMembers() {
 void Node::KeepDialled(Dialled& dialled, const chain::Member* member) {
   bool current = member != nullptr && dialled.epoch == replica_.epoch() && dialled.to == member->id;
   if (dialled.link != chain::kNoLink && !current) DropLink(dialled.link);
-  if (member == nullptr || dialled.link != chain::kNoLink || reactor_.Now() < dialled.redial_at) return;
+  if (member == nullptr || dialled.link != chain::kNoLink || reactor_.Now() < dialled.redial_at)
+    return;
   dialled = Dialled{++last_link_, replica_.epoch(), member->id, reactor_.Now() + kRedialAfter};
   heard_[dialled.link] = reactor_.Now();
-  links_[dialled.link] = std::make_unique<peer::PeerLink>(dialled.link, reactor_, member->peers, options_.credentials, this);
+  links_[dialled.link] = std::make_unique<peer::PeerLink>(dialled.link, reactor_, member->peers,
+                                                          options_.credentials, this);
 }
 
 void Node::DropLink(chain::LinkId id) {
@@ -542,7 +565,8 @@ void Node::DropLink(chain::LinkId id) {
   links_.erase(found);
   heard_.erase(id);
   replica_.OnLinkClosed(id);
-  for (chain::LinkId* link : {&successor_.link, &acknowledging_tail_.link, &acknowledged_head_, &news_link_}) {
+  for (chain::LinkId* link :
+       {&successor_.link, &acknowledging_tail_.link, &acknowledged_head_, &news_link_}) {
     if (id == *link) *link = chain::kNoLink;
   }
   if (id == predecessor_link_) {
@@ -554,11 +578,12 @@ void Node::DropLink(chain::LinkId id) {
   if (id == joining_.link) joining_.link = chain::kNoLink;
 }
 
-// Nobody dials a member that was removed. One that the coordinators cannot reach either asks those before it, in turn,
-// as if to become their predecessor: they refuse, and say what they know.
+// Nobody dials a member that was removed. One that the coordinators cannot reach either asks those
+// before it, in turn, as if to become their predecessor: they refuse, and say what they know.
 void Node::AskForNews() {
   TimePoint now = reactor_.Now();
-  std::optional<size_t> index = replica_.configuration().IndexOf(options_.node, replica_.incarnation());
+  std::optional<size_t> index =
+      replica_.configuration().IndexOf(options_.node, replica_.incarnation());
   bool cut_off = index && *index > 0 && !replica_.resigned() && !replica_.predecessor_linked() &&
                  !replica_.lease().ValidAt(now);
   if (!cut_off || news_link_ != chain::kNoLink || now < news_at_) return;
@@ -571,7 +596,8 @@ void Node::AskForNews() {
   news_from_ = replica_.configuration().members[next];
   news_link_ = ++last_link_;
   heard_[news_link_] = now;
-  links_[news_link_] = std::make_unique<peer::PeerLink>(news_link_, reactor_, news_from_.peers, options_.credentials, this);
+  links_[news_link_] = std::make_unique<peer::PeerLink>(news_link_, reactor_, news_from_.peers,
+                                                        options_.credentials, this);
 }
 
 void Node::OnLinkReady(peer::PeerLink& link) {
@@ -580,8 +606,9 @@ void Node::OnLinkReady(peer::PeerLink& link) {
   } else if (link.id() == acknowledging_tail_.link) {
     replica_.OnTailConnected(link.id());
   } else if (link.id() == news_link_) {
-    link.Send(chain::Hello{replica_.configuration(), options_.node, replica_.incarnation(), news_from_.id,
-                           news_from_.incarnation, chain::LinkPurpose::kChain, replica_.replid()});
+    link.Send(chain::Hello{replica_.configuration(), options_.node, replica_.incarnation(),
+                           news_from_.id, news_from_.incarnation, chain::LinkPurpose::kChain,
+                           replica_.replid()});
   } else if (link.id() == join_link_) {
     link.Send(join_source_.OnConnected(link.id(), replica_));
   }
@@ -613,7 +640,8 @@ void Node::OnLinkMessage(peer::PeerLink& link, const chain::Message& message) {
 
 void Node::OnLinkClosed(peer::PeerLink& link, const std::string& reason) {
   if (links_.contains(link.id())) {
-    spdlog::debug("event=link_closed link={} peer={} why=\"{}\"", link.id(), link.peer_name(), reason);
+    spdlog::debug("event=link_closed link={} peer={} why=\"{}\"", link.id(), link.peer_name(),
+                  reason);
   }
   DropLink(link.id());
 }
@@ -642,8 +670,8 @@ void Node::OnHello(peer::PeerLink& link, const chain::Hello& hello) {
   parser_->Reset(replica_.received());
 }
 
-void Node::OnPeerOpened(std::unique_ptr<io::Stream> stream, const std::vector<std::string>& arguments,
-                        std::string rest) {
+void Node::OnPeerOpened(std::unique_ptr<io::Stream> stream,
+                        const std::vector<std::string>& arguments, std::string rest) {
   const std::string& what = arguments[0];
   if (what == "CATENA.HELLO") return OpenLink(std::move(stream), arguments, std::move(rest));
   if (what == "CATENA.FORWARD") return OpenForwarded(std::move(stream), arguments, std::move(rest));
@@ -657,7 +685,8 @@ void Node::OnPeerOpened(std::unique_ptr<io::Stream> stream, const std::vector<st
   stream->CloseAfterFlush();
 }
 
-void Node::OpenLink(std::unique_ptr<io::Stream> stream, const std::vector<std::string>& arguments, std::string rest) {
+void Node::OpenLink(std::unique_ptr<io::Stream> stream, const std::vector<std::string>& arguments,
+                    std::string rest) {
   chain::LinkId id = ++last_link_;
   auto& link = links_[id] = std::make_unique<peer::PeerLink>(id, std::move(stream), this);
   heard_[id] = reactor_.Now();
@@ -667,30 +696,37 @@ void Node::OpenLink(std::unique_ptr<io::Stream> stream, const std::vector<std::s
   link->Received(bytes + rest);
 }
 
-void Node::OpenForwarded(std::unique_ptr<io::Stream> stream, const std::vector<std::string>& arguments,
-                         std::string rest) {
+void Node::OpenForwarded(std::unique_ptr<io::Stream> stream,
+                         const std::vector<std::string>& arguments, std::string rest) {
   auto refuse = [&](std::string_view why) {
     std::string out;
     resp::AppendError(out, why);
     stream->Write(out);
     stream->CloseAfterFlush();
   };
-  if (arguments.size() != 9 || (arguments[2] != "head" && arguments[2] != "tail")) return refuse("ERR malformed CATENA.FORWARD");
+  if (arguments.size() != 9 || (arguments[2] != "head" && arguments[2] != "tail"))
+    return refuse("ERR malformed CATENA.FORWARD");
   auto incarnation = ParseNumber(arguments[4]), number = ParseNumber(arguments[5]);
   auto database = ParseNumber(arguments[6]), protocol = ParseNumber(arguments[7]);
-  bool numbers = incarnation && number && database && protocol && (*protocol == 2 || *protocol == 3);
+  bool numbers =
+      incarnation && number && database && protocol && (*protocol == 2 || *protocol == 3);
   if (!numbers) return refuse("ERR malformed CATENA.FORWARD");
   if (*database >= static_cast<uint64_t>(databases_)) {
     return refuse("ERR the database of " + options_.node + " has no number " + arguments[6]);
   }
-  if (arguments[1] != options_.chain) return refuse("ERR this node belongs to chain " + options_.chain);
+  if (arguments[1] != options_.chain)
+    return refuse("ERR this node belongs to chain " + options_.chain);
   Target target = arguments[2] == "head" ? Target::kHead : Target::kTail;
-  bool ready = target == Target::kHead ? replica_.head_ready() : replica_.serves() && replica_.is_tail();
-  if (!ready || stopping_) return refuse("CHAINDOWN " + options_.node + " is not (yet) the chain's " + arguments[2]);
+  bool ready =
+      target == Target::kHead ? replica_.head_ready() : replica_.serves() && replica_.is_tail();
+  if (!ready || stopping_)
+    return refuse("CHAINDOWN " + options_.node + " is not (yet) the chain's " + arguments[2]);
 
-  std::string key = arguments[2] + ' ' + arguments[3] + ' ' + arguments[6] + ' ' + arguments[7] + ' ' + arguments[8];
+  std::string key = arguments[2] + ' ' + arguments[3] + ' ' + arguments[6] + ' ' + arguments[7] +
+                    ' ' + arguments[8];
   ForwardedLane& lane = forwarded_[key];
-  if (std::pair(lane.incarnation, lane.number) >= std::pair(*incarnation, *number)) return refuse("ERR superseded");
+  if (std::pair(lane.incarnation, lane.number) >= std::pair(*incarnation, *number))
+    return refuse("ERR superseded");
   // S18: what is unread on the earlier connection is dropped before anything of this one is read.
   if (lane.session != nullptr && !CATENA_MUTANT("late-bytes-read"))
     lane.session->CloseNow("superseded");
@@ -711,7 +747,8 @@ void Node::OpenForwarded(std::unique_ptr<io::Stream> stream, const std::vector<s
 void Node::CloseForwarded(Target target) {
   std::vector<Session*> closing;
   for (auto& [id, session] : sessions_) {
-    if (session->forwarded && session->forward_target == target && !session->closed()) closing.push_back(session.get());
+    if (session->forwarded && session->forward_target == target && !session->closed())
+      closing.push_back(session.get());
   }
   for (Session* session : closing) session->CloseAfterReplies();
 }
@@ -719,12 +756,14 @@ void Node::CloseForwarded(Target target) {
 void Node::OnBeat() {
   beat_->Start(options_.heartbeat);
   TimePoint now = reactor_.Now();
-  // Both ends of a link speak once a beat, so that a silent one is known to be broken within a lease.
+  // Both ends of a link speak once a beat, so that a silent one is known to be broken within a
+  // lease.
   std::vector<chain::LinkId> silent;
   for (auto& [id, link] : links_) {
     bool paused = id == predecessor_link_ && predecessor_paused_;
-    bool chain_link = id == predecessor_link_ || id == successor_.link || id == acknowledging_tail_.link ||
-                      id == acknowledged_head_ || id == news_link_;
+    bool chain_link = id == predecessor_link_ || id == successor_.link ||
+                      id == acknowledging_tail_.link || id == acknowledged_head_ ||
+                      id == news_link_;
     if (chain_link && !paused && now - heard_[id] > options_.lease) silent.push_back(id);
   }
   for (chain::LinkId id : silent) {
@@ -733,7 +772,8 @@ void Node::OnBeat() {
   }
   replica_.KeepAlive();
   AskForNews();
-  if (auto link = links_.find(joining_.link); link != links_.end()) link->second->Send(JoinProgressNow());
+  if (auto link = links_.find(joining_.link); link != links_.end())
+    link->second->Send(JoinProgressNow());
 }
 
 // --- sessions ------------------------------------------------------------------------------------
@@ -768,7 +808,8 @@ void Node::OnBlocked(Session& session) {
   // What waits behind its own unanswered commands waits as long as they may (a BLPOP: for ever).
   bool waits = !session.over_limits() && session.outstanding() == 0 && pause_ == Pause::kNone;
   if (waits && !session.blocked_since) session.blocked_since = reactor_.Now();
-  // While it has answers to come, only these can change anything: a client behind its own BLPOP costs no turn anything.
+  // While it has answers to come, only these can change anything: a client behind its own BLPOP
+  // costs no turn anything.
   if (session.in_blocked_list || session.outstanding() > 0) return;
   session.in_blocked_list = true;
   blocked_.push_back(&session);
@@ -786,7 +827,8 @@ Dispatch Node::OnCommand(Session& session, uint64_t number, Request& request) {
   ++commands_processed_;
   // Which commands there are is told by the database; until it was reached once, everybody waits.
   if (!commands_) return Dispatch::kWait;
-  if (!session.forwarded && !CheckAuthenticated(*this, session, number, request)) return Dispatch::kTaken;
+  if (!session.forwarded && !CheckAuthenticated(*this, session, number, request))
+    return Dispatch::kTaken;
   if (session.rights != nullptr && !(session.state && session.state->in_transaction())) {
     if (std::string refusal = UserRefusal(session, request); !refusal.empty()) {
       session.Complete(number, "-" + refusal + "\r\n");
@@ -810,10 +852,12 @@ Dispatch Node::OnCommand(Session& session, uint64_t number, Request& request) {
     }
   }
   if (info->name == "info") {
-    ReplyKind kind = AsksForCatena(request.command->arguments) ? ReplyKind::kInfo : ReplyKind::kNoData;
+    ReplyKind kind =
+        AsksForCatena(request.command->arguments) ? ReplyKind::kInfo : ReplyKind::kNoData;
     return RouteLocal(session, number, request, kind);
   }
-  if (info->route == command::Route::kProxy) return AnswerProxyCommand(*this, session, number, request);
+  if (info->route == command::Route::kProxy)
+    return AnswerProxyCommand(*this, session, number, request);
   if (info->route == command::Route::kLocal || info->route == command::Route::kUnknown) {
     return RouteLocal(session, number, request, ReplyKind::kNoData);
   }
@@ -840,12 +884,14 @@ Dispatch Node::RouteData(Session& session, uint64_t number, const Request& reque
     }
     if (session.outstanding() > 0 && session.path != HeadPath(request)) return Dispatch::kWait;
     bool alone = RunsScript(request) && session.outstanding() == 0;
-    if (alone && head_executor_.ScriptsHeldUp(session)) return StateOf(session).OnCommand(number, request);
+    if (alone && head_executor_.ScriptsHeldUp(session))
+      return StateOf(session).OnCommand(number, request);
     ReplyKind kind = reads && request.keys_known ? ReplyKind::kKeys : ReplyKind::kEffect;
     return head_executor_.Submit(session, number, request, kind);
   }
   if (!reads) return RouteForwarded(session, number, request, false);
-  // I8: what follows a write goes where the write went, until that is answered. A scan's cursor belongs to one server.
+  // I8: what follows a write goes where the write went, until that is answered. A scan's cursor
+  // belongs to one server.
   bool follows = session.outstanding() > 0 && session.path == Path::kForwardHead && !scans &&
                  !CATENA_MUTANT("route-change-overtakes");
   if (follows || !replica_.serves()) return RouteForwarded(session, number, request, true);
@@ -862,10 +908,12 @@ Dispatch Node::RouteData(Session& session, uint64_t number, const Request& reque
 bool Node::IsStale() {
   if (options_.max_staleness == Duration(0)) return false;
   TimePoint since = reactor_.Now() - options_.max_staleness;
-  return (!replica_.is_head() && heard_predecessor_ < since) || (!replica_.is_tail() && heard_successor_ < since);
+  return (!replica_.is_head() && heard_predecessor_ < since) ||
+         (!replica_.is_tail() && heard_successor_ < since);
 }
 
-Dispatch Node::RouteForwarded(Session& session, uint64_t number, const Request& request, bool reads) {
+Dispatch Node::RouteForwarded(Session& session, uint64_t number, const Request& request,
+                              bool reads) {
   if (session.forwarded) {
     session.Complete(number, ChainDown(options_.node + " is no longer the chain's head"));
     return Dispatch::kTaken;
@@ -874,11 +922,13 @@ Dispatch Node::RouteForwarded(Session& session, uint64_t number, const Request& 
   Path path = script ? Path::kForwardScripts : Path::kForwardHead;
   if (session.outstanding() > 0 && session.path != path) return Dispatch::kWait;
   bool alone = script && session.outstanding() == 0;
-  if (alone && forwarder_.ScriptsHeldUp(session)) return StateOf(session).OnCommand(number, request);
+  if (alone && forwarder_.ScriptsHeldUp(session))
+    return StateOf(session).OnCommand(number, request);
   return forwarder_.Submit(session, number, request, Target::kHead, !reads);
 }
 
-Dispatch Node::RouteLocal(Session& session, uint64_t number, const Request& request, ReplyKind kind) {
+Dispatch Node::RouteLocal(Session& session, uint64_t number, const Request& request,
+                          ReplyKind kind) {
   if (!examined_) return Dispatch::kWait;
   if (replica_.head_ready()) {
     if (session.outstanding() > 0 && session.path != Path::kHead) return Dispatch::kWait;
@@ -890,13 +940,16 @@ Dispatch Node::RouteLocal(Session& session, uint64_t number, const Request& requ
 }
 
 std::string Node::WhyWaiting(const Session& session) const {
-  if (!commands_) return "the database behind this node has not been reached yet: " + backend_->Problem();
+  if (!commands_)
+    return "the database behind this node has not been reached yet: " + backend_->Problem();
   if (replica_.epoch() == Epoch()) return "no configuration of the chain is known yet";
   if (session.read_wait.started && !session.read_wait.authority) {
     return "this node has no lease, and the chain does not confirm that it is current";
   }
-  if (session.read_wait.started) return "the chain did not tell in time whether the newest value is committed";
-  if (replica_.is_head()) return "this node is not ready to be the head, or the chain does not commit";
+  if (session.read_wait.started)
+    return "the chain did not tell in time whether the newest value is committed";
+  if (replica_.is_head())
+    return "this node is not ready to be the head, or the chain does not commit";
   return "the chain's head " + replica_.configuration().members.front().id + " cannot be reached";
 }
 

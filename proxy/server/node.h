@@ -1,8 +1,10 @@
-// The driver of one node: the only place where chain, backend, peers, sessions and coordinator meet. It feeds events to the pure
-// core and, at the end of every loop turn, performs what the core says (EndTurn has the order). Loop thread.
+// The driver of one node: the only place where chain, backend, peers, sessions and coordinator
+// meet. It feeds events to the pure core and, at the end of every loop turn, performs what the core
+// says (EndTurn has the order). Loop thread.
 //
-// A node's life: the backend is examined (kStarting), it offers itself (kCandidate), the tail brings it up to date
-// (kJoining), a configuration lists it (kMember), it resigns or is removed (kResigning) and begins a new life.
+// A node's life: the backend is examined (kStarting), it offers itself (kCandidate), the tail
+// brings it up to date (kJoining), a configuration lists it (kMember), it resigns or is removed
+// (kResigning) and begins a new life.
 #pragma once
 
 #include <cstdint>
@@ -45,7 +47,8 @@ class Node final : public SessionOwner,
   using MakeBackend = std::function<std::unique_ptr<backend::Backend>(Incarnation)>;
 
   // `on_stopped` is called once, after Stop() has finished.
-  Node(io::Reactor& reactor, Options options, const MakeBackend& make_backend, std::function<void()> on_stopped);
+  Node(io::Reactor& reactor, Options options, const MakeBackend& make_backend,
+       std::function<void()> on_stopped);
   ~Node() override;
 
   // Listens and begins; an Error names the address that cannot be bound.
@@ -58,7 +61,9 @@ class Node final : public SessionOwner,
   void OnBlocked(Session& session) override;
   void OnFinished(Session& session) override;
   void OnDisconnected(Session& session) override;
-  const command::CommandTable* Commands() const override { return commands_ ? &*commands_ : nullptr; }
+  const command::CommandTable* Commands() const override {
+    return commands_ ? &*commands_ : nullptr;
+  }
   TimePoint Now() override { return reactor_.Now(); }
 
   // --- for session_commands.cc ---
@@ -72,7 +77,8 @@ class Node final : public SessionOwner,
   // CLIENT PAUSE: clients' commands, or their writes, wait so long.
   void PauseClients(Duration duration, bool all);
   void UnpauseClients() { pause_ = Pause::kNone; }
-  // CLIENT UNBLOCK: of a connection that the head knows by `id`. Its answer is that of `session`'s command.
+  // CLIENT UNBLOCK: of a connection that the head knows by `id`. Its answer is that of `session`'s
+  // command.
   Dispatch UnblockAtHead(Session& session, uint64_t number, int64_t id, bool error);
   int64_t WallMilliseconds() { return reactor_.WallMilliseconds(); }
 
@@ -109,15 +115,15 @@ class Node final : public SessionOwner,
   // What this node receives while it joins (node_join.cc).
   struct Joining {
     chain::LinkId link = chain::kNoLink;
-    std::string replid;           // of the chain, from Hello
-    bool started = false;         // Start came: log bytes may follow
-    bool loading = false;         // a snapshot is under way
-    bool loaded = false;          // the database follows
+    std::string replid;    // of the chain, from Hello
+    bool started = false;  // Start came: log bytes may follow
+    bool loading = false;  // a snapshot is under way
+    bool loaded = false;   // the database follows
     uint64_t done = 0, total = 0;
-    Position told;                // last JoinProgress
+    Position told;  // last JoinProgress
     bool told_loaded = false;
-    bool paused = false;          // the database takes no more of the snapshot now
-    bool log_paused = false;      // the database is too far behind the log
+    bool paused = false;      // the database takes no more of the snapshot now
+    bool log_paused = false;  // the database is too far behind the log
   };
 
   // --- turn (node.cc) ---
@@ -134,7 +140,8 @@ class Node final : public SessionOwner,
   void DestroyDead();
 
   // --- configuration and life ---
-  void OnCoordinatorAnswer(const coordinator::HeartbeatAnswer& answer, std::optional<TimePoint> sent_at);
+  void OnCoordinatorAnswer(const coordinator::HeartbeatAnswer& answer,
+                           std::optional<TimePoint> sent_at);
   void InstallConfiguration(const chain::Configuration& configuration);
   void AfterRoleChange();
   void Resign(const std::string& reason);
@@ -156,9 +163,12 @@ class Node final : public SessionOwner,
   void DialMembers();
   void DropLink(chain::LinkId id);
   void AskForNews();
-  void OnPeerOpened(std::unique_ptr<io::Stream> stream, const std::vector<std::string>& arguments, std::string rest);
-  void OpenForwarded(std::unique_ptr<io::Stream> stream, const std::vector<std::string>& arguments, std::string rest);
-  void OpenLink(std::unique_ptr<io::Stream> stream, const std::vector<std::string>& arguments, std::string rest);
+  void OnPeerOpened(std::unique_ptr<io::Stream> stream, const std::vector<std::string>& arguments,
+                    std::string rest);
+  void OpenForwarded(std::unique_ptr<io::Stream> stream, const std::vector<std::string>& arguments,
+                     std::string rest);
+  void OpenLink(std::unique_ptr<io::Stream> stream, const std::vector<std::string>& arguments,
+                std::string rest);
   void OnHello(peer::PeerLink& link, const chain::Hello& hello);
   void CloseForwarded(Target target);
 
@@ -214,26 +224,26 @@ class Node final : public SessionOwner,
   Phase phase_ = Phase::kStarting;
   std::string phase_why_;
   backend::Info info_;
-  bool examined_ = false;           // info_ is of the database as it is now
-  bool attaching_ = false;          // AttachCapture was asked for
-  bool following_ = false;          // the database is fed from the log
-  Position fed_;                    // committed position that the backend was told last
-  bool promote_wanted_ = false;     // ... at promote_at_, as soon as no local read is in flight
+  bool examined_ = false;        // info_ is of the database as it is now
+  bool attaching_ = false;       // AttachCapture was asked for
+  bool following_ = false;       // the database is fed from the log
+  Position fed_;                 // committed position that the backend was told last
+  bool promote_wanted_ = false;  // ... at promote_at_, as soon as no local read is in flight
   Position promote_at_;
   class DatabaseProbe;
   std::unique_ptr<backend::LaneHandler> database_probe_;
-  int databases_ = 16;              // CONFIG GET databases of the local server
+  int databases_ = 16;  // CONFIG GET databases of the local server
   std::optional<command::CommandTable> commands_;
   std::unique_ptr<command::EffectParser> parser_;
-  std::string broken_;              // set inside a stream callback; handled at the end of the turn
+  std::string broken_;  // set inside a stream callback; handled at the end of the turn
 
   std::map<chain::LinkId, std::unique_ptr<peer::PeerLink>> links_;
   std::vector<std::unique_ptr<peer::PeerLink>> dead_links_;
   chain::LinkId last_link_ = chain::kNoLink;
-  std::map<chain::LinkId, TimePoint> heard_;        // last sign of life of each link
+  std::map<chain::LinkId, TimePoint> heard_;           // last sign of life of each link
   TimePoint heard_predecessor_{}, heard_successor_{};  // for max_staleness, whatever the link
   chain::LinkId predecessor_link_ = chain::kNoLink;
-  bool predecessor_paused_ = false;                 // the local database is too far behind
+  bool predecessor_paused_ = false;  // the local database is too far behind
   // A link that this node keeps to another member.
   struct Dialled {
     chain::LinkId link = chain::kNoLink;  // dialled or dialling
@@ -244,7 +254,7 @@ class Node final : public SessionOwner,
   Dialled successor_;
   Dialled acknowledging_tail_;
   chain::LinkId acknowledged_head_ = chain::kNoLink;  // at the tail: the other end of such a link
-  chain::LinkId news_link_ = chain::kNoLink;        // to one that may know a newer configuration
+  chain::LinkId news_link_ = chain::kNoLink;          // to one that may know a newer configuration
   chain::Member news_from_;
   TimePoint news_at_{};
   PeerAcceptor acceptor_;
@@ -255,11 +265,12 @@ class Node final : public SessionOwner,
   bool snapshot_paused_ = false;
   bool join_ready_told_ = false;
   std::optional<coordinator::JoinOrder> join_order_;
-  TimePoint join_retry_at_{};       // a failed attempt is repeated then
+  TimePoint join_retry_at_{};  // a failed attempt is repeated then
   Joining joining_;
 
   Heartbeat heartbeat_;
-  std::optional<uint64_t> resign_number_;   // heartbeat that told it; answered: the coordinator knows
+  std::optional<uint64_t>
+      resign_number_;  // heartbeat that told it; answered: the coordinator knows
   bool resign_known_ = false;
   std::string notice_;
 
@@ -267,7 +278,7 @@ class Node final : public SessionOwner,
   std::map<uint64_t, std::unique_ptr<Session>> sessions_;
   std::vector<std::unique_ptr<Session>> dead_sessions_;
   uint64_t last_session_ = 0;
-  size_t clients_ = 0;              // sessions that are not forwarded
+  size_t clients_ = 0;  // sessions that are not forwarded
   std::vector<Session*> blocked_;
   Pause pause_ = Pause::kNone;
   TimePoint pause_until_{};
@@ -282,7 +293,7 @@ class Node final : public SessionOwner,
   HeadExecutor head_executor_;
   LocalReader local_reader_;
   Forwarder forwarder_;
-  std::unique_ptr<io::Timer> tick_;   // runs only while something can expire
+  std::unique_ptr<io::Timer> tick_;  // runs only while something can expire
   std::unique_ptr<io::Timer> beat_;
   bool tick_armed_ = false;
   bool stopping_ = false;
@@ -292,8 +303,8 @@ class Node final : public SessionOwner,
   uint64_t commands_processed_ = 0;
 };
 
-// Answers a command of Route::kProxy (session_commands.cc). kWait only for those that must not overtake others.
-// `capture`: the reply goes there at once, and nowhere else.
+// Answers a command of Route::kProxy (session_commands.cc). kWait only for those that must not
+// overtake others. `capture`: the reply goes there at once, and nowhere else.
 Dispatch AnswerProxyCommand(Node& node, Session& session, uint64_t number, const Request& request,
                             std::string* capture = nullptr);
 // Whether this INFO wants the `# Catena` section: by name or with all that is shown by default.

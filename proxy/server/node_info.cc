@@ -41,7 +41,8 @@ Node::~Node() = default;
 bool AsksForCatena(std::span<const std::string_view> arguments) {
   auto wants = [](std::string_view section) {
     std::string lower(section);
-    std::transform(lower.begin(), lower.end(), lower.begin(), [](unsigned char c) { return std::tolower(c); });
+    std::transform(lower.begin(), lower.end(), lower.begin(),
+                   [](unsigned char c) { return std::tolower(c); });
     return lower == "catena" || lower == "default" || lower == "all" || lower == "everything";
   };
   return arguments.size() < 2 || std::any_of(arguments.begin() + 1, arguments.end(), wants);
@@ -51,7 +52,8 @@ std::string Node::AddInfoSection(std::string_view reply) const {
   resp::Value value;
   size_t consumed = 0;
   std::string error;
-  if (resp::DecodeValue(reply, value, consumed, error) != resp::Progress::kComplete || !value.IsString()) {
+  if (resp::DecodeValue(reply, value, consumed, error) != resp::Progress::kComplete ||
+      !value.IsString()) {
     return std::string(reply);
   }
   auto number = [](uint64_t n) { return resp::Decimal(n); };
@@ -71,9 +73,11 @@ std::string Node::AddInfoSection(std::string_view reply) const {
   text += "catena_received:" + number(replica_.received().value()) + "\r\n";
   text += "catena_committed:" + number(replica_.committed().value()) + "\r\n";
   text += "catena_applied:" +
-          number(replica_.head_ready() ? replica_.received().value() : replica_.applied().value()) + "\r\n";
+          number(replica_.head_ready() ? replica_.received().value() : replica_.applied().value()) +
+          "\r\n";
   text += "catena_log_bytes:" + number(replica_.log().bytes()) + "\r\n";
-  text += "catena_lease_left_ms:" + number(static_cast<uint64_t>(lease / std::chrono::milliseconds(1))) + "\r\n";
+  text += "catena_lease_left_ms:" +
+          number(static_cast<uint64_t>(lease / std::chrono::milliseconds(1))) + "\r\n";
   text += "catena_clients:" + number(sessions_.size()) + "\r\n";
   text += "catena_commands_processed:" + number(commands_processed_) + "\r\n";
   text += "catena_reads_clean:" + number(local_reader_.stats().clean) + "\r\n";
@@ -81,8 +85,8 @@ std::string Node::AddInfoSection(std::string_view reply) const {
   text += "catena_version_queries:" + number(replica_.stats().queries_sent) + "\r\n";
   text += "catena_version_queries_answered:" + number(replica_.stats().queries_answered) + "\r\n";
   text += "catena_verifies:" + number(replica_.stats().verifies_sent) + "\r\n";
-  text += "catena_uptime_in_seconds:" + number(static_cast<uint64_t>((now - started_at_) / std::chrono::seconds(1))) +
-          "\r\n";
+  text += "catena_uptime_in_seconds:" +
+          number(static_cast<uint64_t>((now - started_at_) / std::chrono::seconds(1))) + "\r\n";
   std::string out;
   if (value.type == resp::Type::kVerbatim) {
     out = "=" + number(text.size() + 4) + "\r\ntxt:" + text + "\r\n";

@@ -103,7 +103,8 @@ Result<void> PeerAcceptor::Listen(const io::Address& address) {
 }
 
 void PeerAcceptor::OnAccept(std::unique_ptr<io::Stream> stream) {
-  // The oldest gives way: who means it has proved himself long ago, and nobody can keep others out by waiting.
+  // The oldest gives way: who means it has proved himself long ago, and nobody can keep others out
+  // by waiting.
   if (pending_.size() >= kPendingMax) pending_.erase(pending_.begin());
   uint64_t id = ++last_id_;
   pending_[id] = std::make_unique<Pending>(*this, id, std::move(stream));

@@ -16,8 +16,8 @@ std::string RefusalOf(const Request& request);
 // was asked there.
 std::string UserRefusal(const Session& session, const Request& request);
 
-// The error reply to a command that the database does not take by these limits of its own; "" if it does. It must not
-// get it: the database would close the connection, which other clients share.
+// The error reply to a command that the database does not take by these limits of its own; "" if it
+// does. It must not get it: the database would close the connection, which other clients share.
 std::string TooLarge(const backend::Limits& limits, const Request& request);
 
 }  // namespace catena::server

@@ -1,9 +1,10 @@
-// One client connection (or one connection on which another proxy forwards its clients' commands): decodes commands,
-// keeps their replies in order, and hands each to the executor that its route asks for. Owns the stream. Loop thread.
+// One client connection (or one connection on which another proxy forwards its clients' commands):
+// decodes commands, keeps their replies in order, and hands each to the executor that its route
+// asks for. Owns the stream. Loop thread.
 //
-// Order (I8): every command takes a numbered slot; replies leave in slot order whoever completes them. Commands are dispatched
-// strictly one after the other: one that must wait (for a head, for an old route to drain, for a dirty key) stays in the
-// input and everything behind it waits too.
+// Order (I8): every command takes a numbered slot; replies leave in slot order whoever completes
+// them. Commands are dispatched strictly one after the other: one that must wait (for a head, for
+// an old route to drain, for a dirty key) stays in the input and everything behind it waits too.
 #pragma once
 
 #include <cstdint>
@@ -50,16 +51,18 @@ struct Request {
   const command::CommandInfo* info = nullptr;  // nullptr: unknown to the backend
   command::Route route = command::Route::kUnknown;
   const resp::Command* command = nullptr;
-  BytesOwner owner;                   // of command->raw, when it is large and may be kept
-  bool keys_known = true;             // else as if every key were read
+  BytesOwner owner;        // of command->raw, when it is large and may be kept
+  bool keys_known = true;  // else as if every key were read
   std::vector<uint64_t>* key_hashes = nullptr;
   std::span<const uint32_t> key_positions;  // of the keys that can be told
 };
 
-// A script or function. It holds its connection as long as it runs, while the database answers others
+// A script or function. It holds its connection as long as it runs, while the database answers
+// others
 // (-BUSY): it shares one with other scripts only, and with none that has run for kScriptIsSlow.
 inline bool RunsScript(const Request& request) {
-  return request.info != nullptr && request.info->key_rule == command::CommandInfo::KeyRule::kScript;
+  return request.info != nullptr &&
+         request.info->key_rule == command::CommandInfo::KeyRule::kScript;
 }
 
 constexpr Duration kScriptIsSlow = std::chrono::milliseconds(30);
@@ -74,10 +77,10 @@ inline Path LocalPath(const Request& request) {
 // What a read that has to wait already knows; lives from its first dispatch until it is submitted.
 struct ReadWait {
   bool started = false;
-  bool authority = false;              // proved at or after arrival
+  bool authority = false;  // proved at or after arrival
   std::optional<uint64_t> verify_ticket;
   std::optional<uint64_t> query_ticket;
-  Position needs;                      // version that the local database must have applied
+  Position needs;  // version that the local database must have applied
 };
 
 enum class Dispatch : uint8_t {
@@ -108,7 +111,8 @@ class Session final : public io::StreamHandler {
     size_t pipeline_max = 100'000;
   };
 
-  Session(uint64_t id, std::unique_ptr<io::Stream> stream, SessionOwner* owner, const Settings& settings);
+  Session(uint64_t id, std::unique_ptr<io::Stream> stream, SessionOwner* owner,
+          const Settings& settings);
   ~Session() override;
 
   uint64_t id() const { return id_; }
@@ -121,19 +125,20 @@ class Session final : public io::StreamHandler {
   std::string user;
   bool authenticated = false;
   const command::UserRights* rights = nullptr;  // of the configuration; nullptr: everything
-  bool forwarded = false;                 // the peer is a proxy, which asked for ...
+  bool forwarded = false;                       // the peer is a proxy, which asked for ...
   Target forward_target = Target::kHead;
-  std::string forward_lane;               // by which the node knows it
+  std::string forward_lane;  // by which the node knows it
   Consistency consistency = Consistency::kLinearizable;
-  Position seen;                          // highest position whose effects this connection may have seen
+  Position seen;  // highest position whose effects this connection may have seen
   int64_t connected_at_ms = 0;
   enum class ReplyMode : uint8_t { kOn, kOff } reply_mode = ReplyMode::kOn;
 
   // --- for the owner ---
-  Path path = Path::kNone;                // of the outstanding commands
+  Path path = Path::kNone;  // of the outstanding commands
   ReadWait read_wait;
-  std::unique_ptr<ClientState> state;     // nullptr: never was in a state of its own
-  std::optional<TimePoint> blocked_since; // first moment at which the waiting command could not be routed
+  std::unique_ptr<ClientState> state;  // nullptr: never was in a state of its own
+  std::optional<TimePoint>
+      blocked_since;  // first moment at which the waiting command could not be routed
   bool in_blocked_list = false;
   size_t outstanding() const { return outstanding_; }
   bool closed() const { return stream_ == nullptr; }
@@ -177,8 +182,8 @@ class Session final : public io::StreamHandler {
   struct Slot {
     bool done = false;
     bool counted = false;
-    bool silent = false;    // CLIENT REPLY OFF / SKIP
-    std::string reply;      // only when it came before its turn
+    bool silent = false;           // CLIENT REPLY OFF / SKIP
+    std::string reply;             // only when it came before its turn
     std::unique_ptr<Large> large;  // the same of a large one
   };
 
@@ -206,21 +211,23 @@ class Session final : public io::StreamHandler {
   std::unique_ptr<io::Stream> stream_;
   resp::CommandDecoder decoder_;
   resp::Command command_;
-  BytesOwner command_owner_;    // while a large command is being dispatched
-  std::string input_;           // received and not taken yet; begins with the waiting command when there is one
+  BytesOwner command_owner_;  // while a large command is being dispatched
+  std::string
+      input_;  // received and not taken yet; begins with the waiting command when there is one
   bool waiting_ = false;
   bool skip_next_ = false;
   bool over_limits_ = false;
   Ring<Slot> slots_;
-  uint64_t next_number_ = 0;    // of the next command; slots_[i] is number next_number_ - slots_.size() + i
+  uint64_t next_number_ =
+      0;  // of the next command; slots_[i] is number next_number_ - slots_.size() + i
   size_t outstanding_ = 0;
-  size_t window_;               // commands that may be owed answers; grows with those that come
-  size_t reply_bytes_ = 0;      // that a reply takes, of late
-  size_t held_bytes_ = 0;       // of replies that came before their turn
+  size_t window_;           // commands that may be owed answers; grows with those that come
+  size_t reply_bytes_ = 0;  // that a reply takes, of late
+  size_t held_bytes_ = 0;   // of replies that came before their turn
   bool taking_ = true;
   bool close_after_replies_ = false;
   bool reading_paused_ = false;
-  bool processing_ = false;     // inside Process: completions must not dispatch again
+  bool processing_ = false;  // inside Process: completions must not dispatch again
   bool finished_ = false;
   std::vector<uint64_t> key_hashes_;
   std::vector<uint32_t> key_positions_;

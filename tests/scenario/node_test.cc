@@ -35,8 +35,10 @@ size_t SetBytes(const std::string& value) {
   return command.size();
 }
 
-// Guards: proxy/server/head_executor.cc Submit (Allows). More would make the database cut the capture off.
-TEST_CASE("a command with more effects than the head's database can replicate is refused in its turn") {
+// Guards: proxy/server/head_executor.cc Submit (Allows). More would make the database cut the
+// capture off.
+TEST_CASE(
+    "a command with more effects than the head's database can replicate is refused in its turn") {
   NodeWorld world({"A", "B", "C"});
   world.Form();
   const std::string most(1000, 'x'), more(1001, 'x');
@@ -50,12 +52,13 @@ TEST_CASE("a command with more effects than the head's database can replicate is
     client.Send({"GET", "y"});
     world.Settle();
     world.Advance(milliseconds(50));
-    CHECK(client.Take() ==
-          "+OK\r\n-ERR " + std::to_string(SetBytes(more)) +
-              " bytes are more than the chain can replicate at once: the database of its head A has its-limit 1234, of "
-              "which three quarters (" +
-              std::to_string(SetBytes(most)) +
-              " bytes) may be used; raise it there with CONFIG SET client-output-buffer-limit\r\n$-1\r\n");
+    CHECK(client.Take() == "+OK\r\n-ERR " + std::to_string(SetBytes(more)) +
+                               " bytes are more than the chain can replicate at once: the database "
+                               "of its head A has its-limit 1234, of "
+                               "which three quarters (" +
+                               std::to_string(SetBytes(most)) +
+                               " bytes) may be used; raise it there with CONFIG SET "
+                               "client-output-buffer-limit\r\n$-1\r\n");
   }
   CHECK(world.database("C").Get("x") == most);
   CHECK(world.replica("A").is_head());
@@ -83,7 +86,8 @@ TEST_CASE("commands that are too much together go one after the other") {
   CHECK(world.database("C").Get("b") == value);
 }
 
-// Guards: proxy/server/refusal.cc TooLarge. The database would close a connection that all clients share.
+// Guards: proxy/server/refusal.cc TooLarge. The database would close a connection that all clients
+// share.
 TEST_CASE("what the database does not take is refused before it gets there") {
   NodeWorld world({"A", "B"});
   world.Form();
@@ -97,8 +101,10 @@ TEST_CASE("what the database does not take is refused before it gets there") {
   world.Settle();
   world.Advance(milliseconds(50));
   CHECK(client.Take() ==
-        "+OK\r\n-ERR an argument of 101 bytes is more than proto-max-bulk-len of this node's database, 100\r\n"
-        "-ERR a command of 338 bytes is more than client-query-buffer-limit of this node's database, 300\r\n$-1\r\n");
+        "+OK\r\n-ERR an argument of 101 bytes is more than proto-max-bulk-len of this node's "
+        "database, 100\r\n"
+        "-ERR a command of 338 bytes is more than client-query-buffer-limit of this node's "
+        "database, 300\r\n$-1\r\n");
 }
 
 // Guards: proxy/server/node.cc OnAcceptClient.

@@ -7,10 +7,11 @@
 // A test reads like a story:
 //
 //   World world({"A", "B", "C"});
-//   world.Form({"A", "B", "C"});           // joined one after the other, synced, quiet, leases
-//   granted world.Hold("B>C");                     // what B sends to C stays on the way auto write
-//   = world.Write("A", "x=1"); world.Settle();                        // everything that is not
-//   held happens CHECK_FALSE(write->answered());
+//   world.Form({"A", "B", "C"});  // joined one after the other, synced, quiet, leases granted
+//   world.Hold("B>C");            // what B sends to C stays on the way
+//   auto write = world.Write("A", "x=1");
+//   world.Settle();               // everything that is not held happens
+//   CHECK_FALSE(write->answered());
 //
 // After every event the invariants of design.md section 5 are checked, with deltas; what breaks one
 // fails the test and prints the events that led there.

@@ -44,8 +44,8 @@ Result<Message> DecodeArguments(const std::vector<std::string>& arguments) {
 std::vector<Message> AllMessages() {
   std::string_view binary("a\r\n\0$3\xff", 7);
   return {
-      Hello{TwoMembers(), "a", Incarnation(2), "b", Incarnation(kLarge),
-            LinkPurpose::kChain, "replid"},
+      Hello{TwoMembers(), "a", Incarnation(2), "b", Incarnation(kLarge), LinkPurpose::kChain,
+            "replid"},
       Hello{TwoMembers(), "", Incarnation(0), "", Incarnation(0), LinkPurpose::kJoin, ""},
       Hello{TwoMembers(), "a", Incarnation(1), "b", Incarnation(2), LinkPurpose::kAcks, "r"},
       Start{Position(kLarge)},
@@ -98,8 +98,8 @@ TEST_CASE("fields arrive where they were put") {
     arguments = Arguments(Encoded(message));
     return *DecodeArguments(arguments);
   };
-  auto hello = std::get<Hello>(
-      decode(Hello{TwoMembers(), "a", Incarnation(2), "b", Incarnation(3), LinkPurpose::kJoin, "r"}));
+  auto hello = std::get<Hello>(decode(
+      Hello{TwoMembers(), "a", Incarnation(2), "b", Incarnation(3), LinkPurpose::kJoin, "r"}));
   CHECK(hello.configuration == TwoMembers());
   CHECK(hello.from == "a");
   CHECK(hello.from_incarnation == Incarnation(2));

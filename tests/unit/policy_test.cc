@@ -1,4 +1,5 @@
-// The policy as stories named after the schedules that they close, and its rules over all small states.
+// The policy as stories named after the schedules that they close, and its rules over all small
+// states.
 #include "coordinator/policy.h"
 
 #include <doctest/doctest.h>
@@ -219,7 +220,8 @@ TEST_CASE("first configuration: a first node that is still loading its data is w
   CHECK(world.Next() == "A");
 }
 
-TEST_CASE("first configuration: the TOML decides whose data it begins with, the key count does not") {
+TEST_CASE(
+    "first configuration: the TOML decides whose data it begins with, the key count does not") {
   World world;
   world.AddCandidate('a');
   world.AddCandidate('b').report->backend.keys = 1000;
@@ -398,7 +400,9 @@ TEST_CASE("the moment of a lease's end is known in advance") {
   CHECK(world.Decide().look_again == dead.lease_out);
 }
 
-TEST_CASE("S17 a new leader removes nobody before the longest lease is over, but believes a resignation") {
+TEST_CASE(
+    "S17 a new leader removes nobody before the longest lease is over, but believes a "
+    "resignation") {
   World world;
   world.Chain("abc").Dead('a');
   world.input().removals_from = world.now() + milliseconds(1);
@@ -512,12 +516,16 @@ TEST_CASE("neighbours that cannot reach each other: one resigns, from the smalle
   CHECK(AskedToResign("abc", {"ab"}, milliseconds(1999)) == "");
 }
 
-TEST_CASE("neighbours that cannot reach each other: the one between two cuts, whichever was noticed first") {
+TEST_CASE(
+    "neighbours that cannot reach each other: the one between two cuts, whichever was noticed "
+    "first") {
   for (const char* first : {"ab", "bc"}) {
     World world;
     world.Chain("abc");
-    world.Of('a').successor_lost = world.Of('b').predecessor_lost = world.now() - milliseconds(1600);
-    world.Of('b').successor_lost = world.Of('c').predecessor_lost = world.now() - milliseconds(1600);
+    world.Of('a').successor_lost = world.Of('b').predecessor_lost =
+        world.now() - milliseconds(1600);
+    world.Of('b').successor_lost = world.Of('c').predecessor_lost =
+        world.now() - milliseconds(1600);
     world.Of(first[0]).successor_lost = world.now() - milliseconds(2000);
     REQUIRE(world.Decide().resign.has_value());
     CHECK(world.Decide().resign->node == "b");
@@ -801,35 +809,64 @@ TEST_CASE("versions compare by their numbers") {
 // --- all small states ----------------------------------------------------------------------------
 
 // What may be known of a listed life.
-enum class Old { kSynced, kHeardEarly, kUnsynced, kBehind, kCutOff, kDead, kResigned, kUnheard, kCount };
+enum class Old {
+  kSynced,
+  kHeardEarly,
+  kUnsynced,
+  kBehind,
+  kCutOff,
+  kDead,
+  kResigned,
+  kUnheard,
+  kCount
+};
 // What may be known of a newer life of the same node, or of any life of a node that is not listed.
-enum class New { kNone, kStarting, kSameDatabase, kOtherDatabase, kStranger, kJoining, kVoid, kCount };
+enum class New {
+  kNone,
+  kStarting,
+  kSameDatabase,
+  kOtherDatabase,
+  kStranger,
+  kJoining,
+  kVoid,
+  kCount
+};
 
 void SetOld(World& world, char id, Old state) {
   Life& life = world.Of(id);
   const TimePoint now = world.now();
   switch (state) {
-    case Old::kSynced: break;
-    case Old::kHeardEarly: life.heard = now - milliseconds(300); break;
+    case Old::kSynced:
+      break;
+    case Old::kHeardEarly:
+      life.heard = now - milliseconds(300);
+      break;
     case Old::kUnsynced:
       life.report->synced = false;
       life.lease_out = At(0);
       break;
-    case Old::kBehind: life.report->epoch = Epoch(4); break;
+    case Old::kBehind:
+      life.report->epoch = Epoch(4);
+      break;
     case Old::kCutOff:
       life.connected = false;
       life.failed_since = now - milliseconds(100);
       life.lease_out = now + milliseconds(100);
       break;
-    case Old::kDead: world.Dead(id); break;
-    case Old::kResigned: world.Resigned(id); break;
+    case Old::kDead:
+      world.Dead(id);
+      break;
+    case Old::kResigned:
+      world.Resigned(id);
+      break;
     case Old::kUnheard:
       life.report.reset();
       life.connected = false;
       life.heard = world.input().leader_since;
       life.lease_out = world.input().removals_from;
       break;
-    case Old::kCount: break;
+    case Old::kCount:
+      break;
   }
 }
 
@@ -942,7 +979,8 @@ class Rules {
     if (current_.IndexOf(member.id, member.incarnation)) return "";
     if (life->is_void || life->resigned) return "lists a life that is over";
     if (!Alive(*life) || !life->report->backend.healthy) return "lists a node that is not there";
-    if (member.backend_run_id != life->report->backend.run_id) return "another database than reported";
+    if (member.backend_run_id != life->report->backend.run_id)
+      return "another database than reported";
     return "";
   }
 
@@ -960,7 +998,8 @@ class Rules {
       if (!witnessed) return "no synced member was heard after the failure";
     }
     const bool same_head = to.members[0] == current_.members[0];
-    if (next.head_complete && !(same_head && in_.record->head_complete)) return "head made complete";
+    if (next.head_complete && !(same_head && in_.record->head_complete))
+      return "head made complete";
     const Life& head = *Of(to.members[0]);
     const bool unsynced = head.report && head.report->epoch == current_.epoch &&
                           head.report->phase == ReportPhase::kMember && !head.report->synced;
@@ -995,14 +1034,15 @@ class Rules {
     if (in_.choice) return chosen.id == *in_.choice ? "" : "not the operator's choice";
     const Member& head = current_.members[0];
     if (chosen.id != head.id) return "begins with another than the last head";
-    const bool complete =
-        chosen.backend_run_id == head.backend_run_id && in_.record->head_complete;
-    if (!complete && in_.facts.recovery != Recovery::kAutomatic) return "guesses who has everything";
+    const bool complete = chosen.backend_run_id == head.backend_run_id && in_.record->head_complete;
+    if (!complete && in_.facts.recovery != Recovery::kAutomatic)
+      return "guesses who has everything";
     return "";
   }
 
   std::string BrokenChoice(const Configuration& to) const {
-    if (to.members.size() != 1 || to.members[0].id != *in_.choice) return "not the operator's choice";
+    if (to.members.size() != 1 || to.members[0].id != *in_.choice)
+      return "not the operator's choice";
     if (!Synced(to.members[0])) return "keeps an unsynced life";
     for (const Member& member : current_.members) {
       if (!(member == to.members[0]) && !LeaseOver(*Of(member))) return "two may serve";

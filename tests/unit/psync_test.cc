@@ -107,7 +107,8 @@ using Events = std::vector<std::string>;
 
 TEST_CASE("what a Redis takes, from its settings") {
   backend::Limits limits;
-  TakeSetting("client-output-buffer-limit", "normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60", limits);
+  TakeSetting("client-output-buffer-limit",
+              "normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60", limits);
   CHECK(limits.effect_bytes_max == 192u << 20);
   CHECK(limits.effect_setting == "client-output-buffer-limit replica 268435456");
   TakeSetting("client-output-buffer-limit", "normal 0 0 0 replica 1000 0 0 pubsub 0 0 0", limits);
