@@ -521,9 +521,8 @@ void Replica::AnswerAsks(TimePoint now) {
   for (auto it = queries_passing_.begin(); it != queries_passing_.end();) {
     Passing& passing = it->second;
     // S7: a removed tail must not answer "not committed".
-    bool authority =
-        CATENA_MUTANT("tail-answers-unproved") || HasAuthority(now) ||
-        (passing.verify_ticket && verify_.settled >= *passing.verify_ticket);
+    bool authority = CATENA_MUTANT("tail-answers-unproved") || HasAuthority(now) ||
+                     (passing.verify_ticket && verify_.settled >= *passing.verify_ticket);
     if (!authority) {
       if (!passing.verify_ticket) passing.verify_ticket = RequestVerify();
       ++it;

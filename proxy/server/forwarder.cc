@@ -45,7 +45,9 @@ class Forwarder::Connection : public io::StreamHandler {
   bool is_ready() const { return phase_ == Phase::kReady; }
   bool broken() const { return phase_ == Phase::kBroken; }
   TimePoint broken_at() const { return broken_at_; }
-  bool OpeningTooLong(TimePoint now) const { return !is_ready() && !broken() && now - opened_at_ >= kOpenTimeout; }
+  bool OpeningTooLong(TimePoint now) const {
+    return !is_ready() && !broken() && now - opened_at_ >= kOpenTimeout;
+  }
 
   void Break(std::string_view why) {
     if (broken()) return;
@@ -108,9 +110,10 @@ class Forwarder::Connection : public io::StreamHandler {
     phase_ = Phase::kOpening;
     out.clear();
     auto [target, database, protocol, scripts] = key_;
-    resp::AppendCommand(out, {"CATENA.FORWARD", owner_.options_.chain, target == Target::kHead ? "head" : "tail",
-                              owner_.options_.node, resp::Decimal(owner_.replica_.incarnation().value()),
-                              resp::Decimal(number_), std::to_string(database), std::to_string(protocol), lane_});
+    resp::AppendCommand(
+        out, {"CATENA.FORWARD", owner_.options_.chain, target == Target::kHead ? "head" : "tail",
+              owner_.options_.node, resp::Decimal(owner_.replica_.incarnation().value()),
+              resp::Decimal(number_), std::to_string(database), std::to_string(protocol), lane_});
     stream_->Write(out);
     return true;
   }
@@ -146,7 +149,9 @@ class Forwarder::Connection : public io::StreamHandler {
         Break("the proxy of " + target_.id + " sent " + scanner_.error());
         return std::nullopt;
       }
-      if (!OnMessage(bytes.substr(used, length), length >= kSharedPayloadBytesMin ? owner : nullptr)) return std::nullopt;
+      if (!OnMessage(bytes.substr(used, length),
+                     length >= kSharedPayloadBytesMin ? owner : nullptr))
+        return std::nullopt;
       used += length;
     }
     return used;
@@ -172,18 +177,20 @@ class Forwarder::Channel final : public Connection {
   bool RetryDue(TimePoint now) const {
     return OpeningTooLong(now) || (broken() && now - broken_at() >= kRetryAfter);
   }
-  Duration OldestWaits(TimePoint now) const { return owed_.empty() ? Duration(0) : now - owed_[0].sent_at; }
-  bool Expired(TimePoint now) const {
-    return !owed_.empty() && now >= owed_[0].expires_at;
+  Duration OldestWaits(TimePoint now) const {
+    return owed_.empty() ? Duration(0) : now - owed_[0].sent_at;
   }
+  bool Expired(TimePoint now) const { return !owed_.empty() && now >= owed_[0].expires_at; }
   bool Full() { return stream()->UnsentBytes() > owner_.options_.pending_bytes_max; }
 
   // A large command lies in `*owner`.
-  void Send(Session& session, uint64_t number, std::string_view raw, const BytesOwner& owner, bool may_have_effect) {
+  void Send(Session& session, uint64_t number, std::string_view raw, const BytesOwner& owner,
+            bool may_have_effect) {
     owed_bytes_ += raw.size();
     // They travel here, and then down the chain.
     TimePoint now = owner_.reactor_.Now();
-    TimePoint expires_at = now + owner_.options_.write_timeout + kExpireSlack + TransferTime(2 * owed_bytes_);
+    TimePoint expires_at =
+        now + owner_.options_.write_timeout + kExpireSlack + TransferTime(2 * owed_bytes_);
     owed_.push_back(Owed{&session, number, may_have_effect, raw.size(), now, expires_at});
     ++owner_.owed_;
     if (owner) {
@@ -246,7 +253,8 @@ class Forwarder::Channel final : public Connection {
 // One client's own way to a connection of its own at the head's database.
 class Forwarder::Tunnel final : public Connection, public PrivateChannel {
  public:
-  Tunnel(Forwarder& owner, Key key, chain::Member target, Session& session, PrivateChannel::Handler* handler)
+  Tunnel(Forwarder& owner, Key key, chain::Member target, Session& session,
+         PrivateChannel::Handler* handler)
       : Connection(owner, key, std::move(target), "client " + resp::Decimal(session.id())),
         session_(session),
         handler_(handler) {
@@ -293,7 +301,8 @@ Forwarder::Forwarder(io::Reactor& reactor, chain::Replica& replica, const Option
 
 Forwarder::~Forwarder() = default;
 
-void Forwarder::SetTargets(const std::optional<chain::Member>& head, const std::optional<chain::Member>& tail) {
+void Forwarder::SetTargets(const std::optional<chain::Member>& head,
+                           const std::optional<chain::Member>& tail) {
   head_ = head;
   tail_ = tail;
   for (auto it = channels_.begin(); it != channels_.end();) {
@@ -309,7 +318,8 @@ void Forwarder::SetTargets(const std::optional<chain::Member>& head, const std::
   }
   // Breaking one may destroy others with their sessions.
   for (Tunnel* tunnel : std::vector<Tunnel*>(tunnels_.begin(), tunnels_.end())) {
-    if (tunnels_.contains(tunnel) && !(head_ && *head_ == tunnel->target())) tunnel->Break(tunnel->target().id + " is no longer the chain's head");
+    if (tunnels_.contains(tunnel) && !(head_ && *head_ == tunnel->target()))
+      tunnel->Break(tunnel->target().id + " is no longer the chain's head");
   }
 }
 
@@ -321,14 +331,18 @@ Forwarder::Channel* Forwarder::ReadyChannel(const Key& key) {
     channel->Break("no answer");
     closed_.push_back(std::move(channel));
   }
-  if (!channel) channel = std::make_unique<Channel>(*this, key, *target, std::get<bool>(key) ? "scripts" : "");
+  if (!channel)
+    channel = std::make_unique<Channel>(*this, key, *target, std::get<bool>(key) ? "scripts" : "");
   return channel->is_ready() ? channel.get() : nullptr;
 }
 
-std::unique_ptr<PrivateChannel> Forwarder::OpenTunnel(Session& session, PrivateChannel::Handler* handler) {
-  if (!head_ || reactor_.Now() < tunnel_retry_at_ || opening_tunnels_ >= kOpeningTunnelsMax) return nullptr;
-  return std::make_unique<Tunnel>(*this, Key{Target::kHead, session.database, session.protocol, false}, *head_, session,
-                                  handler);
+std::unique_ptr<PrivateChannel> Forwarder::OpenTunnel(Session& session,
+                                                      PrivateChannel::Handler* handler) {
+  if (!head_ || reactor_.Now() < tunnel_retry_at_ || opening_tunnels_ >= kOpeningTunnelsMax)
+    return nullptr;
+  return std::make_unique<Tunnel>(*this,
+                                  Key{Target::kHead, session.database, session.protocol, false},
+                                  *head_, session, handler);
 }
 
 Dispatch Forwarder::Submit(Session& session, uint64_t number, const Request& request, Target target,
@@ -357,7 +371,8 @@ bool Forwarder::SubmitAgain(Session& session, uint64_t number, std::string_view 
 void Forwarder::Expire(TimePoint now) {
   for (auto& [key, channel] : channels_) {
     bool expired = !std::get<bool>(key) && channel->Expired(now);
-    if (expired) channel->Break("no answer from " + channel->target().id + " within the write timeout");
+    if (expired)
+      channel->Break("no answer from " + channel->target().id + " within the write timeout");
   }
   if (opening_tunnels_ == 0) return;
   for (Tunnel* tunnel : std::vector<Tunnel*>(tunnels_.begin(), tunnels_.end())) {
