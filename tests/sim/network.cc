@@ -404,7 +404,7 @@ void Network::Close(const std::shared_ptr<Connection>& connection, int side) {
 
 // This end learns that the connection is gone, and reads no more of it.
 void Network::Reset(const std::shared_ptr<Connection>& connection, int side, Duration after) {
-  scheduler_.After(after, [this, connection, side] {
+  scheduler_.After(after, [connection, side] {
     End& end = connection->ends[side];
     if (end.closed) return;
     end.closed = true;
