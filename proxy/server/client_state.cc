@@ -2,6 +2,7 @@
 
 #include <charconv>
 
+#include "proxy/command/text.h"
 #include "proxy/resp/decoder.h"
 #include "proxy/resp/encoder.h"
 #include "proxy/server/refusal.h"
@@ -199,7 +200,29 @@ ClientState::Pending ClientState::NextOwed() {
   return pending;
 }
 
-void ClientState::LeaveTransaction() { in_multi_ = multi_lost_ = watching_ = watch_lost_ = false; }
+void ClientState::LeaveTransaction() {
+  in_multi_ = multi_lost_ = multi_refused_ = watching_ = watch_lost_ = false;
+}
+
+void ClientState::AbortTransaction(const std::string& why) {
+  in_multi_ = true;
+  dead_ = std::move(head_);
+  FailHead(why, /*nothing_sent=*/true);
+}
+
+void ClientState::OnTransactionGivenUp(std::string_view name) {
+  AbortTransaction("the transaction was given up");
+  // A proxy goes on to EXEC in any case; and what a client sent together may not be here yet.
+  bool begins = command::EqualsIgnoringCase(name, "multi");
+  multi_refused_ = begins && !session_.forwarded && !session_.reading_paused();
+  bool ends =
+      command::EqualsIgnoringCase(name, "exec") || command::EqualsIgnoringCase(name, "discard");
+  if (ends) LeaveTransaction();
+}
+
+void ClientState::OnFreshInput() {
+  if (multi_refused_) LeaveTransaction();
+}
 
 Dispatch ClientState::Queue(uint64_t number, const Request& request) {
   if (multi_lost_)
@@ -346,10 +369,14 @@ void ClientState::OnPrivateMessage(PrivateChannel& channel, std::string_view mes
         queued_ = 0;
         selects_.clear();
         substitutes_.clear();
-      } else if (!BeginsAgain(head_owed_)) {
-        in_multi_ = false;  // as with -BUSY
       }
-      return session_.Complete(pending.number, message);
+      session_.Complete(pending.number, message);
+      // As with -BUSY. What follows was meant for the transaction.
+      if (!message.starts_with("+") && in_multi_ && !BeginsAgain(head_owed_)) {
+        AbortTransaction("MULTI was refused");
+        multi_refused_ = true;
+      }
+      return;
     case Action::kSelect:
     case Action::kSubstitute:
     case Action::kPlain:

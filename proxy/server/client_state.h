@@ -74,6 +74,12 @@ class ClientState final : public PrivateChannel::Handler {
   bool tracking() const { return tracking_; }
   // In MULTI: what is refused passes through here, because it aborts the transaction.
   bool in_transaction() const { return in_multi_; }
+  // MULTI, or a command of a transaction, waited for too long and is answered with an error. The
+  // commands behind it must not be executed by themselves: until EXEC or DISCARD they are refused.
+  void OnTransactionGivenUp(std::string_view name);
+  // The client sends something although it was not owed anything and everything that it had sent
+  // was taken: one whose MULTI was refused has seen that, and is in no transaction.
+  void OnFreshInput();
   // A read that may be executed now; `path` is how it counts as outstanding.
   Dispatch SubmitTracked(uint64_t number, std::string_view raw, Path path);
   StateSummary Summary() const;
@@ -151,6 +157,7 @@ class ClientState final : public PrivateChannel::Handler {
   // it.
   std::string FinishExec(std::string_view exec_reply);
   Dispatch Reply(uint64_t number, std::string_view reply);
+  void AbortTransaction(const std::string& why);
 
   Session& session_;
   Channels make_;
@@ -165,7 +172,8 @@ class ClientState final : public PrivateChannel::Handler {
           redirect_at_database_ = -1;  // CLIENT TRACKING REDIRECT, by our id and the database's
   int head_database_ = 0, head_protocol_ = 2;
   bool in_multi_ = false;
-  bool multi_lost_ = false;  // its channel broke: EXEC aborts
+  bool multi_lost_ = false;     // its channel broke, or it was refused: EXEC aborts
+  bool multi_refused_ = false;  // ... and the client need not end it, see OnFreshInput
   bool watching_ = false;
   bool watch_lost_ = false;  // its channel broke: the next EXEC answers nil
   size_t queued_ = 0;        // commands that the server queued in this transaction

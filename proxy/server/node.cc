@@ -6,6 +6,7 @@
 #include "proxy/base/check.h"
 #include "proxy/base/log.h"
 #include "proxy/base/mutant.h"
+#include "proxy/command/text.h"
 #include "proxy/resp/encoder.h"
 #include "proxy/server/refusal.h"
 #include "proxy/server/replies.h"
@@ -813,6 +814,14 @@ void Node::OnBlocked(Session& session) {
   if (session.in_blocked_list || session.outstanding() > 0) return;
   session.in_blocked_list = true;
   blocked_.push_back(&session);
+}
+
+void Node::OnGivenUp(Session& session, const resp::Command& command) {
+  std::string_view name = command.arguments[0];
+  bool in_transaction = session.state && session.state->in_transaction();
+  if (in_transaction || command::EqualsIgnoringCase(name, "multi")) {
+    StateOf(session).OnTransactionGivenUp(name);
+  }
 }
 
 void Node::OnFinished(Session& session) {

@@ -59,6 +59,7 @@ class Node final : public SessionOwner,
   // --- SessionOwner ---
   Dispatch OnCommand(Session& session, uint64_t number, Request& request) override;
   void OnBlocked(Session& session) override;
+  void OnGivenUp(Session& session, const resp::Command& command) override;
   void OnFinished(Session& session) override;
   void OnDisconnected(Session& session) override;
   const command::CommandTable* Commands() const override {

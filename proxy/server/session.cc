@@ -51,6 +51,7 @@ void Session::OnRead(std::string_view bytes) {
       TakeInput(used);
     }
   } else {
+    if (state && outstanding_ == 0) state->OnFreshInput();
     size_t used = Process(bytes);
     input_.assign(bytes.substr(used));
   }
@@ -280,6 +281,7 @@ void Session::FailWaiting(std::string_view error_reply) {
   size_t consumed = 0;
   resp::Progress progress = decoder_.Decode(input_, command_, consumed);
   CATENA_CHECK(progress == resp::Progress::kComplete, "a waiting command is complete");
+  owner_->OnGivenUp(*this, command_);
   TakeInput(consumed);
   // Those that were sent together with it have waited as long; a later one has not waited at all.
   if (input_.empty()) blocked_since.reset();

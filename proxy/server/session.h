@@ -95,6 +95,8 @@ class SessionOwner {
   virtual Dispatch OnCommand(Session& session, uint64_t number, Request& request) = 0;
   // The session has a command that waits; it is retried by Session::Retry.
   virtual void OnBlocked(Session& session) = 0;
+  // The waiting command is answered with an error instead of being routed.
+  virtual void OnGivenUp(Session& session, const resp::Command& command) = 0;
   // Stream gone and nothing outstanding any more: destroy it (not from inside the call).
   virtual void OnFinished(Session& session) = 0;
   // The client is gone; answers may still be owed.
@@ -141,6 +143,8 @@ class Session final : public io::StreamHandler {
       blocked_since;  // first moment at which the waiting command could not be routed
   bool in_blocked_list = false;
   size_t outstanding() const { return outstanding_; }
+  // Clients that send more than a waiting command lets in are not read on.
+  bool reading_paused() const { return reading_paused_; }
   bool closed() const { return stream_ == nullptr; }
   // It waits for its own client to read, not for the chain: nothing to give up.
   bool over_limits() const { return over_limits_; }

@@ -384,5 +384,29 @@ TEST_CASE("I9 a joiner whose database is slow to load does not fill its log with
   CHECK(world.report("A").joiner_ready.has_value());
 }
 
+// Guards: proxy/server/client_state.cc OnTransactionGivenUp. Executed one by one, the commands of a
+// transaction would take effect in part.
+TEST_CASE("a MULTI that is given up refuses everything up to its EXEC") {
+  NodeWorld world({"A", "B"});  // in no chain yet: there is no head
+  Client together(world, "B"), one_by_one(world, "B");
+  together.Send({"MULTI"});
+  together.Send({"SET", "x", "1"});
+  together.Send({"EXEC"});
+  together.Send({"GET", "y"});
+  one_by_one.Send({"MULTI"});
+  world.Advance(std::chrono::seconds(6));
+  std::string answers = together.Take();
+  size_t refused = 0;
+  for (size_t at = 0; (at = answers.find("-CHAINDOWN", at)) != std::string::npos; ++at) ++refused;
+  CHECK(refused >= 2);
+  CHECK(answers.find("-EXECABORT") != std::string::npos);
+  CHECK(answers.find("without MULTI") == std::string::npos);
+  // A client that has seen the refusal is in no transaction.
+  CHECK(one_by_one.Take().starts_with("-CHAINDOWN"));
+  one_by_one.Send({"EXEC"});
+  world.Settle();
+  CHECK(one_by_one.Take() == "-ERR EXEC without MULTI\r\n");
+}
+
 }  // namespace
 }  // namespace catena::scenario
