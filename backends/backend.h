@@ -238,6 +238,9 @@ class Backend {
   // Why the database is not usable (yet), for people: "cannot connect to 127.0.0.1:6379: connection
   // refused", "WRONGPASS ...". Empty while it is examined and well.
   virtual std::string Problem() const { return {}; }
+  // False while it is not known whether the database still lives: what is submitted now may fail,
+  // so commands had better wait until it is reachable again or OnLost.
+  virtual bool Reachable() const { return true; }
   // Not older than about a second.
   virtual const Limits& CurrentLimits() const {
     static const Limits kUnlimited;

@@ -52,6 +52,7 @@ class RedisBackend final : public backend::Backend,
   const backend::Limits& CurrentLimits() const override { return control_.limits(); }
   uint64_t LastKeyCount() const override { return control_.keys(); }
   std::string Problem() const override { return control_.problem(); }
+  bool Reachable() const override { return control_.connected(); }
 
  private:
   // What the Redis must say of its role, or somebody else reconfigured it.

@@ -67,6 +67,7 @@ class RedisControl : public RequestLink::Owner {
   // It replaces its data: it may answer late.
   void SetLoading(bool loading) { loading_ = loading; }
   bool ready() const { return state_ == State::kReady || state_ == State::kRecovering; }
+  bool connected() const { return state_ == State::kReady; }
   const std::string& run_id() const { return examination_.server.run_id; }
   const Examination& examination() const { return examination_; }
   const backend::Limits& limits() const { return limits_; }

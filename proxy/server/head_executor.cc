@@ -222,6 +222,7 @@ bool HeadExecutor::LogFull() const {
 
 Dispatch HeadExecutor::Submit(Session& session, uint64_t number, const Request& request,
                               ReplyKind kind) {
+  if (!backend_.Reachable()) return Dispatch::kWait;
   HeadLane& lane = LaneFor({session.database, session.protocol, RunsScript(request)});
   if (Full(lane)) return Dispatch::kWait;
   size_t effect_bytes = kind == ReplyKind::kEffect ? request.command->raw.size() : 0;
