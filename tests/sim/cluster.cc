@@ -201,6 +201,18 @@ std::optional<coordinator::ChainRecord> Cluster::Record() const {
   return *record;
 }
 
+bool Cluster::WaitsForOperator() {
+  for (auto& [id, coordinator] : coordinators_) {
+    if (!coordinator.controller) continue;
+    const auto status = coordinator.controller->Status();
+    if (!status) continue;
+    for (const coordinator::ChainStatus& chain : status->chains) {
+      if (chain.waiting_for.find("catenactl choose") != std::string::npos) return true;
+    }
+  }
+  return false;
+}
+
 bool Cluster::Complete(const NodeId& id) {
   const auto newest = Newest();
   server::Node* node = this->node(id);

@@ -76,6 +76,8 @@ class Cluster {
   std::optional<coordinator::ChainRecord> Record() const;
   // Its configuration.
   std::optional<chain::Configuration> Newest() const;
+  // The leading coordinator says that an operator must choose.
+  bool WaitsForOperator();
   // Member of the newest configuration, in the incarnation that it lists, synced.
   bool Complete(const NodeId& id);
   std::string Describe();

@@ -153,7 +153,11 @@ bool Simulation::WaitFor(Duration bound, const std::function<std::string()>& why
     return reason.empty();
   };
   const bool done = RunUntil(scheduler_.now() + bound, well);
-  if (!done) Fail("it does not come back: " + reason);
+  if (!done && cluster_->WaitsForOperator()) {
+    outcome_.needs_operator = true;
+  } else if (!done) {
+    Fail("it does not come back: " + reason);
+  }
   return done;
 }
 

@@ -17,6 +17,8 @@ struct Outcome {
   uint64_t events = 0;
   uint64_t commands = 0;   // answered
   uint64_t undecided = 0;  // searches for an order that were given up
+  // No member certainly had everything, so the chain waits for an operator's choice (design.md 6).
+  bool needs_operator = false;
   Duration simulated{0};
   Duration converged{0};  // after the storm
   uint64_t epochs = 0;
