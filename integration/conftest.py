@@ -17,6 +17,23 @@ def cluster():
         yield started
 
 
+@pytest.fixture(name="shared", scope="module")
+def shared_cluster():
+    """As `cluster`, for tests that count on how long a lease is."""
+    with Cluster(nodes=3, settings={"coordinator.lease": "1s"}) as started:
+        yield started
+
+
+@pytest.fixture(name="chain")
+def whole_chain(shared):
+    """Whole before each test, whatever the one before left."""
+    for process in shared.processes():
+        process.resume()
+        process.start()
+    shared.wait_whole()
+    return shared
+
+
 @pytest.fixture(scope="session")
 def own_networks():
     if not faults.available():

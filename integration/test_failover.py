@@ -14,22 +14,6 @@ POSITIONS = ("head", "middle", "tail")
 LEASE = 1.0
 
 
-@pytest.fixture(name="shared", scope="module")
-def shared_cluster():
-    with Cluster(nodes=3, settings={"coordinator.lease": "1s"}) as cluster:
-        yield cluster
-
-
-@pytest.fixture(name="chain")
-def whole_chain(shared):
-    """Whole before each test, whatever the one before left."""
-    for process in shared.processes():
-        process.resume()
-        process.start()
-    shared.wait_whole()
-    return shared
-
-
 @pytest.fixture(name="show")
 def fixture_show(capsys):
     """Prints past pytest: figures that are worth seeing when all is well."""

@@ -22,27 +22,16 @@ from celery import chord, group
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
-from cluster import Cluster
 from processes import Process, stop_all, wait_until
 
 PROGRAMS = Path(__file__).resolve().parent / "programs"
 POSITIONS = ("head", "middle", "tail")
 
 
-@pytest.fixture(name="shared", scope="module")
-def shared_cluster():
-    with Cluster(nodes=3, settings={"coordinator.lease": "1s"}) as cluster:
-        yield cluster
-
-
 @pytest.fixture(name="chain")
-def whole_chain(shared):
-    """Whole before each test, whatever the one before left."""
-    for process in shared.processes():
-        process.start()
-    shared.wait_whole()
-    shared.head().redis_client().flushall()
-    return shared
+def empty_chain(chain):
+    chain.head().redis_client().flushall()
+    return chain
 
 
 @pytest.fixture(name="start")

@@ -28,6 +28,23 @@ TEST_CASE("a chain of whole nodes takes writes anywhere and is read everywhere")
   }
 }
 
+// Both ways on which acks travel, the chain's and the short one: what comes up them is late.
+class HeldAcks {
+ public:
+  explicit HeldAcks(std::vector<Connection*> ways) : ways_(std::move(ways)) {
+    for (Connection* way : ways_) {
+      REQUIRE(way != nullptr);
+      way->up.held = true;
+    }
+  }
+  void Release() {
+    for (Connection* way : ways_) way->up.held = false;
+  }
+
+ private:
+  std::vector<Connection*> ways_;
+};
+
 // Of the RESP of SET x <value>.
 size_t SetBytes(const std::string& value) {
   std::string command;
@@ -181,11 +198,7 @@ TEST_CASE("S8 dirty read at a deposed head") {
   world.Isolate("A");
   world.Advance(milliseconds(800));
   // x=1 commits at C, where a reader sees it; the ack to A is late.
-  Connection* link = world.NewestLink("A", "B");
-  Connection* short_way = world.NewestLink("A", "C");
-  REQUIRE(link != nullptr);
-  REQUIRE(short_way != nullptr);
-  link->up.held = short_way->up.held = true;
+  HeldAcks acks({world.NewestLink("A", "B"), world.NewestLink("A", "C")});
   Client writer(world, "A");
   writer.Send({"SET", "x", "1"});
   world.Settle();
@@ -209,7 +222,7 @@ TEST_CASE("S8 dirty read at a deposed head") {
   failing.Send({"SETNX", "x", "9"});
   keyless.Send({"DBSIZE"});
   world.Settle();
-  link->up.held = short_way->up.held = false;
+  acks.Release();
   world.Settle();
   REQUIRE(world.replica("A").committed() == world.replica("A").received());
   CHECK(writer.Take() == "+OK\r\n");  // it did commit, and its ack is the proof
@@ -263,11 +276,7 @@ TEST_CASE(
   world.Settle();
   REQUIRE(writer.Take() == "+OK\r\n");
   // x=2 is committed at C, where somebody reads it, and B does not know.
-  Connection* link = world.NewestLink("B", "C");
-  Connection* short_way = world.NewestLink("A", "C");
-  REQUIRE(link != nullptr);
-  REQUIRE(short_way != nullptr);
-  link->up.held = short_way->up.held = true;
+  HeldAcks acks({world.NewestLink("B", "C"), world.NewestLink("A", "C")});
   writer.Send({"SET", "x", "2"});
   world.Settle();
   Client tail(world, "C"), reader(world, "B"), clean(world, "B");
@@ -279,7 +288,7 @@ TEST_CASE(
   world.Settle();
   CHECK(reader.Take().empty());
   CHECK(clean.Take() == "$-1\r\n");
-  link->up.held = short_way->up.held = false;
+  acks.Release();
   world.Settle();
   CHECK(reader.Take() == "$1\r\n2\r\n");
   CHECK(writer.Take() == "+OK\r\n");
