@@ -258,4 +258,9 @@ void OnTermination(Reactor& reactor, std::function<void(int signal)> on_signal) 
   uv_reactor.WatchSignal(SIGINT, std::move(on_signal));
 }
 
+void OnHangup(Reactor& reactor, std::function<void()> on_hangup) {
+  dynamic_cast<uv::UvReactor&>(reactor).WatchSignal(
+      SIGHUP, [on_hangup = std::move(on_hangup)](int) { on_hangup(); });
+}
+
 }  // namespace catena::io

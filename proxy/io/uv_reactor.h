@@ -18,5 +18,8 @@ std::unique_ptr<Reactor> MakeUvReactor();
 // Calls `on_signal` on the loop thread for each SIGTERM and SIGINT. `reactor` is one of
 // MakeUvReactor.
 void OnTermination(Reactor& reactor, std::function<void(int signal)> on_signal);
+// The same for each SIGHUP, which asks a process to read its files again. Any number of callers, told in
+// no certain order.
+void OnHangup(Reactor& reactor, std::function<void()> on_hangup);
 
 }  // namespace catena::io

@@ -743,6 +743,17 @@ TEST_CASE("signals arrive on the loop thread") {
   CHECK(signals == std::vector<int>{SIGTERM, SIGINT});
 }
 
+TEST_CASE("everybody who asked is told of each hangup") {
+  Loop loop;
+  int first = 0, second = 0;
+  OnHangup(*loop.reactor, [&] { ++first; });
+  OnHangup(*loop.reactor, [&] { ++second; });
+  for (int hangups = 1; hangups <= 2; ++hangups) {
+    raise(SIGHUP);
+    loop.Until([&] { return first == hangups && second == hangups; });
+  }
+}
+
 TEST_CASE("the reactor may go first: what is left of it is dead, and nobody is called") {
   auto reactor = MakeUvReactor();
   End client, server;
