@@ -2,7 +2,7 @@
 """Concurrent clients on a chain of real processes while faults strike; all that they saw is judged.
 
     campaign.py --seconds 120 --seed 7 \\
-        --faults kill,pause,partition,wipe,coordinator,etcd,join,drain
+        --faults kill,pause,partition,isolate,wipe,coordinator,etcd,join,drain
 
 Clients at every proxy work on registers, counters, lists and pairs of keys that are written
 together (MULTI, scripts), and note when they asked and when they were answered. In the end
@@ -31,32 +31,36 @@ import faults  # noqa: E402
 from cluster import Cluster, settings_of  # noqa: E402
 from linearizability import (COUNTER, LIST, PAIR, REGISTER, UNKNOWN, Operation,  # noqa: E402
                              Undecided, check)
-from processes import Failed  # noqa: E402
+from processes import Failed, wait_until  # noqa: E402
 from workload import Connection, ErrorReply  # noqa: E402
 
 MEMBERS, SPARES = 3, 1
-CLIENTS_EACH = 3
+CLIENTS_EACH = 3         # of which the first only reads, at its own node: nothing holds it up
 OBJECTS_EACH = 3         # of each kind, at a time
+READS_SHARE = {"register": 0.45, "counter": 0.5, "list": 0.2, "pair": 0.5}
 ERA_SECONDS = 3          # ... then others take their turn: short histories are quick to judge
 ANSWER_SECONDS_MAX = 5
 PAUSE_SECONDS = 0.004    # between the operations of one client
+WITHOUT_OPERATIONS = 500  # that the chain goes on for without a node that it has replaced
 _UNKNOWN = "UNKNOWNOUTCOME"
 _ERRORS = (_UNKNOWN, "CHAINDOWN", "EXECABORT")  # with the others, nothing was executed
 _WRITE_BOTH = "redis.call('SET', KEYS[1], ARGV[1]) redis.call('SET', KEYS[2], ARGV[1])"
 
 
 class Client:
-    """One client of one proxy: one operation at a time, the next one chosen at random.
+    """One client of one proxy: one operation at a time, the next one chosen at random; with
+    reads_only, one that changes nothing.
 
     history: (object, Operation); errors: how often which code was answered; failure: what ended it.
     """
 
-    def __init__(self, name, node, seed, started, stopping):
+    def __init__(self, name, node, seed, started, stopping, reads_only):
         self.history = []
         self.errors = Counter()
         self.failure = None
         self.thread = threading.Thread(target=self._run, daemon=True)
         self._name, self._node = name, node
+        self._reads_only = reads_only
         self._random = random.Random(f"{seed} {name}")
         self._started, self._stopping = started, stopping
         self._connection = None
@@ -95,20 +99,22 @@ class Client:
 
     def _operate(self):
         era = int((time.monotonic() - self._started) / ERA_SECONDS)
-        kind = self._random.choice(("register", "counter", "list", "pair"))
-        operate = getattr(self, f"_operate_{kind}")
+        kind = self._random.choice(tuple(READS_SHARE))
+        reads = self._reads_only or self._random.random() < READS_SHARE[kind]
+        operate = getattr(self, f"_{'read' if reads else 'change'}_{kind}")
         operate(f"{kind}:{era}:{self._random.randrange(OBJECTS_EACH)}")
 
     # --- what is done with each kind of object ---
 
-    def _operate_register(self, name):
+    def _read_register(self, name):
+        self._record(name, "GET", None, lambda: self._call("GET", name), changes=False)
+
+    def _change_register(self, name):
         choice = self._random.random()
-        if choice < 0.45:
-            self._record(name, "GET", None, lambda: self._call("GET", name), changes=False)
-        elif choice < 0.8:
+        if choice < 0.65:
             value = self._new_value()
             self._record(name, "SET", value, lambda: self._call("SET", name, value))
-        elif choice < 0.9:
+        elif choice < 0.8:
             value = self._new_value()
             self._record(name, "GETSET", value, lambda: self._call("GETSET", name, value))
         else:
@@ -122,43 +128,45 @@ class Client:
         self._record(name, "CAS", (seen, value), lambda: self._execute(
             ("SET", name, value), watched=True))
 
-    def _operate_counter(self, name):
-        if self._random.random() < 0.5:
-            self._record(name, "INCR", None, lambda: self._call("INCR", name))
-        else:
-            self._record(name, "GET", None, lambda: _number(self._call("GET", name)),
-                         changes=False)
+    def _read_counter(self, name):
+        self._record(name, "GET", None, lambda: _number(self._call("GET", name)), changes=False)
 
-    def _operate_list(self, name):
-        choice = self._random.random()
-        if choice < 0.4:
+    def _change_counter(self, name):
+        self._record(name, "INCR", None, lambda: self._call("INCR", name))
+
+    def _read_list(self, name):
+        self._record(name, "LRANGE", None,
+                     lambda: tuple(self._call("LRANGE", name, 0, -1)), changes=False)
+
+    def _change_list(self, name):
+        if self._random.random() < 0.5:
             value = self._new_value()
             self._record(name, "RPUSH", value, lambda: self._call("RPUSH", name, value))
-        elif choice < 0.8:
-            self._record(name, "LPOP", None, lambda: self._call("LPOP", name))
         else:
-            self._record(name, "LRANGE", None,
-                         lambda: tuple(self._call("LRANGE", name, 0, -1)), changes=False)
+            self._record(name, "LPOP", None, lambda: self._call("LPOP", name))
 
-    def _operate_pair(self, name):
+    def _read_pair(self, name):
+        first, second = f"{name}:a", f"{name}:b"
+        if self._reads_only or self._random.random() < 0.5:
+            self._record(name, "READ", None, lambda: tuple(self._call("MGET", first, second)),
+                         changes=False)
+        else:  # at the head, which a node that is cut off does not reach
+            self._record(name, "READ", None, lambda: self._execute(
+                ("GET", first), ("GET", second)), changes=False)
+
+    def _change_pair(self, name):
         first, second = f"{name}:a", f"{name}:b"
         choice = self._random.random()
         value = self._new_value()
-        if choice < 0.25:
+        if choice < 0.5:
             self._record(name, "WRITE", value, lambda: self._execute(
                 ("SET", first, value), ("SET", second, value)))
-        elif choice < 0.4:
+        elif choice < 0.8:
             self._record(name, "WRITE", value, lambda: self._call(
                 "EVAL", _WRITE_BOTH, 2, first, second, value))
-        elif choice < 0.5:
+        else:
             self._record(name, "WRITE", value, lambda: self._call(
                 "MSET", first, value, second, value))
-        elif choice < 0.75:
-            self._record(name, "READ", None, lambda: tuple(self._call("MGET", first, second)),
-                         changes=False)
-        else:
-            self._record(name, "READ", None, lambda: self._execute(
-                ("GET", first), ("GET", second)), changes=False)
 
     # --- asking and noting ---
 
@@ -207,10 +215,13 @@ def _number(value):
 
 
 class Injector:
-    """Strikes one or two nodes at a time, or what keeps the configuration, and undoes it."""
+    """Strikes one or two nodes at a time, or what keeps the configuration, and undoes it.
 
-    def __init__(self, cluster, kinds, seed, say):
-        self._cluster, self._say = cluster, say
+    done: tells how many operations the clients have done.
+    """
+
+    def __init__(self, cluster, kinds, seed, say, done):
+        self._cluster, self._say, self._done = cluster, say, done
         self._random = random.Random(f"{seed} faults")
         self._kinds = kinds
         self._next = []
@@ -221,12 +232,12 @@ class Injector:
         busy = set()
         for _ in range(self._random.choice((1, 1, 2))):
             kind = self._choose()
-            if kind in undo:
+            if kind in undo or undo.keys() | {kind} >= WANT_A_SPARE:
                 break
             undo[kind] = self._strike(kind, busy)
             time.sleep(self._random.uniform(0.2, 2.5))
-        # A join wants what the other fault took away.
-        for kind in sorted(undo, key=lambda kind: kind == "join"):
+        # A spare that is to join wants what the other fault took away.
+        for kind in sorted(undo, key=lambda kind: kind in WANT_A_SPARE):
             undo[kind]()
         self._cluster.wait_whole(timeout=60)
         time.sleep(self._random.uniform(0, 0.5))
@@ -263,6 +274,21 @@ class Injector:
         self._say(f"cut {node.id} from {others}")
         self._cluster.cut(node, relation)
         return lambda: self._cluster.heal(node)
+
+    def _isolate(self, node):
+        """The node's clients still reach it when the others have long gone on without it."""
+        self._say(f"cut {node.id} from peers and coordinators until a spare has joined")
+        self._cluster.cut(node, "all")
+
+        def end():
+            try:
+                self._cluster.wait_whole(timeout=30, without=[node.id])
+                goal = self._done() + WITHOUT_OPERATIONS
+                wait_until(lambda: self._done() >= goal, 30, "the clients go on")
+            finally:
+                self._cluster.heal(node)
+
+        return end
 
     def _wipe(self, node):
         """The Redis is back at once, and empty: no data was kept on disk."""
@@ -308,7 +334,9 @@ class Injector:
         return process.resume
 
 
-FAULTS = ("kill", "pause", "partition", "wipe", "coordinator", "etcd", "join", "drain")
+FAULTS = ("kill", "pause", "partition", "isolate", "wipe", "coordinator", "etcd", "join", "drain")
+NEED_NETWORKS = {"partition", "isolate"}
+WANT_A_SPARE = {"join", "isolate"}
 _MODELS = {"register": REGISTER, "counter": COUNTER, "list": LIST, "pair": PAIR}
 _LAST_LOOK = {"register": ("GET", lambda c, name: c.get(name)),
               "counter": ("GET", lambda c, name: _number(c.get(name))),
@@ -331,7 +359,7 @@ class Campaign:
         self.problems = []
 
     def run(self):
-        networks = "partition" in self._arguments.faults
+        networks = bool(NEED_NETWORKS & set(self._arguments.faults))
         with Cluster(nodes=MEMBERS, spares=SPARES, coordinators=2, own_networks=networks,
                      directory=self._directory, settings=self._arguments.set) as cluster:
             self._started = time.monotonic()
@@ -347,11 +375,13 @@ class Campaign:
 
     def _strike_under_load(self, cluster):
         stopping = threading.Event()
-        clients = [Client(f"{node.id}-{i}", node, self._arguments.seed, self._started, stopping)
+        clients = [Client(f"{node.id}-{i}", node, self._arguments.seed, self._started, stopping,
+                          reads_only=i == 0)
                    for node in cluster.nodes for i in range(CLIENTS_EACH)]
         for client in clients:
             client.thread.start()
-        injector = Injector(cluster, self._arguments.faults, self._arguments.seed, self.say)
+        injector = Injector(cluster, self._arguments.faults, self._arguments.seed, self.say,
+                            lambda: sum(len(client.history) for client in clients))
         try:
             while time.monotonic() - self._started < self._arguments.seconds:
                 injector.round()
@@ -421,7 +451,7 @@ def _arguments():
     parser.add_argument("--seconds", type=float, default=60, help="of faults (60)")
     parser.add_argument("--seed", type=int, default=None, help="default: a new one")
     parser.add_argument("--faults", default=",".join(FAULTS),
-                        help=f"some of {','.join(FAULTS)} (all); partition wants root")
+                        help=f"some of {','.join(FAULTS)} (all); partition and isolate want root")
     parser.add_argument("--dir", help="for logs and the history; kept (default: a temporary one, "
                         "kept only if something is wrong)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
@@ -435,8 +465,10 @@ def _arguments():
     unknown = set(arguments.faults) - set(FAULTS)
     if unknown:
         parser.error(f"no fault {', '.join(sorted(unknown))}; there are {', '.join(FAULTS)}")
-    if "partition" in arguments.faults and not faults.available():
-        parser.error("partition: no right to make network namespaces; name the other --faults")
+    networks = NEED_NETWORKS & set(arguments.faults)
+    if networks and not faults.available():
+        parser.error(f"{', '.join(sorted(networks))}: no right to make network namespaces; name "
+                     "the other --faults")
     if arguments.seed is None:
         arguments.seed = random.SystemRandom().randrange(1_000_000)
     return arguments
