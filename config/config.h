@@ -22,9 +22,10 @@ enum class Access { kAll, kReadOnly };
 
 struct Cluster {
   std::string name;
-  std::string secret_file;         // as written; relative to the TOML file's directory
-  std::string secret;              // its content without trailing white space; >= 8 bytes
-  std::string log_level = "info";  // debug | info | warn | error
+  std::string secret_file;          // as written; relative to the TOML file's directory
+  std::string secret;               // its content without trailing white space; >= 8 bytes
+  std::string log_level = "info";   // debug | info | warn | error
+  std::string log_format = "text";  // text | json
 };
 
 struct Coordinator {

@@ -24,6 +24,8 @@ void VisitFields(Visitor& v, Cluster& cluster) {
   v.Choice("log_level", cluster.log_level,
            Choices<std::string>{
                {"debug", "debug"}, {"info", "info"}, {"warn", "warn"}, {"error", "error"}});
+  v.Choice("log_format", cluster.log_format,
+           Choices<std::string>{{"text", "text"}, {"json", "json"}});
 }
 
 template <typename Visitor>

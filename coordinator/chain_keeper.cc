@@ -40,8 +40,7 @@ ChainKeeper::ChainKeeper(io::Reactor& reactor, etcd::Client& etcd, Leadership& l
       record_ = std::move(*record);
     } else {
       unreadable_ = "the record in etcd cannot be read: " + record.error().message;
-      spdlog::error("event=record_unreadable chain={} problem=\"{}\"", options_.facts.chain,
-                    unreadable_);
+      log::Error("record_unreadable", {{"chain", options_.facts.chain}, {"why", unreadable_}});
     }
   }
   Registry::Options registry{options_.lease, NodesOf(options_.facts)};
@@ -97,7 +96,7 @@ void ChainKeeper::Choose(const NodeId& node, ChoiceDone done) {
     return done(Fail("chain '" + options_.facts.chain + "' has no node '" + node + "'"));
   }
   if (choice_) EndChoice(Fail("another choice was made"));
-  spdlog::warn("event=operator_choice chain={} node={}", options_.facts.chain, node);
+  log::Warn("operator_choice", {{"chain", options_.facts.chain}, {"node", node}});
   choice_ = Choice{node, std::move(done)};
   choice_timer_->Start(options_.choice_timeout);
   UpdateWithheld();
@@ -148,22 +147,22 @@ void ChainKeeper::Consider() {
 void ChainKeeper::TakeOver(const Decision& decision) {
   notices_ = decision.notices;
   if (decision.resign && !resign_) {
-    spdlog::warn("event=asked_to_resign chain={} node={} reason=\"{}\"", options_.facts.chain,
-                 decision.resign->node, decision.resign->reason);
+    log::Warn("asked_to_resign", {{"chain", options_.facts.chain},
+                                  {"node", decision.resign->node},
+                                  {"why", decision.resign->reason}});
   }
   resign_ = decision.resign;
   if (waiting_for_ != decision.waiting_for) {
     waiting_for_ = decision.waiting_for;
     if (!waiting_for_.empty()) {
-      spdlog::warn("event=chain_waits chain={} for=\"{}\"", options_.facts.chain, waiting_for_);
+      log::Warn("chain_waits", {{"chain", options_.facts.chain}, {"for", waiting_for_}});
     }
   }
   for (const Registry::LifeName& life : decision.voids) registry_->MarkVoid(life);
   if (!SameOrder(join_, decision.join)) {
     join_ = decision.join;
     join_since_ = reactor_.Now();
-    spdlog::info("event=join_order chain={} node={}", options_.facts.chain,
-                 join_ ? join_->node : "");
+    log::Info("join_order", {{"chain", options_.facts.chain}, {"node", join_ ? join_->node : ""}});
     TellAll();
   }
   if (decision.choice_done) EndChoice(true);
@@ -196,9 +195,10 @@ void ChainKeeper::OnWritten(const etcd::Answer<etcd::TxnAnswer>& answer) {
     const ChainRecord written = *writing_;
     return Adopt(written, answer->revision);
   }
-  spdlog::warn("event=write_failed chain={} epoch={} unknown={} problem=\"{}\"",
-               options_.facts.chain, writing_->configuration.epoch.value(), answer.error().unknown,
-               answer.error().message);
+  log::Warn("write_failed", {{"chain", options_.facts.chain},
+                             {"epoch", writing_->configuration.epoch.value()},
+                             {"unknown", answer.error().unknown},
+                             {"why", answer.error().message}});
   // Unknown: only the same transaction again tells. It either happens now (then the earlier one can
   // no longer), or it is refused and shows what happened. Until then the removed get no lease
   // (S16).
@@ -232,9 +232,10 @@ void ChainKeeper::Adopt(const ChainRecord& record, int64_t revision) {
   if (changed && choice_ && members.size() == 1 && members[0].id == choice_->node) EndChoice(true);
   UpdateWithheld();
   if (changed) {
-    spdlog::warn("event=configuration chain={} epoch={} members={} reason=\"{}\"",
-                 options_.facts.chain, record.configuration.epoch.value(),
-                 Describe(record.configuration), record.reason);
+    log::Warn("configuration", {{"chain", options_.facts.chain},
+                                {"epoch", record.configuration.epoch.value()},
+                                {"members", Describe(record.configuration)},
+                                {"why", record.reason}});
     TellAll();
   }
   Consider();
@@ -257,6 +258,7 @@ HeartbeatAnswer ChainKeeper::News(const NodeId& node, Incarnation incarnation) c
   HeartbeatAnswer news;
   if (record_) {
     news.configuration = record_->configuration;
+    news.reason = record_->reason;
     const chain::Member& tail = record_->configuration.members.back();
     if (tail.id == node && tail.incarnation == incarnation) news.join = join_;
   }

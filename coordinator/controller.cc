@@ -58,7 +58,7 @@ void Controller::Load() {
       [this, leadership = leadership_](const etcd::Answer<etcd::RangeAnswer>& answer) {
         if (leadership != leadership_ || loaded_) return;
         if (answer) return OnLoaded(*answer);
-        spdlog::warn("event=load_failed problem=\"{}\"", answer.error().message);
+        log::Warn("load_failed", {{"why", answer.error().message}});
         load_timer_->Start(kLoadRetry);
       });
 }
@@ -84,7 +84,7 @@ void Controller::OnLoaded(const etcd::RangeAnswer& answer) {
     keepers_[facts.chain] =
         std::make_unique<ChainKeeper>(reactor_, etcd_, leadership, std::move(keeper), found);
   }
-  spdlog::info("event=leading chains={}", keepers_.size());
+  log::Info("leading", {{"chains", keepers_.size()}});
 }
 
 void Controller::OnHeartbeat(Subscriber& subscriber, const NodeReport& report) {

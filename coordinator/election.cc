@@ -54,7 +54,7 @@ void Election::OnLooked(const etcd::Answer<etcd::RangeAnswer>& answer) {
     return Campaign();
   }
   const std::string& value = answer->pairs.front().value;
-  if (value != leader_address_) spdlog::info("event=leader_seen leader={}", value);
+  if (value != leader_address_) log::Info("leader_seen", {{"leader", value}});
   // The own address here is an earlier process's: its key has yet to expire.
   leader_address_ = value == options_.address ? "" : value;
   leader_seen_ = reactor_.Now();
@@ -107,7 +107,7 @@ void Election::FindOut(TimePoint asked, const etcd::LeaseAnswer& lease) {
 void Election::Win(TimePoint asked, const etcd::LeaseAnswer& lease, int64_t revision) {
   owner_revision_ = revision;
   Trust(asked, lease.ttl_seconds);
-  spdlog::info("event=elected address={} revision={}", options_.address, revision);
+  log::Info("elected", {{"address", options_.address}, {"revision", revision}});
   timer_->Start(options_.ttl / 4);
   events_.OnElected();
 }
@@ -120,6 +120,7 @@ void Election::Trust(TimePoint asked, int64_t ttl_seconds) {
 }
 
 void Election::KeepAlive() {
+  log::Settle();
   const TimePoint asked = reactor_.Now();
   etcd_.KeepAlive(lease_, [this, asked](const etcd::Answer<etcd::LeaseAnswer>& answer) {
     OnKeptAlive(asked, answer);
@@ -145,7 +146,7 @@ void Election::OnKeptAlive(TimePoint asked, const etcd::Answer<etcd::LeaseAnswer
 }
 
 void Election::Depose(const std::string& reason) {
-  spdlog::warn("event=deposed reason=\"{}\"", reason);
+  log::Warn("deposed", {{"why", reason}});
   owner_revision_ = 0;
   trusted_until_ = TimePoint{};
   lease_ = 0;
@@ -153,6 +154,7 @@ void Election::Depose(const std::string& reason) {
 }
 
 void Election::LookAgain() {
+  log::Settle();
   if (!stopped_) timer_->Start(options_.poll);
 }
 
@@ -166,9 +168,9 @@ void Election::NoteHealth(bool healthy, const std::string& problem) {
   health_told_ = true;
   etcd_healthy_ = healthy;
   if (healthy) {
-    spdlog::info("event=etcd_reachable");
+    log::Info("etcd_reachable");
   } else {
-    spdlog::warn("event=etcd_unreachable problem=\"{}\"", problem);
+    log::Warn("etcd_unreachable", {{"why", problem}});
   }
 }
 

@@ -67,13 +67,13 @@ int Serve(const config::Config& config, const std::string& listen) {
   options.credentials = {config.cluster.name, config.cluster.secret};
   Server server(*reactor, controller, std::move(options));
   if (const auto started = server.Start(); !started) {
-    spdlog::error("event=cannot_listen address={} problem=\"{}\"", listen, started.error().message);
+    log::Error("cannot_listen", {{"address", listen}, {"why", started.error().message}});
     return 1;
   }
-  spdlog::info("event=listening address={}", server.address());
+  log::Info("listening", {{"address", server.address()}});
   bool stopping = false;
   io::OnTermination(*reactor, [&](int signal) {
-    spdlog::info("event=signal number={}", signal);
+    log::Info("signal", {{"number", signal}});
     if (stopping) return reactor->Stop();
     stopping = true;
     server.Stop();
@@ -108,8 +108,9 @@ int Main(int argc, char** argv) {
     std::printf("%s: ok\n", flags.config.c_str());
     return 0;
   }
-  InitLogging("coordinator " + *listen,
-              flags.log_level.empty() ? config->cluster.log_level : flags.log_level);
+  const std::string& level = flags.log_level.empty() ? config->cluster.log_level : flags.log_level;
+  log::Init("coordinator@" + *listen, log::ParseLevel(level),
+            log::ParseForm(config->cluster.log_format));
   return Serve(*config, *listen);
 }
 

@@ -250,6 +250,7 @@ json ToJson(const HeartbeatAnswer& answer) {
               {"lease", answer.lease.count()},
               {"incarnation_void", answer.incarnation_void},
               {"incarnation_above", answer.incarnation_above.value()},
+              {"reason", answer.reason},
               {"resign", answer.resign},
               {"notice", answer.notice}};
   if (answer.configuration) out["configuration"] = ToJson(*answer.configuration);
@@ -263,6 +264,7 @@ void FromJson(Reader& in, HeartbeatAnswer& out) {
   in.Get("join", out.join);
   in.Get("incarnation_void", out.incarnation_void);
   in.Get("incarnation_above", out.incarnation_above);
+  in.Get("reason", out.reason);
   in.Get("resign", out.resign);
   in.Get("notice", out.notice);
 }

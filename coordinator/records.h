@@ -93,6 +93,7 @@ struct HeartbeatAnswer {
   Duration lease{0};  // granted from the heartbeat's sending; 0: none
   // The newest configuration that this leader knows of the chain (also when the node is no member).
   std::optional<chain::Configuration> configuration;
+  std::string reason;             // why that configuration came to be, for people
   std::optional<JoinOrder> join;  // for the tail; repeated while it stands
   // This incarnation is superseded or was removed: take one larger than `incarnation_above`.
   bool incarnation_void = false;

@@ -40,8 +40,8 @@ class Server::Session final : public io::StreamHandler,
   void Drop(const std::string& reason) override {
     if (closing_) return;
     closing_ = true;
-    spdlog::info("event=connection_dropped peer={} node={} reason=\"{}\"", stream_->PeerName(),
-                 life_ ? life_->node : "", reason);
+    log::Info("connection_dropped",
+              {{"peer", stream_->PeerName()}, {"node", life_ ? life_->node : ""}, {"why", reason}});
     // The caller may be in the middle of this very session, or of a chain's subscribers.
     server_.reactor_.Defer([weak = weak_from_this()] {
       if (const auto session = weak.lock()) session->End();
@@ -58,7 +58,7 @@ class Server::Session final : public io::StreamHandler,
   }
   void OnClosed(std::string_view reason) override {
     closing_ = true;
-    spdlog::debug("event=connection_closed peer={} reason=\"{}\"", stream_->PeerName(), reason);
+    log::Debug("connection_closed", {{"peer", stream_->PeerName()}, {"why", reason}});
     const auto self = shared_from_this();
     server_.Remove(number_);
     LeaveChain();
@@ -222,8 +222,8 @@ void Server::Accept(std::unique_ptr<io::Stream> stream) {
     const auto unproven = std::find_if(sessions_.begin(), sessions_.end(),
                                        [](const auto& item) { return !item.second->proven(); });
     if (unproven == sessions_.end()) {
-      spdlog::warn("event=connection_refused peer={} reason=\"too many connections\"",
-                   stream->PeerName());
+      log::Warn("connection_refused",
+                {{"peer", stream->PeerName()}, {"why", "too many connections"}});
       return;
     }
     const std::shared_ptr<Session> oldest = unproven->second;

@@ -116,8 +116,8 @@ int main(int argc, char** argv) {
   bool check = false;
   app.add_option("--config", path, "the cluster's TOML file")->required();
   app.add_option("--node", id, "id of the node in the file that this process is");
-  app.add_option("--log-level", log_level,
-                 "debug, info, warn or error; default: cluster.log_level");
+  app.add_option("--log-level", log_level, "debug, info, warn or error; default: cluster.log_level")
+      ->check(CLI::IsMember({"debug", "info", "warn", "error"}));
   app.add_flag("--check", check, "validate the file and exit");
   CLI11_PARSE(app, argc, argv);
   // Blocks of the log and large values go back to the system when they are freed. Left alone, the
@@ -141,6 +141,7 @@ int main(int argc, char** argv) {
     std::printf("%s: ok\n", path.c_str());
     return 0;
   }
-  InitLogging(id, log_level.empty() ? config->cluster.log_level : log_level);
+  log::Init(id, log::ParseLevel(log_level.empty() ? config->cluster.log_level : log_level),
+            log::ParseForm(config->cluster.log_format));
   return Run(*config, *ref->chain, *ref->node);
 }

@@ -186,15 +186,15 @@ void RedisCapture::OnContinue(const std::string& replid) {
     control_.Request({"CLIENT", "UNPAUSE"}, [](std::optional<std::string_view>) {});
   }
   if (first) received_ = asked_;
-  spdlog::info("event=capture_{} address={} replid={} position={}",
-               first ? "attached" : "continued", options_.address, replid_, received_.value());
+  log::Info(first ? "capture_attached" : "capture_continued",
+            {{"address", options_.address}, {"replid", replid_}, {"position", received_.value()}});
   Acknowledge();
   if (first) owner_->OnCaptureAttached(received_);
 }
 
 void RedisCapture::OnRefused(const std::string& text) {
   if (phase_ == Phase::kPromoting && !without_failover_) {
-    spdlog::info("event=promote_without_failover address={} reason=\"{}\"", options_.address, text);
+    log::Info("promote_without_failover", {{"address", options_.address}, {"why", text}});
     without_failover_ = true;
     return StartOver(text, Duration::zero());
   }
@@ -216,8 +216,8 @@ void RedisCapture::OnReplicaClosed(ReplicaConnection* connection, const std::str
     return;
   }
   if (phase_ == Phase::kAttached) {
-    spdlog::info("event=capture_broken address={} position={} reason=\"{}\"", options_.address,
-                 received_.value(), reason);
+    log::Info("capture_broken",
+              {{"address", options_.address}, {"position", received_.value()}, {"why", reason}});
     ack_timer_->Stop();
     phase_ = Phase::kReattaching;
     deadline_ = reactor_.Now() + kAttachTimeout;
@@ -232,7 +232,7 @@ void RedisCapture::Lost(std::string reason) {
   starter_.reset();
   step_timer_->Stop();
   ack_timer_->Stop();
-  spdlog::warn("event=capture_lost address={} reason=\"{}\"", options_.address, reason);
+  log::Warn("capture_lost", {{"address", options_.address}, {"why", reason}});
   owner_->OnCaptureLost(reason);
 }
 

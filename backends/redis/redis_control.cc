@@ -66,7 +66,7 @@ void RedisControl::OnRetry() {
 void RedisControl::SetProblem(std::string problem, Duration retry_after, bool reconnect) {
   if (problem != problem_) {
     problem_ = std::move(problem);
-    spdlog::warn("event=backend_problem address={} problem=\"{}\"", options_.address, problem_);
+    log::Warn("backend_problem", {{"address", options_.address}, {"why", problem_}});
   }
   // While ready others' questions are under way on the connection.
   reconnect_on_retry_ = reconnect && state_ != State::kReady;
@@ -84,7 +84,7 @@ void RedisControl::OnLinkClosed(const std::string& reason) {
   }
   reconnect_on_retry_ = true;
   if (state_ == State::kRecovering) return RetryAfter(kRecoverInterval);
-  spdlog::info("event=control_broken address={} reason=\"{}\"", options_.address, reason);
+  log::Info("control_broken", {{"address", options_.address}, {"why", reason}});
   state_ = State::kRecovering;
   check_timer_->Stop();
   grace_timer_->Start(options_.reconnect_grace);
@@ -98,7 +98,7 @@ void RedisControl::Recover(const ServerInfo& server, uint64_t generation) {
   problem_.clear();
   grace_timer_->Stop();
   check_timer_->Start(options_.check_interval);
-  spdlog::info("event=control_recovered address={}", options_.address);
+  log::Info("control_recovered", {{"address", options_.address}});
   const Liveness::Watch watch(liveness_);
   FlushQueue();
   owner_->OnControlChecked(server, generation);
@@ -115,7 +115,7 @@ void RedisControl::FlushQueue() {
 
 void RedisControl::Lose(std::string reason) {
   if (state_ == State::kDown) return;
-  spdlog::warn("event=backend_lost address={} reason=\"{}\"", options_.address, reason);
+  log::Warn("backend_lost", {{"address", options_.address}, {"why", reason}});
   state_ = State::kDown;
   problem_ = reason;
   examining_ = loading_ = check_unanswered_ = role_in_flight_ = false;
@@ -236,7 +236,7 @@ void RedisControl::StageDone() {
 // Repeated until none is listed.
 void RedisControl::AskClients() {
   for (const std::string& id : std::exchange(cut_, {})) {
-    spdlog::info("event=predecessor_cut address={} client={}", options_.address, id);
+    log::Info("predecessor_cut", {{"address", options_.address}, {"client", id}});
     // "No such client" is as good.
     Ask({"CLIENT", "KILL", "ID", id}, [](std::string_view) {});
   }
@@ -286,7 +286,8 @@ void RedisControl::InsistOnSetting(std::string_view pattern, const std::string& 
     for (size_t i = 0; i + 1 < pairs.elements.size(); i += 2) {
       const std::string name = pairs.elements[i].text;
       if (pairs.elements[i + 1].text == wanted) continue;
-      spdlog::info("event=backend_setting address={} {}={}", options_.address, name, wanted);
+      log::Info("backend_setting",
+                {{"address", options_.address}, {"name", name}, {"value", wanted}});
       Ask({"CONFIG", "SET", name, wanted},
           [this, name](std::string_view answer) { Require("CONFIG SET " + name, answer); });
     }
@@ -308,11 +309,14 @@ void RedisControl::FinishExamination() {
   problem_.clear();
   state_ = State::kReady;
   check_timer_->Start(options_.check_interval);
-  spdlog::info(
-      "event=backend_examined address={} run_id={} version={} role={} replid={} keys={} resume={}",
-      options_.address, server.run_id, server.version, server.is_master ? "master" : "slave",
-      server.replid, server.keys,
-      info.resume ? resp::Decimal(info.resume->position.value()) : "no");
+  log::Info("backend_examined",
+            {{"address", options_.address},
+             {"run_id", server.run_id},
+             {"version", server.version},
+             {"role", server.is_master ? "master" : "slave"},
+             {"replid", server.replid},
+             {"keys", server.keys},
+             {"resume", info.resume ? resp::Decimal(info.resume->position.value()) : "no"}});
   owner_->OnControlExamined(examination_);
 }
 

@@ -165,8 +165,10 @@ void RedisFeed::OnLinkClosed(Link* link, const std::string& reason) {
   const bool was_active = link == active_;
   RemoveLink(link);
   if (!was_active || phase_ == Phase::kEnded) return;
-  spdlog::info("event=feed_broken address={} fed={} applied={} reason=\"{}\"", options_.address,
-               fed_.value(), applied_.value(), reason);
+  log::Info("feed_broken", {{"address", options_.address},
+                            {"fed", fed_.value()},
+                            {"applied", applied_.value()},
+                            {"why", reason}});
   if (snapshot_) return RefuseSnapshot("the Redis broke the snapshot off: " + reason);
   phase_ = Phase::kWaiting;
   connect_timer_->Start(options_.feed_connect_timeout);
@@ -175,8 +177,10 @@ void RedisFeed::OnLinkClosed(Link* link, const std::string& reason) {
 // --- answering its question ---
 
 void RedisFeed::OnAsk(Link* link, const PsyncMaster::Event& ask) {
-  spdlog::info("event=feed_asked address={} replid={} position={}", options_.address, ask.replid,
-               ask.position ? resp::Decimal(ask.position->value()) : "snapshot");
+  log::Info("feed_asked",
+            {{"address", options_.address},
+             {"replid", ask.replid},
+             {"position", ask.position ? resp::Decimal(ask.position->value()) : "snapshot"}});
   if (phase_ == Phase::kEnded) {
     link->stream().Write(link->machine().Later());
     return;
@@ -187,8 +191,8 @@ void RedisFeed::OnAsk(Link* link, const PsyncMaster::Event& ask) {
                               link_watch = link->Watch()](std::optional<std::string_view> reply) {
     if (watch.Gone() || link_watch.Gone()) return;
     if (!reply || reply->find("\r\nhandshake\r\n") == std::string_view::npos) {
-      spdlog::warn("event=feed_stranger address={} from={}", options_.address,
-                   link->stream().PeerName());
+      log::Warn("feed_stranger",
+                {{"address", options_.address}, {"from", link->stream().PeerName()}});
       return OnLinkClosed(link, "it is not the Redis of this node");
     }
     Answer(link, ask);
@@ -228,8 +232,8 @@ void RedisFeed::AnswerFollow(Link* link, const PsyncMaster::Event& ask) {
   phase_ = Phase::kStreaming;
   fed_ = *ask.position;
   applied_ = std::max(applied_, fed_);
-  spdlog::info("event=feed_continues address={} replid={} position={}", options_.address,
-               chain_replid_, fed_.value());
+  log::Info("feed_continues",
+            {{"address", options_.address}, {"replid", chain_replid_}, {"position", fed_.value()}});
   const Liveness::Watch watch(liveness_);
   owner_->OnFeedApplied(applied_);
   if (!watch.Gone()) Pump();
@@ -414,8 +418,9 @@ void RedisFeed::OnLoaded(Position position) {
   snapshot_ = false;
   check_.reset();
   phase_ = Phase::kStreaming;
-  spdlog::info("event=snapshot_loaded address={} replid={} position={}", options_.address,
-               chain_replid_, position.value());
+  log::Info(
+      "snapshot_loaded",
+      {{"address", options_.address}, {"replid", chain_replid_}, {"position", position.value()}});
   const Liveness::Watch watch(liveness_);
   owner_->OnFeedSnapshotLoaded(position);
   if (!watch.Gone()) Pump();
@@ -432,7 +437,7 @@ void RedisFeed::End() {
 
 void RedisFeed::Gap(std::string reason) {
   End();
-  spdlog::warn("event=feed_gap address={} reason=\"{}\"", options_.address, reason);
+  log::Warn("feed_gap", {{"address", options_.address}, {"why", reason}});
   owner_->OnFeedGap(reason);
 }
 
@@ -440,7 +445,7 @@ void RedisFeed::RefuseSnapshot(std::string reason) {
   if (phase_ == Phase::kEnded) return;
   End();
   if (active_) RemoveLink(active_);
-  spdlog::warn("event=snapshot_refused address={} reason=\"{}\"", options_.address, reason);
+  log::Warn("snapshot_refused", {{"address", options_.address}, {"why", reason}});
   owner_->OnFeedSnapshotRefused(reason);
 }
 

@@ -69,7 +69,7 @@ void Acceptor::PauseAccepting(int error) {
   const TimePoint now = BootTime();
   if (now < next_log_) return;
   next_log_ = now + kAcceptLogInterval;
-  spdlog::error("event=accept_failed address={} why=\"{}\"", bound_address_, ErrorText(error));
+  log::Error("accept_failed", {{"address", bound_address_}, {"why", ErrorText(error)}});
 }
 
 }  // namespace catena::io::uv

@@ -101,7 +101,7 @@ class Forwarder::Connection : public io::StreamHandler {
     std::string out;
     Result<bool> proved = dialler_.Feed(input_, out);
     if (!proved) {
-      spdlog::warn("event=forward_refused peer={} why=\"{}\"", target_.id, proved.error().message);
+      log::Warn("forward_refused", {{"peer", target_.id}, {"why", proved.error().message}});
       Break(proved.error().message);
       return false;
     }

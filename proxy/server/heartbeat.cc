@@ -26,7 +26,7 @@ void Heartbeat::Beat() {
   timer_->Start(options_.heartbeat);
   TimePoint now = reactor_.Now();
   if (phase_ != Phase::kIdle && now - last_sign_ > options_.heartbeat * kSilentBeatsMax) {
-    spdlog::warn("event=coordinator_silent address={}", stream_ ? stream_->PeerName() : "");
+    log::Warn("coordinator_silent", {{"address", stream_ ? stream_->PeerName() : ""}});
     TryNext();
   } else if (phase_ == Phase::kIdle) {
     Connect();
@@ -66,7 +66,7 @@ void Heartbeat::OnConnected() {
 }
 
 void Heartbeat::OnClosed(std::string_view reason) {
-  if (phase_ == Phase::kReady) spdlog::info("event=coordinator_lost why=\"{}\"", reason);
+  if (phase_ == Phase::kReady) log::Info("coordinator_lost", {{"why", reason}});
   stream_.reset();
   phase_ = Phase::kIdle;  // the next beat tries the next address
 }
@@ -81,7 +81,7 @@ bool Heartbeat::Prove() {
   std::string out;
   Result<bool> proved = dialler_->Feed(input_, out);
   if (!proved) {
-    spdlog::error("event=coordinator_refused why=\"{}\"", proved.error().message);
+    log::Error("coordinator_refused", {{"why", proved.error().message}});
     OnClosed(proved.error().message);
     return false;
   }
@@ -127,7 +127,7 @@ bool Heartbeat::OnMessage(const std::vector<std::string_view>& arguments) {
   }
   Result<coordinator::HeartbeatAnswer> answer = coordinator::DecodeAnswer(arguments[1]);
   if (!answer) {
-    spdlog::error("event=coordinator_nonsense why=\"{}\"", answer.error().message);
+    log::Error("coordinator_nonsense", {{"why", answer.error().message}});
     OnClosed(answer.error().message);
     return false;
   }

@@ -104,8 +104,10 @@ Result<void> Node::Start() {
   heartbeat_.Start();
   beat_ = reactor_.MakeTimer([this] { OnBeat(); });
   beat_->Start(options_.heartbeat);
-  spdlog::info("event=started node={} chain={} clients={} peers={}", options_.node, options_.chain,
-               options_.clients_address, options_.peers_address);
+  log::Info("started", {{"node", options_.node},
+                        {"chain", options_.chain},
+                        {"clients", options_.clients_address},
+                        {"peers", options_.peers_address}});
   return {};
 }
 
@@ -193,7 +195,7 @@ void Node::MaybePromote() {
   if (local_reader_.in_flight() > 0 && !CATENA_MUTANT("promoted-under-reads")) return;
   promote_wanted_ = false;
   following_ = false;
-  spdlog::info("event=promoting position={}", promote_at_.value());
+  log::Info("promoting", {{"position", promote_at_.value()}});
   backend_->Promote(replica_.replid(), promote_at_);
 }
 
@@ -246,9 +248,9 @@ void Node::OnCoordinatorAnswer(const coordinator::HeartbeatAnswer& answer,
                                std::optional<TimePoint> sent_at) {
   if (answer.notice != notice_) {
     notice_ = answer.notice;
-    if (!notice_.empty()) spdlog::warn("event=notice text=\"{}\"", notice_);
+    if (!notice_.empty()) log::Warn("notice", {{"text", notice_}});
   }
-  if (answer.configuration) InstallConfiguration(*answer.configuration);
+  if (answer.configuration) InstallConfiguration(*answer.configuration, answer.reason);
   if (answer.incarnation_void && answer.incarnation_above >= replica_.incarnation()) {
     FailOwed("this node was removed from the chain");
     return BeginNewLife(answer.incarnation_above);
@@ -266,15 +268,15 @@ void Node::OnCoordinatorAnswer(const coordinator::HeartbeatAnswer& answer,
   FollowJoinOrder(answer.join);
 }
 
-void Node::InstallConfiguration(const chain::Configuration& configuration) {
+void Node::InstallConfiguration(const chain::Configuration& configuration, const std::string& why) {
   Epoch before = replica_.epoch();
   switch (replica_.Install(configuration)) {
     case chain::Replica::Installed::kIgnored:
       break;
     case chain::Replica::Installed::kMember:
-      return AfterRoleChange();
+      return AfterRoleChange(why);
     case chain::Replica::Installed::kRemoved:
-      spdlog::warn("event=removed epoch={}", configuration.epoch.value());
+      log::Warn("removed", {{"epoch", configuration.epoch.value()}, {"why", why}});
       FailOwed("this node was removed from the chain");
       if (stopping_) {
         resign_known_ = true;
@@ -285,11 +287,14 @@ void Node::InstallConfiguration(const chain::Configuration& configuration) {
   if (before != replica_.epoch()) SetForwardTargets();
 }
 
-void Node::AfterRoleChange() {
-  spdlog::info("event=installed epoch={} role={} members={} received={} committed={} applied={}",
-               replica_.epoch().value(), RoleName(replica_.role()),
-               replica_.configuration().members.size(), replica_.received().value(),
-               replica_.committed().value(), replica_.applied().value());
+void Node::AfterRoleChange(const std::string& why) {
+  log::Info("installed", {{"epoch", replica_.epoch().value()},
+                          {"role", RoleName(replica_.role())},
+                          {"members", replica_.configuration().members.size()},
+                          {"received", replica_.received().value()},
+                          {"committed", replica_.committed().value()},
+                          {"applied", replica_.applied().value()},
+                          {"why", why}});
   if (phase_ != Phase::kResigning) Enter(Phase::kMember, "");
   // An offer that was made earlier is accepted while another attempt has begun to replace the data.
   if (joining_.loading) Resign("listed while its database loads a snapshot");
@@ -365,8 +370,16 @@ void Node::Enter(Phase phase, std::string why) {
   if (phase == phase_ && why == phase_why_) return;
   phase_ = phase;
   phase_why_ = std::move(why);
-  spdlog::info("event=phase phase={} incarnation={} why=\"{}\"", PhaseName(phase_),
-               replica_.incarnation().value(), phase_why_);
+  constexpr const char* kUsual[] = {"its database is being examined",
+                                    "its database was examined: it may become a member",
+                                    "the configuration lists it",
+                                    "the tail brings it up to date",
+                                    "",
+                                    ""};
+  const std::string why_now = phase_why_.empty() ? kUsual[static_cast<int>(phase_)] : phase_why_;
+  log::Info("phase", {{"phase", PhaseName(phase_)},
+                      {"incarnation", replica_.incarnation().value()},
+                      {"why", why_now}});
 }
 
 coordinator::NodeReport Node::Report() {
@@ -417,7 +430,7 @@ void Node::Stop() {
   if (stopping_) return;
   stopping_ = true;
   stop_deadline_ = reactor_.Now() + kStopWithin;
-  spdlog::info("event=stopping");
+  log::Info("stopping");
   client_listener_.reset();
   for (auto& [id, session] : sessions_) session->StopTaking();
   ArmTick();
@@ -440,7 +453,7 @@ void Node::ContinueStop() {
 
 void Node::FinishStop() {
   stopped_ = true;
-  spdlog::info("event=stopped");
+  log::Info("stopped");
   std::vector<Session*> closing;
   for (auto& [id, session] : sessions_) closing.push_back(session.get());
   for (Session* session : closing) session->CloseAfterReplies();
@@ -452,12 +465,14 @@ void Node::FinishStop() {
 void Node::OnExamined(const backend::Info& info) {
   auto table = command::CommandTable::FromReply(info.commands);
   if (!table) {
-    spdlog::error("event=backend_unusable why=\"{}\"", table.error().message);
+    log::Error("backend_unusable", {{"why", table.error().message}});
     return;
   }
-  spdlog::info("event=examined kind={} version={} run_id={} keys={} resume={}", info.kind,
-               info.version, info.run_id, info.keys,
-               info.resume ? info.resume->position.value() : 0);
+  log::Info("examined", {{"kind", info.kind},
+                         {"version", info.version},
+                         {"run_id", info.run_id},
+                         {"keys", info.keys},
+                         {"resume", info.resume ? info.resume->position.value() : 0}});
   info_ = info;
   examined_ = true;
   parser_.reset();
@@ -471,7 +486,7 @@ void Node::OnExamined(const backend::Info& info) {
 }
 
 void Node::OnLost(const std::string& reason) {
-  spdlog::warn("event=backend_lost why=\"{}\"", reason);
+  log::Warn("backend_lost", {{"why", reason}});
   examined_ = false;
   if (replica_.is_member()) return Resign("its database was lost: " + reason);
   AbandonJoining(reason);
@@ -491,7 +506,7 @@ void Node::OnAttached(Position position) {
   parser_->Reset(position);
   replica_.OnHeadAttached(position);
   fed_ = Position();
-  spdlog::info("event=attached position={} replid={}", position.value(), replica_.replid());
+  log::Info("attached", {{"position", position.value()}, {"replid", replica_.replid()}});
   heartbeat_.SendNow();
 }
 
@@ -630,9 +645,9 @@ void Node::OnLinkMessage(peer::PeerLink& link, const chain::Message& message) {
   if (const auto* refuse = std::get_if<chain::Refuse>(&message)) {
     std::string reason = refuse->reason;
     auto newer = refuse->newer;
-    spdlog::info("event=link_refused peer={} why=\"{}\"", link.peer_name(), reason);
+    log::Info("link_refused", {{"peer", link.peer_name()}, {"why", reason}});
     DropLink(link.id());
-    if (newer) InstallConfiguration(*newer);
+    if (newer) InstallConfiguration(*newer, "told by a neighbour that refused a link");
     return;
   }
   if (link.id() == joining_.link || link.id() == join_link_) return OnJoinMessage(link, message);
@@ -641,8 +656,7 @@ void Node::OnLinkMessage(peer::PeerLink& link, const chain::Message& message) {
 
 void Node::OnLinkClosed(peer::PeerLink& link, const std::string& reason) {
   if (links_.contains(link.id())) {
-    spdlog::debug("event=link_closed link={} peer={} why=\"{}\"", link.id(), link.peer_name(),
-                  reason);
+    log::Debug("link_closed", {{"link", link.id()}, {"peer", link.peer_name()}, {"why", reason}});
   }
   DropLink(link.id());
 }
@@ -657,7 +671,7 @@ void Node::OnHello(peer::PeerLink& link, const chain::Hello& hello) {
   if (hello.purpose == chain::LinkPurpose::kJoin) return OnJoinHello(link, hello);
   chain::Hello copy = hello;
   chain::LinkId id = link.id();
-  InstallConfiguration(copy.configuration);
+  InstallConfiguration(copy.configuration, "told by " + hello.from);
   if (!links_.contains(id)) return;
   if (!replica_.OnHello(id, copy)) {
     PerformOutput();  // the refusal leaves before the link is dropped
@@ -768,9 +782,10 @@ void Node::OnBeat() {
     if (chain_link && !paused && now - heard_[id] > options_.lease) silent.push_back(id);
   }
   for (chain::LinkId id : silent) {
-    spdlog::warn("event=link_silent link={} peer={}", id, links_[id]->peer_name());
+    log::Warn("link_silent", {{"link", id}, {"peer", links_[id]->peer_name()}});
     DropLink(id);
   }
+  log::Settle();
   replica_.KeepAlive();
   AskForNews();
   if (auto link = links_.find(joining_.link); link != links_.end())
@@ -780,8 +795,12 @@ void Node::OnBeat() {
 // --- sessions ------------------------------------------------------------------------------------
 
 void Node::OnAcceptClient(std::unique_ptr<io::Stream> stream) {
-  if (FarTooManyDescriptors()) return;
+  if (FarTooManyDescriptors()) {
+    log::Warn("client_refused", {{"peer", stream->PeerName()}, {"why", "too many open files"}});
+    return;
+  }
   if (clients_ >= options_.clients_max || TooManyDescriptors()) {
+    log::Warn("client_refused", {{"peer", stream->PeerName()}, {"why", "too many clients"}});
     stream->Write("-ERR max number of clients reached\r\n");
     stream->CloseAfterFlush();
     return;

@@ -143,8 +143,9 @@ class Node final : public SessionOwner,
   // --- configuration and life ---
   void OnCoordinatorAnswer(const coordinator::HeartbeatAnswer& answer,
                            std::optional<TimePoint> sent_at);
-  void InstallConfiguration(const chain::Configuration& configuration);
-  void AfterRoleChange();
+  // `why` it came to be, for the log.
+  void InstallConfiguration(const chain::Configuration& configuration, const std::string& why);
+  void AfterRoleChange(const std::string& why);
   void Resign(const std::string& reason);
   void BeginNewLife(Incarnation above);
   void Enter(Phase phase, std::string why);

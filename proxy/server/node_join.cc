@@ -16,7 +16,7 @@ constexpr int kSilentLeasesMax = 3;
 // --- the receiving side --------------------------------------------------------------------------
 
 void Node::OnJoinHello(peer::PeerLink& link, const chain::Hello& hello) {
-  InstallConfiguration(hello.configuration);
+  InstallConfiguration(hello.configuration, "told by " + hello.from);
   bool fits = hello.to == options_.node && hello.to_incarnation == replica_.incarnation() &&
               hello.configuration.chain == options_.chain;
   bool wants =
@@ -59,8 +59,7 @@ void Node::OnJoinMessage(peer::PeerLink& link, const chain::Message& message) {
   } else if (const auto* start = std::get_if<chain::Start>(&message)) {
     StartFollowing(start->from);
   } else if (const auto* begin = std::get_if<chain::SnapshotBegin>(&message)) {
-    spdlog::info("event=snapshot_begins position={} bytes={}", begin->position.value(),
-                 begin->length);
+    log::Info("snapshot_begins", {{"position", begin->position.value()}, {"bytes", begin->length}});
     replica_.SetHistory(joining_.replid, begin->position);
     parser_->Reset(begin->position);
     joining_.loaded = false;
@@ -85,7 +84,7 @@ void Node::StartFollowing(Position from) {
     if (from != replica_.log().staged_end()) DropLink(joining_.link);
     return;
   }
-  spdlog::info("event=resuming position={}", from.value());
+  log::Info("resuming", {{"position", from.value()}});
   replica_.SetHistory(joining_.replid, from);
   parser_->Reset(from);
   following_ = true;
@@ -101,7 +100,7 @@ void Node::OnSnapshotRoom() {
 }
 
 void Node::OnSnapshotLoaded(Position position) {
-  spdlog::info("event=snapshot_loaded position={}", position.value());
+  log::Info("snapshot_loaded", {{"position", position.value()}});
   joining_.loading = false;
   joining_.loaded = true;
   following_ = true;
@@ -115,7 +114,7 @@ void Node::OnSnapshotRefused(const std::string& reason) {
 
 void Node::AbandonJoining(const std::string& why) {
   if (phase_ != Phase::kJoining && phase_ != Phase::kCandidate) return;
-  if (phase_ == Phase::kJoining) spdlog::warn("event=join_abandoned why=\"{}\"", why);
+  if (phase_ == Phase::kJoining) log::Warn("join_abandoned", {{"why", why}});
   BeginNewLife(Incarnation());
 }
 
@@ -146,7 +145,7 @@ void Node::FollowJoinOrder(const std::optional<coordinator::JoinOrder>& order) {
               join_source_.incarnation() == order->incarnation;
   if (same || reactor_.Now() < join_retry_at_) return;
   AbandonJoinSource("another order");
-  spdlog::info("event=join_begins node={} peers={}", order->node, order->peers);
+  log::Info("join_begins", {{"node", order->node}, {"peers", order->peers}});
   join_source_.Begin(order->node, order->incarnation);
   join_ready_told_ = false;
   join_link_ = ++last_link_;
@@ -157,7 +156,7 @@ void Node::FollowJoinOrder(const std::optional<coordinator::JoinOrder>& order) {
 
 void Node::AbandonJoinSource(const std::string& why) {
   if (join_source_.phase() == chain::JoinSource::Phase::kIdle) return;
-  spdlog::info("event=join_ends node={} why=\"{}\"", join_source_.joiner(), why);
+  log::Info("join_ends", {{"node", join_source_.joiner()}, {"why", why}});
   join_source_.Abandon();
   snapshot_reader_.reset();
   snapshot_paused_ = false;
@@ -173,8 +172,10 @@ void Node::OnOffer(const chain::Offer& offer) {
   if (join_source_.phase() != chain::JoinSource::Phase::kOffered) return;
   chain::Start start;
   bool snapshot = join_source_.OnOffer(offer, replica_, start);
-  spdlog::info("event=join_offer node={} replid={} position={} answer={}", join_source_.joiner(),
-               offer.replid, offer.position.value(), snapshot ? "snapshot" : "continue");
+  log::Info("join_offer", {{"node", join_source_.joiner()},
+                           {"replid", offer.replid},
+                           {"position", offer.position.value()},
+                           {"answer", snapshot ? "snapshot" : "continue"}});
   replica_.PinLog(join_source_.pin());
   if (snapshot) {
     snapshot_reader_ = backend_->TakeSnapshot(this);

@@ -42,8 +42,7 @@ class PeerAcceptor::Pending final : public io::StreamHandler {
     Result<bool> proved = acceptor_.Feed(input_, out);
     stream_->Write(out);
     if (!proved) {
-      spdlog::warn("event=peer_refused from={} why=\"{}\"", stream_->PeerName(),
-                   proved.error().message);
+      log::Warn("peer_refused", {{"from", stream_->PeerName()}, {"why", proved.error().message}});
       Close();
       return false;
     }

@@ -433,7 +433,7 @@ void NodeWorld::Configure(const std::vector<NodeId>& members, const std::set<Nod
 NodeWorld::NodeWorld(std::vector<NodeId> ids, std::function<void(server::Options&)> tune)
     : ids_(std::move(ids)),
       coordinator_reactor_(std::make_unique<NodeReactor>(*this, kCoordinator)) {
-  spdlog::set_level(spdlog::level::off);
+  log::SetLevel(log::Level::kOff);
   coordinator_listener_ = std::move(
       *coordinator_reactor_->Listen(kCoordinator, [this](std::unique_ptr<io::Stream> stream) {
         coordinator_connections_.push_back(

@@ -6,8 +6,6 @@
 // and in a build with CATENA_MUTANTS:
 //   catena_sim --mutants                         ends with "mutants M caught C"
 //   catena_sim --mutant NAME ...                 any of the above with this defect
-#include <spdlog/details/null_mutex.h>
-#include <spdlog/sinks/base_sink.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -66,21 +64,12 @@ bool Parse(int argc, char** argv, Flags& flags) {
   return true;
 }
 
-// The real code's log lines, among those of the simulation.
-class TraceSink final : public spdlog::sinks::base_sink<spdlog::details::null_mutex> {
- protected:
-  void sink_it_(const spdlog::details::log_msg& message) override {
-    sim::Scheduler::TraceNow(std::string_view(message.payload.data(), message.payload.size()));
-  }
-  void flush_() override {}
-};
-
 sim::Outcome RunSeed(uint64_t seed, bool trace) {
   const sim::Plan plan(seed);
   if (!trace) return sim::Simulate(plan, nullptr);
   std::printf("%s\n", plan.Describe().c_str());
-  spdlog::set_default_logger(
-      std::make_shared<spdlog::logger>("sim", std::make_shared<TraceSink>()));
+  // The real code's log lines, among those of the simulation.
+  log::SendTo([](std::string_view line) { sim::Scheduler::TraceNow(line); });
   return sim::Simulate(plan, [](std::string_view line) {
     std::printf("%.*s\n", static_cast<int>(line.size()), line.data());
   });
@@ -259,7 +248,7 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "usage: catena_sim --seeds N [--from S] [--jobs J] | --seed S --trace\n");
     return 2;
   }
-  spdlog::set_level(flags.trace ? spdlog::level::info : spdlog::level::off);
+  log::SetLevel(flags.trace ? log::Level::kInfo : log::Level::kOff);
   if (flags.mutants) return RunMutants(flags);
   if (!flags.trace) return RunMany(flags);
   const sim::Outcome outcome = RunSeed(flags.from, true);

@@ -41,7 +41,7 @@ const Operation kSet = Done(1, 0, 10, {"SET", "x", "v1"}, "+OK\r\n");
 }  // namespace
 
 TEST_CASE("the same seed is the same run, trace and all") {
-  spdlog::set_level(spdlog::level::off);
+  log::SetLevel(log::Level::kOff);
   std::string first, second;
   const Plan plan(7);
   Simulate(plan, [&](std::string_view line) { first.append(line).append("\n"); });
