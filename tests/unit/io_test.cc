@@ -712,7 +712,7 @@ TEST_CASE("without descriptors to accept with, the loop waits and recovers") {
   Pair pair(loop);
   const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   // A sanitizer needs descriptors when it sees a type for the first time: show it the logger now.
-  spdlog::warn("event=descriptors_run_out why=\"{}\"", std::string("this test takes them away"));
+  log::Warn("descriptors_run_out", {{"why", "this test takes them away"}});
   rlimit limit;
   REQUIRE(getrlimit(RLIMIT_NOFILE, &limit) == 0);
   rlimit none = limit;
