@@ -31,7 +31,7 @@ ALLOWED = {
 }
 # Who may include the outside's libraries.
 LIBRARIES = {"uv.h": "proxy/io/", "hiredis": "tests/", "curl/": "coordinator/etcd_client", "rocksdb/": "backends/rocksdb/",
-             "toml++": "config/"}
+             "toml++": "config/", "openssl/ssl": "proxy/io/tls_"}
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.M)
 
 

@@ -1,10 +1,13 @@
 #include "proxy/io/uv_acceptor.h"
 
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <utility>
 
 #include "proxy/base/log.h"
 #include "proxy/io/socket.h"
@@ -18,6 +21,16 @@ namespace {
 constexpr int kAcceptsPerEvent = 128;
 constexpr Duration kAcceptRetry = std::chrono::milliseconds(100);
 constexpr Duration kAcceptLogInterval = std::chrono::seconds(1);
+// Connections of one port that have not finished their handshake; the oldest gives way, so that
+// nobody can keep others out by waiting. A small part of the descriptors, whatever happens.
+constexpr size_t kHalfOpenMax = 512;
+constexpr size_t kHalfOpenShare = 16;
+
+size_t HalfOpenMax() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return kHalfOpenMax;
+  return std::clamp<size_t>(limit.rlim_cur / kHalfOpenShare, 1, kHalfOpenMax);
+}
 
 }  // namespace
 
@@ -39,6 +52,7 @@ void Acceptor::Close() {
   const SocketAddress address = LocalAddress(fd_);
   close(std::exchange(fd_, -1));
   if (address.family() == AF_UNIX) RemoveSocketFile(address);
+  for (const auto& [number, connection] : std::exchange(half_open_, {})) connection->Abandon();
 }
 
 void Acceptor::AcceptAll() {
@@ -49,17 +63,51 @@ void Acceptor::AcceptAll() {
     const int fd = accept4(fd_, reinterpret_cast<sockaddr*>(&peer.storage), &peer.length,
                            SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd >= 0) {
-      const std::string name = peer.family() == AF_UNIX ? bound_address_ : ToText(peer);
-      const auto connection = reactor_->Open(name, nullptr);
-      if (!connection->Accept(fd)) continue;
-      on_accept_(std::make_unique<UvStream>(connection));
-      connection->StartReading();
+      Take(fd, peer.family() == AF_UNIX ? bound_address_ : ToText(peer));
     } else if (errno == EAGAIN) {
       return;
     } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
       return PauseAccepting(errno);
     }  // anything else concerns one connection that is gone already
   }
+}
+
+void Acceptor::Take(int fd, std::string peer_name) {
+  const auto connection = reactor_->Open(std::move(peer_name), nullptr);
+  if (!connection->Accept(fd)) return;
+  if (security_) return StartHandshake(connection);
+  on_accept_(std::make_unique<UvStream>(connection));
+  connection->StartReading();
+}
+
+void Acceptor::StartHandshake(const std::shared_ptr<Connection>& connection) {
+  if (half_open_.size() >= HalfOpenMax()) {
+    const auto oldest = half_open_.extract(half_open_.begin());
+    oldest.mapped()->Abandon();
+  }
+  const uint64_t number = ++last_number_;
+  half_open_.emplace(number, connection);
+  connection->SecureAccepted(*security_->context, security_->accept,
+                             [weak = weak_from_this(), number](bool opened, std::string_view why) {
+                               if (const auto self = weak.lock())
+                                 self->OnHandshakeEnd(number, opened, why);
+                             });
+  connection->StartReading();
+}
+
+void Acceptor::OnHandshakeEnd(uint64_t number, bool opened, std::string_view why) {
+  const auto ended = half_open_.extract(number);
+  if (ended.empty() || fd_ < 0) return;
+  if (opened) return on_accept_(std::make_unique<UvStream>(ended.mapped()));
+  if (why.empty()) return;
+  const TimePoint now = BootTime();
+  if (now < next_refusal_log_) {
+    ++unlogged_refusals_;
+    return;
+  }
+  next_refusal_log_ = now + kAcceptLogInterval;
+  spdlog::warn("event=tls_refused address={} peer={} reason=\"{}\" others={}", bound_address_,
+               ended.mapped()->peer_name(), why, std::exchange(unlogged_refusals_, 0));
 }
 
 // The waiting connection keeps the socket readable, so trying on would only burn the processor.

@@ -3,19 +3,35 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "proxy/io/reactor.h"
+#include "proxy/io/tls_session.h"
 #include "proxy/io/uv_handles.h"
 
 namespace catena::io::uv {
 
+class Connection;
+
+// How connections of one kind are made secure.
+struct Security {
+  std::shared_ptr<TlsContext> context;
+  TlsSession::Accept accept = TlsSession::Accept::kCertificate;
+};
+
 // The socket behind a UvListener; lives on while one of its callbacks runs.
 class Acceptor : public std::enable_shared_from_this<Acceptor> {
  public:
-  Acceptor(UvReactor& reactor, int fd, std::function<void(std::unique_ptr<Stream>)> on_accept)
-      : reactor_(&reactor), fd_(fd), on_accept_(std::move(on_accept)) {}
+  // With `security` on_accept gets only those with whom the handshake succeeded.
+  Acceptor(UvReactor& reactor, int fd, std::function<void(std::unique_ptr<Stream>)> on_accept,
+           std::optional<Security> security)
+      : reactor_(&reactor),
+        fd_(fd),
+        on_accept_(std::move(on_accept)),
+        security_(std::move(security)) {}
   ~Acceptor() { Close(); }
 
   bool Start();
@@ -24,11 +40,19 @@ class Acceptor : public std::enable_shared_from_this<Acceptor> {
 
  private:
   void AcceptAll();
+  void Take(int fd, std::string peer_name);
+  void StartHandshake(const std::shared_ptr<Connection>& connection);
+  void OnHandshakeEnd(uint64_t number, bool opened, std::string_view why);
   void PauseAccepting(int error);
 
   UvReactor* reactor_;
   int fd_;
   std::function<void(std::unique_ptr<Stream>)> on_accept_;
+  std::optional<Security> security_;
+  std::map<uint64_t, std::shared_ptr<Connection>> half_open_;  // shaking hands, the oldest first
+  uint64_t last_number_ = 0;
+  TimePoint next_refusal_log_;
+  uint64_t unlogged_refusals_ = 0;
   std::shared_ptr<Poll> poll_;
   std::string bound_address_;
   std::unique_ptr<Timer> retry_timer_;

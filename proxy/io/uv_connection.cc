@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <chrono>
 
+#include "proxy/io/uv_connection_tls.h"
 #include "proxy/io/uv_loop.h"
 
 namespace catena::io::uv {
@@ -36,6 +37,11 @@ void OnNameFound(uv_getaddrinfo_t* request, int status, addrinfo* list) {
   if (addresses.empty()) return query->connection->FailToConnect("the name has no address");
   query->connection->ConnectTo(std::move(addresses));
 }
+
+Connection::Connection(UvReactor& reactor, std::string peer_name, StreamHandler* handler)
+    : reactor_(&reactor), handler_(handler), peer_name_(std::move(peer_name)) {}
+
+Connection::~Connection() = default;
 
 void Connection::Resolve(const Endpoint& endpoint) {
   auto query = std::make_unique<NameQuery>();
@@ -109,6 +115,7 @@ void Connection::FinishConnecting() {
   connected_ = true;
   addresses_.clear();
   local_name_ = ToText(local);
+  if (tls_ != nullptr) return StartHandshake();
   if (UnsentBytes() > 0 || finishing_) RequestFlush();
   UpdateInterest();
   if (handler_ != nullptr) handler_->OnConnected();
@@ -133,11 +140,14 @@ void Connection::OnPoll(bool failed, int events) {
 void Connection::Read(int reads_max) {
   auto& buffer = reactor_->read_buffer();
   for (int i = 0; i < reads_max; ++i) {
-    if (closed_ || end_of_input_ || (!finishing_ && (paused_ || handler_ == nullptr))) return;
+    if (closed_ || !WantsInput()) return;
     const ssize_t count = recv(fd_, buffer.data(), buffer.size(), 0);
     if (count > 0) {
-      if (handler_ != nullptr) {
-        handler_->OnRead({buffer.data(), static_cast<size_t>(count)});
+      const std::string_view bytes(buffer.data(), static_cast<size_t>(count));
+      if (tls_ != nullptr) {
+        ReceiveSecured(bytes);
+      } else if (handler_ != nullptr) {
+        handler_->OnRead(bytes);
       }
       if (static_cast<size_t>(count) < buffer.size()) return;
     } else if (count == 0) {
@@ -149,8 +159,14 @@ void Connection::Read(int reads_max) {
   }
 }
 
+bool Connection::WantsInput() const {
+  if (end_of_input_) return false;
+  return finishing_ || (!paused_ && handler_ != nullptr) || Handshaking();
+}
+
 void Connection::OnEndOfInput() {
-  if (write_failed_) return;  // its reason says more
+  if (write_failed_) return;                // its reason says more
+  if (HoldsInput() && !finishing_) return;  // comes again behind what is held
   if (!finishing_) return Fail("closed by the peer");
   // The peer may have closed its sending side only, and still be taking what it is owed.
   end_of_input_ = true;
@@ -162,6 +178,7 @@ void Connection::SetHandler(StreamHandler* handler) {
   if (closed_ || finishing_) return;
   handler_ = handler;
   UpdateInterest();
+  if (tls_ != nullptr) DeliverHeld();
 }
 
 void Connection::Write(std::string_view bytes) {
@@ -190,7 +207,7 @@ void Connection::Flush() {
   in_flush_list_ = false;
   if (closed_ || write_failed_ || (blocked_ && !writable_)) return;
   writable_ = blocked_ = false;
-  const bool sent = Send(sending_) && Send(pending_);
+  const bool sent = tls_ != nullptr ? SendSecured() : Send(sending_) && Send(pending_);
   if (closed_ || write_failed_) return;
   if (!sent) {
     blocked_ = true;
@@ -256,13 +273,13 @@ void Connection::PauseReading() {
 void Connection::ResumeReading() {
   paused_ = false;
   UpdateInterest();
+  if (tls_ != nullptr) DeliverHeld();
 }
 
 void Connection::UpdateInterest() {
   if (poll_ == nullptr || closed_) return;
   if (!connected_) return poll_->Watch(UV_WRITABLE);
-  const bool reading = !end_of_input_ && (finishing_ || (!paused_ && handler_ != nullptr));
-  poll_->Watch((reading ? UV_READABLE : 0) | (blocked_ ? UV_WRITABLE : 0));
+  poll_->Watch((WantsInput() ? UV_READABLE : 0) | (blocked_ ? UV_WRITABLE : 0));
 }
 
 void Connection::CloseAfterFlush() {
@@ -318,6 +335,7 @@ void Connection::Close() {
   sending_.Clear();
   pending_.Clear();
   closing_timer_.reset();
+  if (tls_ != nullptr) EndHandshake(false, "");
   reactor_->Forget(this);
 }
 

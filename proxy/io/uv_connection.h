@@ -3,6 +3,7 @@
 // once, and what the kernel holds can still be read after a write failed.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -11,17 +12,22 @@
 #include "proxy/io/output.h"
 #include "proxy/io/reactor.h"
 #include "proxy/io/socket.h"
+#include "proxy/io/tls_session.h"
 #include "proxy/io/uv_handles.h"
 
 namespace catena::io::uv {
+
+// How the handshake of an accepted connection ended. `why` tells why it was refused; it is empty if
+// it opened, or if the peer merely went away.
+using HandshakeEnd = std::function<void(bool opened, std::string_view why)>;
 
 // The socket behind a UvStream. Lives in the reactor's table while it is open, which may be longer
 // than the stream (CloseAfterFlush), and until libuv let go of its handle, which may be longer
 // still: so any method may find that a callback it made has closed it.
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
-  Connection(UvReactor& reactor, std::string peer_name, StreamHandler* handler)
-      : reactor_(&reactor), handler_(handler), peer_name_(std::move(peer_name)) {}
+  Connection(UvReactor& reactor, std::string peer_name, StreamHandler* handler);
+  ~Connection();
 
   // Each ends in OnConnected, or in OnClosed in a later turn.
   void ConnectTo(std::vector<SocketAddress> addresses);
@@ -29,6 +35,10 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void FailToConnect(std::string why);
   // Takes over an accepted socket; reading begins with StartReading.
   bool Accept(int fd);
+  // TLS from the first byte, within kHandshakeWithin. Before ConnectTo or Resolve.
+  void SecureTo(const TlsContext& context, const std::string& host);
+  // The same after Accept. `on_end` is called once, if the connection is not abandoned before.
+  void SecureAccepted(const TlsContext& context, TlsSession::Accept accept, HandshakeEnd on_end);
   void StartReading() { UpdateInterest(); }
 
   void SetHandler(StreamHandler* handler);
@@ -53,7 +63,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool Watch(int fd);
   void OnPoll(bool failed, int events);
   void Read(int reads_max);
-  void Deliver(std::string_view bytes);
+  bool WantsInput() const;
   void OnEndOfInput();
   bool Send(Output& output);
   void FailWriting(int error);
@@ -66,6 +76,21 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void Fail(std::string_view reason);
   void DropSocket();
   void Close();
+
+  // TLS (uv_connection_tls.cc).
+  struct Secured;
+  bool Handshaking() const;
+  void StartHandshake();
+  void ReceiveSecured(std::string_view bytes);
+  void FinishHandshake();
+  void FailSecured(const std::string& why);
+  void Deliver(std::string_view plain);
+  void DeliverHeld();
+  bool HoldsInput() const;
+  bool SendSecured();
+  void TakeEncrypted();
+  void Encrypt();
+  void EndHandshake(bool opened, std::string_view why);
 
   UvReactor* reactor_;
   StreamHandler* handler_;  // null once nothing more may be told
@@ -87,12 +112,13 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool writable_ = false;      // and has room again
   bool in_flush_list_ = false;
 
-  Output sending_;  // cut off by a full kernel buffer; goes first
+  Output sending_;  // cut off by a full kernel buffer, or encrypted; goes first
   Output pending_;
   bool notify_ = false;
   bool notify_above_ = false;  // UnsentBytes() has been above notify_mark_
   size_t notify_mark_ = 0;
   std::unique_ptr<Timer> closing_timer_;
+  std::unique_ptr<Secured> tls_;  // null: plain
 };
 
 class UvStream : public Stream {

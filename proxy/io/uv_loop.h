@@ -8,11 +8,15 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
+#include <span>
 #include <string>
 #include <unordered_map>
 #include <vector>
 
 #include "proxy/io/reactor.h"
+#include "proxy/io/tls_session.h"
+#include "proxy/io/uv_acceptor.h"
 
 namespace catena::io::uv {
 
@@ -29,9 +33,13 @@ class UvReactor : public Reactor {
   TimePoint Now() override { return BootTime(); }
   int64_t WallMilliseconds() override;
   std::string RandomBytes(size_t count) override;
-  std::unique_ptr<Stream> Connect(const Address& address, StreamHandler* handler) override;
+  std::unique_ptr<Stream> Connect(const Address& address, StreamHandler* handler) override {
+    return ConnectWith(nullptr, address, handler);
+  }
   Result<std::unique_ptr<Listener>> Listen(
-      const Address& address, std::function<void(std::unique_ptr<Stream>)> on_accept) override;
+      const Address& address, std::function<void(std::unique_ptr<Stream>)> on_accept) override {
+    return ListenWith(std::nullopt, address, std::move(on_accept));
+  }
   std::unique_ptr<Timer> MakeTimer(std::function<void()> on_fire) override;
   void AddTurnEndHook(std::function<void()> hook) override { hooks_.push_back(std::move(hook)); }
   void Defer(std::function<void()> fn) override;
@@ -39,6 +47,13 @@ class UvReactor : public Reactor {
   size_t OpenStreams() const override { return open_.size(); }
   void Run() override { uv_run(&loop_, UV_RUN_DEFAULT); }
   void Stop() override { uv_stop(&loop_); }
+
+  // As Connect and Listen; with TLS if told how.
+  std::unique_ptr<Stream> ConnectWith(const TlsContext* context, const Address& address,
+                                      StreamHandler* handler);
+  Result<std::unique_ptr<Listener>> ListenWith(
+      std::optional<Security> security, const Address& address,
+      std::function<void(std::unique_ptr<Stream>)> on_accept);
 
   // For the parts of this file.
   uv_loop_t* loop() { return &loop_; }
@@ -52,6 +67,13 @@ class UvReactor : public Reactor {
   void WatchSignal(int signal, std::function<void(int)> on_signal);
   std::array<char, kReadBufferBytes>& read_buffer() { return read_buffer_; }
   std::array<iovec, kPiecesMax>& pieces() { return pieces_; }
+  // For what a full read buffer decrypts to.
+  std::span<char> plain_buffer() {
+    plain_buffer_.resize(kReadBufferBytes + TlsSession::kPlainExtraBytes);
+    return plain_buffer_;
+  }
+  // One line a second.
+  void LogTlsFailure(const std::string& peer, std::string_view why);
   bool stopping() const { return stopping_; }
 
  private:
@@ -75,6 +97,9 @@ class UvReactor : public Reactor {
   std::unordered_map<Connection*, std::shared_ptr<Connection>> open_;
   std::array<char, kReadBufferBytes> read_buffer_;
   std::array<iovec, kPiecesMax> pieces_;
+  std::vector<char> plain_buffer_;  // empty until TLS is used
+  TimePoint next_tls_log_;
+  uint64_t unlogged_tls_failures_ = 0;
 };
 
 }  // namespace catena::io::uv

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "proxy/base/check.h"
+#include "proxy/base/log.h"
 #include "proxy/io/socket.h"
 #include "proxy/io/uv_acceptor.h"
 #include "proxy/io/uv_connection.h"
@@ -118,9 +119,11 @@ std::shared_ptr<Connection> UvReactor::Open(std::string peer_name, StreamHandler
   return connection;
 }
 
-std::unique_ptr<Stream> UvReactor::Connect(const Address& address, StreamHandler* handler) {
+std::unique_ptr<Stream> UvReactor::ConnectWith(const TlsContext* context, const Address& address,
+                                               StreamHandler* handler) {
   const auto connection = Open(address, handler);
   auto endpoint = ParseAddress(address);
+  if (context != nullptr && endpoint) connection->SecureTo(*context, endpoint->host);
   if (!endpoint) {
     connection->FailToConnect(endpoint.error().message);
   } else if (endpoint->addresses.empty()) {
@@ -131,11 +134,12 @@ std::unique_ptr<Stream> UvReactor::Connect(const Address& address, StreamHandler
   return std::make_unique<UvStream>(connection);
 }
 
-Result<std::unique_ptr<Listener>> UvReactor::Listen(
-    const Address& address, std::function<void(std::unique_ptr<Stream>)> on_accept) {
+Result<std::unique_ptr<Listener>> UvReactor::ListenWith(
+    std::optional<Security> security, const Address& address,
+    std::function<void(std::unique_ptr<Stream>)> on_accept) {
   const auto fd = StartListening(address);
   if (!fd) return tl::unexpected(fd.error());
-  auto acceptor = std::make_shared<Acceptor>(*this, *fd, std::move(on_accept));
+  auto acceptor = std::make_shared<Acceptor>(*this, *fd, std::move(on_accept), std::move(security));
   if (!acceptor->Start()) return catena::Fail("cannot listen on " + address + ": cannot be polled");
   return std::make_unique<UvListener>(std::move(acceptor));
 }
@@ -197,6 +201,17 @@ void UvReactor::FlushAll() {
   flushing_.swap(to_flush_);
   for (const auto& connection : flushing_) connection->Flush();
   flushing_.clear();
+}
+
+void UvReactor::LogTlsFailure(const std::string& peer, std::string_view why) {
+  const TimePoint now = BootTime();
+  if (now < next_tls_log_) {
+    ++unlogged_tls_failures_;
+    return;
+  }
+  next_tls_log_ = now + std::chrono::seconds(1);
+  spdlog::warn("event=tls_failed peer={} reason=\"{}\" others={}", peer, why,
+               std::exchange(unlogged_tls_failures_, 0));
 }
 
 struct WorkerJob {
