@@ -100,14 +100,8 @@ void Acceptor::OnHandshakeEnd(uint64_t number, bool opened, std::string_view why
   if (ended.empty() || fd_ < 0) return;
   if (opened) return on_accept_(std::make_unique<UvStream>(ended.mapped()));
   if (why.empty()) return;
-  const TimePoint now = BootTime();
-  if (now < next_refusal_log_) {
-    ++unlogged_refusals_;
-    return;
-  }
-  next_refusal_log_ = now + kAcceptLogInterval;
-  spdlog::warn("event=tls_refused address={} peer={} reason=\"{}\" others={}", bound_address_,
-               ended.mapped()->peer_name(), why, std::exchange(unlogged_refusals_, 0));
+  log::Warn("tls_refused",
+            {{"address", bound_address_}, {"peer", ended.mapped()->peer_name()}, {"reason", why}});
 }
 
 // The waiting connection keeps the socket readable, so trying on would only burn the processor.

@@ -51,8 +51,6 @@ class Acceptor : public std::enable_shared_from_this<Acceptor> {
   std::optional<Security> security_;
   std::map<uint64_t, std::shared_ptr<Connection>> half_open_;  // shaking hands, the oldest first
   uint64_t last_number_ = 0;
-  TimePoint next_refusal_log_;
-  uint64_t unlogged_refusals_ = 0;
   std::shared_ptr<Poll> poll_;
   std::string bound_address_;
   std::unique_ptr<Timer> retry_timer_;

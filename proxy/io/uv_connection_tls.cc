@@ -7,6 +7,7 @@
 #include <chrono>
 #include <utility>
 
+#include "proxy/base/log.h"
 #include "proxy/io/uv_loop.h"
 
 namespace catena::io::uv {
@@ -90,7 +91,7 @@ void Connection::FailSecured(const std::string& why) {
     pending_.Clear();
     return CloseAfterFlush();
   }
-  reactor_->LogTlsFailure(peer_name_, why);
+  log::Warn("tls_failed", {{"peer", peer_name_}, {"reason", why}});
   Fail("TLS: " + why);
 }
 

@@ -72,8 +72,6 @@ class UvReactor : public Reactor {
     plain_buffer_.resize(kReadBufferBytes + TlsSession::kPlainExtraBytes);
     return plain_buffer_;
   }
-  // One line a second.
-  void LogTlsFailure(const std::string& peer, std::string_view why);
   bool stopping() const { return stopping_; }
 
  private:
@@ -98,8 +96,6 @@ class UvReactor : public Reactor {
   std::array<char, kReadBufferBytes> read_buffer_;
   std::array<iovec, kPiecesMax> pieces_;
   std::vector<char> plain_buffer_;  // empty until TLS is used
-  TimePoint next_tls_log_;
-  uint64_t unlogged_tls_failures_ = 0;
 };
 
 }  // namespace catena::io::uv

@@ -10,7 +10,6 @@
 #include <utility>
 
 #include "proxy/base/check.h"
-#include "proxy/base/log.h"
 #include "proxy/io/socket.h"
 #include "proxy/io/uv_acceptor.h"
 #include "proxy/io/uv_connection.h"
@@ -201,17 +200,6 @@ void UvReactor::FlushAll() {
   flushing_.swap(to_flush_);
   for (const auto& connection : flushing_) connection->Flush();
   flushing_.clear();
-}
-
-void UvReactor::LogTlsFailure(const std::string& peer, std::string_view why) {
-  const TimePoint now = BootTime();
-  if (now < next_tls_log_) {
-    ++unlogged_tls_failures_;
-    return;
-  }
-  next_tls_log_ = now + std::chrono::seconds(1);
-  spdlog::warn("event=tls_failed peer={} reason=\"{}\" others={}", peer, why,
-               std::exchange(unlogged_tls_failures_, 0));
 }
 
 struct WorkerJob {
