@@ -32,15 +32,24 @@ bool SameOrder(const std::optional<JoinOrder>& a, const std::optional<JoinOrder>
 }  // namespace
 
 ChainKeeper::ChainKeeper(io::Reactor& reactor, etcd::Client& etcd, Leadership& leadership,
-                         Options options, const std::optional<etcd::KeyValue>& found)
+                         Options options, const Found& found)
     : reactor_(reactor), etcd_(etcd), leadership_(leadership), options_(std::move(options)) {
-  if (found) {
-    mod_revision_ = found->mod_revision;
-    if (auto record = DecodeRecord(found->value)) {
+  if (found.record) {
+    mod_revision_ = found.record->mod_revision;
+    if (auto record = DecodeRecord(found.record->value)) {
       record_ = std::move(*record);
     } else {
       unreadable_ = "the record in etcd cannot be read: " + record.error().message;
       log::Error("record_unreadable", {{"chain", options_.facts.chain}, {"why", unreadable_}});
+    }
+  }
+  if (found.events) {
+    if (auto events = DecodeEvents(found.events->value)) {
+      events_ = std::move(*events);
+    } else {
+      // Nothing depends on it: it begins anew.
+      log::Warn("history_unreadable",
+                {{"chain", options_.facts.chain}, {"why", events.error().message}});
     }
   }
   Registry::Options registry{options_.lease, NodesOf(options_.facts)};
@@ -48,11 +57,15 @@ ChainKeeper::ChainKeeper(io::Reactor& reactor, etcd::Client& etcd, Leadership& l
   look_again_ = reactor_.MakeTimer([this] { Consider(); });
   send_again_ = reactor_.MakeTimer([this] { writing_ ? Send() : Consider(); });
   choice_timer_ = reactor_.MakeTimer([this] { EndChoice(Fail("not done: " + waiting_for_)); });
+  wish_timer_ = reactor_.MakeTimer([this] {
+    EndWish(Fail("not done: etcd does not answer, or the chain's record changes all the time"));
+  });
   Consider();
 }
 
 ChainKeeper::~ChainKeeper() {
   if (choice_) choice_->done(Fail("this coordinator leads no longer"));
+  if (wish_) wish_->done(Fail("this coordinator leads no longer"));
 }
 
 void ChainKeeper::OnHeartbeat(Subscriber& subscriber, const NodeReport& report, TimePoint now) {
@@ -112,6 +125,28 @@ void ChainKeeper::EndChoice(Result<bool> result) {
   ended.done(std::move(result));
 }
 
+void ChainKeeper::Wish(const DrainRequest& request, ChoiceDone done) {
+  if (!unreadable_.empty()) return done(Fail(unreadable_));
+  if (wish_) return done(Fail("another drain is being recorded; try again"));
+  log::Warn("operator_drain", {{"chain", options_.facts.chain},
+                               {"node", request.drain.node},
+                               {"end", request.end},
+                               {"returns", request.drain.returns},
+                               {"after", request.drain.after},
+                               {"force", request.force}});
+  wish_ = PendingWish{request, std::move(done)};
+  wish_timer_->Start(options_.choice_timeout);
+  Consider();
+}
+
+void ChainKeeper::EndWish(Result<bool> result) {
+  if (!wish_) return;
+  const PendingWish ended = std::move(*wish_);
+  wish_.reset();
+  wish_timer_->Stop();
+  ended.done(std::move(result));
+}
+
 PolicyInput ChainKeeper::MakeInput(TimePoint now) const {
   PolicyInput input;
   input.facts = options_.facts;
@@ -128,6 +163,7 @@ PolicyInput ChainKeeper::MakeInput(TimePoint now) const {
   input.join = join_;
   input.join_since = join_since_;
   if (choice_) input.choice = choice_->node;
+  if (wish_) input.wish = wish_->request;
   return input;
 }
 
@@ -141,7 +177,7 @@ void ChainKeeper::Consider() {
   } else {
     look_again_->Stop();
   }
-  if (decision.next) Write(*decision.next);
+  if (decision.next) Write(*decision.next, decision.event);
 }
 
 void ChainKeeper::TakeOver(const Decision& decision) {
@@ -165,11 +201,32 @@ void ChainKeeper::TakeOver(const Decision& decision) {
     log::Info("join_order", {{"chain", options_.facts.chain}, {"node", join_ ? join_->node : ""}});
     TellAll();
   }
+  FollowDrain(decision.drain);
   if (decision.choice_done) EndChoice(true);
+  if (decision.wish_done) EndWish(true);
+  if (!decision.wish_refused.empty()) EndWish(Fail(decision.wish_refused));
 }
 
-void ChainKeeper::Write(const ChainRecord& next) {
-  writing_ = next;
+void ChainKeeper::FollowDrain(const std::optional<Decision::Request>& drain) {
+  const bool same =
+      drain && drain_ && drain->node == drain_->node && drain->incarnation == drain_->incarnation;
+  if (same || (!drain && !drain_)) return;
+  drain_ = drain;
+  log::Warn("drain_order", {{"chain", options_.facts.chain},
+                            {"node", drain_ ? drain_->node : ""},
+                            {"why", drain_ ? drain_->reason : "withdrawn, or done"}});
+  TellAll();
+}
+
+void ChainKeeper::Write(const ChainRecord& next, const std::string& event) {
+  writing_ = Writing{next, events_, !event.empty()};
+  if (!event.empty()) {
+    Event change{reactor_.WallMilliseconds(), next.configuration.epoch, {}, event};
+    for (const chain::Member& member : next.configuration.members) {
+      change.members.push_back(member.id);
+    }
+    writing_->events.Add(std::move(change));
+  }
   UpdateWithheld();
   Send();
 }
@@ -180,7 +237,10 @@ void ChainKeeper::Send() {
                    leadership_.owner_revision()},
                   {options_.key, etcd::Compare::Target::kModRevision, mod_revision_}};
   if (CATENA_MUTANT("two-leaders-write")) txn.compares.clear();
-  txn.puts = {{options_.key, EncodeRecord(*writing_), 0}};
+  txn.puts = {{options_.key, EncodeRecord(writing_->record), 0}};
+  if (writing_->tells_event) {
+    txn.puts.push_back({options_.events_key, EncodeEvents(writing_->events), 0});
+  }
   txn.reads = {leadership_.leader_key(), options_.key};
   etcd_.Commit(
       etcd::Class::kData, std::move(txn),
@@ -192,11 +252,11 @@ void ChainKeeper::Send() {
 void ChainKeeper::OnWritten(const etcd::Answer<etcd::TxnAnswer>& answer) {
   if (answer) {
     if (!answer->succeeded) return OnRefused(*answer);
-    const ChainRecord written = *writing_;
+    const ChainRecord written = writing_->record;
     return Adopt(written, answer->revision);
   }
   log::Warn("write_failed", {{"chain", options_.facts.chain},
-                             {"epoch", writing_->configuration.epoch.value()},
+                             {"epoch", writing_->record.configuration.epoch.value()},
                              {"unknown", answer.error().unknown},
                              {"why", answer.error().message}});
   // Unknown: only the same transaction again tells. It either happens now (then the earlier one can
@@ -224,6 +284,7 @@ void ChainKeeper::OnRefused(const etcd::TxnAnswer& answer) {
 
 void ChainKeeper::Adopt(const ChainRecord& record, int64_t revision) {
   const bool changed = !record_ || record_->configuration != record.configuration;
+  events_ = std::move(writing_->events);
   writing_.reset();
   record_ = record;
   mod_revision_ = revision;
@@ -244,7 +305,7 @@ void ChainKeeper::Adopt(const ChainRecord& record, int64_t revision) {
 void ChainKeeper::UpdateWithheld() {
   std::vector<Registry::LifeName> withheld;
   if (writing_ && !CATENA_MUTANT("lease-during-removal"))
-    withheld = registry_->RemovedBy(writing_->configuration);
+    withheld = registry_->RemovedBy(writing_->record.configuration);
   if (choice_ && record_) {
     for (const chain::Member& member : record_->configuration.members) {
       if (member.id != choice_->node) withheld.emplace_back(member.id, member.incarnation);
@@ -264,6 +325,9 @@ HeartbeatAnswer ChainKeeper::News(const NodeId& node, Incarnation incarnation) c
   }
   if (resign_ && resign_->node == node && resign_->incarnation == incarnation) {
     news.resign = resign_->reason;
+  }
+  if (drain_ && drain_->node == node && drain_->incarnation == incarnation) {
+    news.drain = drain_->reason;
   }
   const Life* life = registry_->Find(node, incarnation);
   if (life != nullptr && life->is_void) {

@@ -38,7 +38,8 @@ class ChainKeeper {
  public:
   struct Options {
     ChainFacts facts;
-    std::string key;  // of the chain's record in etcd
+    std::string key;         // of the chain's record in etcd
+    std::string events_key;  // of its history
     Duration lease{0};
     Duration silence{0};
     Duration link_grace{0};
@@ -58,9 +59,14 @@ class ChainKeeper {
     virtual void Over(const std::string& reason) = 0;
   };
 
-  // `found`: the chain's key in etcd; nullopt: none. All references outlive the keeper.
+  // What etcd holds of the chain; nullopt: no such key.
+  struct Found {
+    std::optional<etcd::KeyValue> record;
+    std::optional<etcd::KeyValue> events;
+  };
+  // All references outlive the keeper.
   ChainKeeper(io::Reactor& reactor, etcd::Client& etcd, Leadership& leadership, Options options,
-              const std::optional<etcd::KeyValue>& found);
+              const Found& found);
   ~ChainKeeper();
 
   // A heartbeat whose bytes were read before `now`. The answer is sent before this returns.
@@ -72,8 +78,13 @@ class ChainKeeper {
   // The operator's choice; `done` when it is in force, or with the reason why not.
   using ChoiceDone = std::function<void(Result<bool>)>;
   void Choose(const NodeId& node, ChoiceDone done);
+  // An operator's wish that a member leaves, or the end of one; `done` when it stands in the
+  // record, or with the reason why it is refused. What follows from it shows in Status().
+  void Wish(const DrainRequest& request, ChoiceDone done);
 
   ChainStatus Status(TimePoint now) const;
+  // Why the chain is what it is.
+  const EventHistory& events() const { return events_; }
 
  private:
   struct Choice {
@@ -81,16 +92,29 @@ class ChainKeeper {
     ChoiceDone done;
   };
 
+  struct PendingWish {
+    DrainRequest request;
+    ChoiceDone done;
+  };
+  // A record on its way into etcd, with the history that belongs to it.
+  struct Writing {
+    ChainRecord record;
+    EventHistory events;
+    bool tells_event = false;
+  };
+
   void Consider();
   PolicyInput MakeInput(TimePoint now) const;
   void TakeOver(const Decision& decision);
-  void Write(const ChainRecord& next);
+  void FollowDrain(const std::optional<Decision::Request>& drain);
+  void Write(const ChainRecord& next, const std::string& event);
   void Send();
   void OnWritten(const etcd::Answer<etcd::TxnAnswer>& answer);
   void OnRefused(const etcd::TxnAnswer& answer);
   void Adopt(const ChainRecord& record, int64_t revision);
   void UpdateWithheld();
   void EndChoice(Result<bool> result);
+  void EndWish(Result<bool> result);
   HeartbeatAnswer News(const NodeId& node, Incarnation incarnation) const;
   std::string NoticeOf(const NodeId& node) const;
   void TellAll();
@@ -103,18 +127,22 @@ class ChainKeeper {
   std::string unreadable_;  // why the record in etcd cannot be used; then nothing is decided
   std::optional<ChainRecord> record_;
   int64_t mod_revision_ = 0;
-  std::optional<ChainRecord> writing_;
+  EventHistory events_;
+  std::optional<Writing> writing_;
   std::unique_ptr<Registry> registry_;
   std::optional<JoinOrder> join_;
   TimePoint join_since_{};
   std::vector<Decision::Notice> notices_;
   std::optional<Decision::Request> resign_;
+  std::optional<Decision::Request> drain_;
   std::string waiting_for_;
   std::optional<Choice> choice_;
+  std::optional<PendingWish> wish_;
   std::map<Registry::LifeName, Subscriber*> subscribers_;
   std::unique_ptr<io::Timer> look_again_;
   std::unique_ptr<io::Timer> send_again_;
   std::unique_ptr<io::Timer> choice_timer_;
+  std::unique_ptr<io::Timer> wish_timer_;
   // Callbacks of etcd that come after this keeper's end are dropped.
   std::shared_ptr<int> alive_ = std::make_shared<int>(0);
 };

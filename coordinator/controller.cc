@@ -29,6 +29,10 @@ std::string Controller::ChainKey(const std::string& chain) const {
   return Root(options_.cluster) + "chains/" + chain;
 }
 
+std::string Controller::EventsKey(const std::string& chain) const {
+  return Root(options_.cluster) + "events/" + chain;
+}
+
 void Controller::OnElected() {
   ++leadership_;
   loaded_ = false;
@@ -54,7 +58,7 @@ void Controller::Over(const std::string& reason) { election_.Lost(reason); }
 void Controller::Load() {
   if (!election_.leading() || loaded_) return;
   etcd_.RangePrefix(
-      etcd::Class::kData, ChainKey(""),
+      etcd::Class::kData, Root(options_.cluster),
       [this, leadership = leadership_](const etcd::Answer<etcd::RangeAnswer>& answer) {
         if (leadership != leadership_ || loaded_) return;
         if (answer) return OnLoaded(*answer);
@@ -66,14 +70,15 @@ void Controller::Load() {
 void Controller::OnLoaded(const etcd::RangeAnswer& answer) {
   loaded_ = true;
   for (const ChainFacts& facts : options_.chains) {
-    const std::string key = ChainKey(facts.chain);
-    std::optional<etcd::KeyValue> found;
-    for (const etcd::KeyValue& pair : answer.pairs) {
-      if (pair.key == key) found = pair;
-    }
     ChainKeeper::Options keeper;
     keeper.facts = facts;
-    keeper.key = key;
+    keeper.key = ChainKey(facts.chain);
+    keeper.events_key = EventsKey(facts.chain);
+    ChainKeeper::Found found;
+    for (const etcd::KeyValue& pair : answer.pairs) {
+      if (pair.key == keeper.key) found.record = pair;
+      if (pair.key == keeper.events_key) found.events = pair;
+    }
     keeper.lease = options_.lease;
     keeper.silence = std::max(options_.lease / 2, 2 * options_.heartbeat);
     keeper.link_grace = 2 * options_.lease;
@@ -135,14 +140,33 @@ std::optional<ClusterStatus> Controller::Status() {
   return status;
 }
 
-void Controller::Choose(const std::string& chain, const NodeId& node,
-                        ChainKeeper::ChoiceDone done) {
+Result<ChainKeeper*> Controller::KeeperOf(const std::string& chain) const {
   const auto keeper = keepers_.find(chain);
-  if (keeper != keepers_.end()) return keeper->second->Choose(node, std::move(done));
+  if (keeper != keepers_.end()) return keeper->second.get();
   const bool known = std::any_of(options_.chains.begin(), options_.chains.end(),
                                  [&](const ChainFacts& facts) { return facts.chain == chain; });
-  done(Fail(known ? "etcd has not told the chain's record yet: try again"
-                  : "no chain '" + chain + "' in the TOML"));
+  return Fail(known ? "etcd has not told the chain's record yet: try again"
+                    : "no chain '" + chain + "' in the TOML");
+}
+
+void Controller::Choose(const std::string& chain, const NodeId& node,
+                        ChainKeeper::ChoiceDone done) {
+  const Result<ChainKeeper*> keeper = KeeperOf(chain);
+  if (!keeper) return done(Fail(keeper.error().message));
+  (*keeper)->Choose(node, std::move(done));
+}
+
+void Controller::Wish(const std::string& chain, const DrainRequest& request,
+                      ChainKeeper::ChoiceDone done) {
+  const Result<ChainKeeper*> keeper = KeeperOf(chain);
+  if (!keeper) return done(Fail(keeper.error().message));
+  (*keeper)->Wish(request, std::move(done));
+}
+
+Result<EventHistory> Controller::Events(const std::string& chain) const {
+  const Result<ChainKeeper*> keeper = KeeperOf(chain);
+  if (!keeper) return Fail(keeper.error().message);
+  return (*keeper)->events();
 }
 
 }  // namespace catena::coordinator

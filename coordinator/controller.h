@@ -47,6 +47,10 @@ class Controller : private Election::Events, private ChainKeeper::Leadership {
   std::optional<ClusterStatus> Status();
   // Only while Leads().
   void Choose(const std::string& chain, const NodeId& node, ChainKeeper::ChoiceDone done);
+  // The same.
+  void Wish(const std::string& chain, const DrainRequest& request, ChainKeeper::ChoiceDone done);
+  // Error: no such chain, or its record is not known yet. Only while Leads().
+  Result<EventHistory> Events(const std::string& chain) const;
   bool Leads() { return Trusted(reactor_.Now()); }
   std::string LeaderAddress() { return election_.LeaderAddress(reactor_.Now()); }
 
@@ -64,6 +68,8 @@ class Controller : private Election::Events, private ChainKeeper::Leadership {
   void Load();
   void OnLoaded(const etcd::RangeAnswer& answer);
   std::string ChainKey(const std::string& chain) const;
+  std::string EventsKey(const std::string& chain) const;
+  Result<ChainKeeper*> KeeperOf(const std::string& chain) const;
 
   io::Reactor& reactor_;
   etcd::Client& etcd_;

@@ -18,7 +18,7 @@ std::string Quote(std::string_view id) { return "'" + std::string(id) + "'"; }
 // schedule it closes.
 class Deciding {
  public:
-  explicit Deciding(const PolicyInput& input) : in_(input) {}
+  explicit Deciding(const PolicyInput& input) : in_(input) { awaited_ = Awaited(); }
 
   Decision Run() {
     if (in_.choice) {
@@ -29,9 +29,10 @@ class Deciding {
       KeepStandingOrder();
       if (!Remove() && !Recover()) {
         Part();
-        Join();
+        if (!Leave()) Join();
       }
     }
+    if (!out_.next && in_.wish) FollowWish(*in_.wish);
     if (!out_.next) KeepRecordTrue();
     NoteOutsiders();
     return std::move(out_);
@@ -128,9 +129,11 @@ class Deciding {
     next.configuration.epoch = epoch;
     next.known = KnownWith(members);
     next.configuration.members = std::move(members);
+    out_.event = reason;
     next.reason = std::move(reason);
     next.lease = LeaseToRecord();
     next.head_complete = head_complete;
+    if (in_.record) next.drains = in_.record->drains;
     out_.next = std::move(next);
   }
 
@@ -414,9 +417,164 @@ class Deciding {
     return cut;
   }
 
+  // --- what an operator wishes ------------------------------------------------------------------
+
+  const Drain* DrainOf(std::string_view node) const {
+    if (!in_.record) return nullptr;
+    for (const Drain& drain : in_.record->drains) {
+      if (drain.node == node) return &drain;
+    }
+    return nullptr;
+  }
+  // Stays out until the operator says otherwise.
+  bool IsKeptOut(std::string_view node) const {
+    const Drain* drain = DrainOf(node);
+    return drain != nullptr && !drain->returns;
+  }
+
+  // The node that a wish brings in next: one that takes another's place, or comes back.
+  std::optional<NodeId> Awaited() const {
+    if (!in_.record) return std::nullopt;
+    for (const Drain& drain : in_.record->drains) {
+      if (drain.returns && !IsListed(drain.node)) return drain.node;
+      const bool replaced = !drain.after.empty() && IsListed(drain.node);
+      if (replaced && !IsListed(drain.after) && !IsKeptOut(drain.after)) return drain.after;
+    }
+    return std::nullopt;
+  }
+  // A replacement comes before that which it replaces leaves.
+  size_t MembersMax() const {
+    const bool replaces = awaited_ && DrainOf(*awaited_) == nullptr;
+    return in_.facts.replicas + (replaces ? 1 : 0);
+  }
+  // The place that it is to have is kept for it while it is there to come.
+  bool IsKeptForAnother(const NodeId& node) {
+    if (!awaited_ || *awaited_ == node) return false;
+    if (current().members.size() >= in_.facts.replicas) return true;
+    const Life* life = Latest(*awaited_);
+    return life != nullptr && IsAlive(*life);
+  }
+
+  size_t SyncedBeside(std::string_view node) {
+    size_t count = 0;
+    for (const Member& member : current().members) {
+      const bool stays = member.id != node && DrainOf(member.id) == nullptr;
+      if (stays && IsSyncedMember(member)) ++count;
+    }
+    return count;
+  }
+
+  // One at a time, and only while all others are synced: whatever fails then, one that has
+  // everything stays (S1). It is a resignation like any other once the member has made it.
+  bool Leave() {
+    if (out_.resign) return false;
+    for (const Drain& drain : in_.record->drains) {
+      if (MayLeave(drain)) return true;
+    }
+    return false;
+  }
+  bool MayLeave(const Drain& drain) {
+    const Member* leaver = nullptr;
+    size_t synced = 0;
+    bool replaced = drain.after.empty();
+    for (const Member& member : current().members) {
+      if (member.id == drain.node) {
+        leaver = &member;
+        continue;
+      }
+      if (!IsSyncedMember(member)) return false;
+      ++synced;
+      replaced = replaced || member.id == drain.after;
+    }
+    if (leaver == nullptr || synced == 0 || !replaced) return false;
+    const Life* life = Find(leaver->id, leaver->incarnation);
+    if (life == nullptr || !IsAlive(*life, leaver) || !ActsNow(*life)) return false;
+    out_.drain = Decision::Request{leaver->id, leaver->incarnation, WhyLeaving(drain)};
+    return true;
+  }
+  static std::string WhyLeaving(const Drain& drain) {
+    if (drain.returns) return "an operator moves it to the tail";
+    if (!drain.after.empty()) return "an operator replaces it by " + Quote(drain.after);
+    return "an operator drains it";
+  }
+
+  void FollowWish(const DrainRequest& wish) {
+    if (!in_.record) {
+      out_.wish_refused = "the chain has no configuration yet";
+      return;
+    }
+    ChainRecord next = *in_.record;
+    std::erase_if(next.drains, [&](const Drain& drain) { return drain.node == wish.drain.node; });
+    if (!wish.end) {
+      if (const Drain* before = DrainOf(wish.drain.node); before && *before == wish.drain) {
+        out_.wish_done = true;
+        return;
+      }
+      out_.wish_refused = RefusalOf(wish);
+      if (!out_.wish_refused.empty()) return;
+      next.drains.push_back(wish.drain);
+    }
+    if (next.drains == in_.record->drains) {
+      out_.wish_done = true;
+      return;
+    }
+    out_.event = wish.end ? "an operator lets " + Quote(wish.drain.node) + " be a member again"
+                          : Quote(wish.drain.node) + " is to leave: " + WhyLeaving(wish.drain);
+    out_.next = std::move(next);
+  }
+
+  std::string RefusalOf(const DrainRequest& wish) {
+    const Drain& drain = wish.drain;
+    const bool listed = IsListed(drain.node);
+    if (!listed && FactsOf(drain.node) == nullptr)
+      return "chain " + Quote(in_.facts.chain) + " has no node " + Quote(drain.node);
+    const bool planned = drain.returns || !drain.after.empty();
+    if (!listed) return planned ? Quote(drain.node) + " is no member of the chain" : "";
+    if (planned) {
+      if (std::string refusal = RefusalOfPlan(drain); !refusal.empty()) return refusal;
+    }
+    const size_t staying = SyncedBeside(drain.node);
+    if (staying == 0) return "no synced member would stay beside " + Quote(drain.node);
+    if (staying == 1 && !planned && !wish.force) {
+      return "only one synced member would stay beside " + Quote(drain.node) +
+             ", and its loss would be the chain's; --force drains it all the same";
+    }
+    return "";
+  }
+  std::string RefusalOfPlan(const Drain& drain) {
+    for (const Drain& other : in_.record->drains) {
+      const bool under_way = other.returns || (!other.after.empty() && IsListed(other.node));
+      if (other.node != drain.node && under_way) {
+        return "another change is under way: " + Quote(other.node) + ": " + WhyLeaving(other) +
+               "; wait for it, or end it with catenactl undrain " + other.node;
+      }
+    }
+    if (drain.after.empty()) return "";
+    if (IsListed(drain.after)) return Quote(drain.after) + " is a member already";
+    if (FactsOf(drain.after) == nullptr)
+      return "chain " + Quote(in_.facts.chain) + " has no node " + Quote(drain.after);
+    if (IsKeptOut(drain.after))
+      return Quote(drain.after) + " is drained; catenactl undrain " + drain.after + " ends that";
+    const Life* life = Latest(drain.after);
+    if (life == nullptr || !IsAlive(*life)) return Quote(drain.after) + " does not run";
+    const std::string objection = Objection(*life);
+    return objection.empty() ? "" : Quote(drain.after) + " cannot join: " + objection;
+  }
+
+  // A wish is over when its node is gone from the TOML, or its place went to another.
+  std::vector<Drain> DrainsStillWished() const {
+    std::vector<Drain> drains = in_.record->drains;
+    std::erase_if(drains, [&](const Drain& drain) {
+      if (IsListed(drain.node)) return false;
+      const bool complete = current().members.size() >= in_.facts.replicas;
+      return FactsOf(drain.node) == nullptr || (drain.returns && complete);
+    });
+    return drains;
+  }
+
   // One join at a time, behind a chain that is synced to its tail (S2).
   void Join() {
-    if (current().members.size() >= in_.facts.replicas) return;
+    if (current().members.size() >= MembersMax()) return;
     bool all_synced = true;
     for (const Member& member : current().members) {
       all_synced = IsSyncedMember(member) && all_synced;
@@ -431,6 +589,9 @@ class Deciding {
       members.push_back(AsMember(*joiner->report));
       Propose(current().epoch.Next(), std::move(members), in_.record->head_complete,
               Quote(joiner->node) + " joined");
+      std::erase_if(out_.next->drains, [&](const Drain& drain) {
+        return drain.node == joiner->node && drain.returns;
+      });
       return;
     }
     out_.join = JoinOrder{joiner->node, joiner->incarnation, joiner->report->peers};
@@ -450,7 +611,7 @@ class Deciding {
   // An order stands until its joiner is gone: what that has been sent is worth keeping while a
   // connection is being made again or a member is being replaced.
   void KeepStandingOrder() {
-    if (!in_.join || current().members.size() >= in_.facts.replicas) return;
+    if (!in_.join || current().members.size() >= MembersMax()) return;
     const Life* joiner = Find(in_.join->node, in_.join->incarnation);
     if (!joiner || !MayJoin(*joiner)) return;
     // One that the tail cannot reach must not keep out another that it can.
@@ -482,9 +643,10 @@ class Deciding {
     return next;
   }
 
-  bool MayJoin(const Life& life) const {
+  bool MayJoin(const Life& life) {
     return Latest(life.node) == &life && !life.is_void && !life.resigned && life.report &&
-           IsCandidatePhase(life.report->phase) && !IsListed(life.node) && Objection(life).empty();
+           IsCandidatePhase(life.report->phase) && !IsListed(life.node) &&
+           Objection(life).empty() && !IsKeptForAnother(life.node);
   }
 
   const ChainFacts::Node* FactsOf(std::string_view node) const {
@@ -498,6 +660,7 @@ class Deciding {
   std::string Objection(const Life& life) const {
     const ChainFacts::Node* facts = FactsOf(life.node);
     if (facts == nullptr) return "not in the coordinator's TOML";
+    if (IsKeptOut(life.node)) return "drained by an operator; catenactl undrain lets it join again";
     const BackendReport& backend = life.report->backend;
     if (!backend.healthy) return "its database is not ready" + Because(backend.problem);
     const bool replaceable =
@@ -543,6 +706,7 @@ class Deciding {
     }
     Propose(NewestEpoch().Next(), {AsMember(*chosen->report)}, /*head_complete=*/true,
             "an operator chose " + Quote(choice));
+    std::erase_if(out_.next->drains, [&](const Drain& drain) { return drain.node == choice; });
   }
 
   bool CanLead(const Life& chosen, const std::optional<size_t>& index) {
@@ -582,6 +746,7 @@ class Deciding {
     ChainRecord next = *in_.record;
     next.lease = std::max(next.lease, in_.lease);
     next.known = KnownWith(current().members);
+    next.drains = DrainsStillWished();
     const Member& head = current().members.front();
     const Life* life = Find(head.id, head.incarnation);
     if (!next.head_complete && IsSyncedMember(head) && !RunsOtherDatabase(*life, head)) {
@@ -591,7 +756,7 @@ class Deciding {
       next.head_complete = report.head_ready || report.applied >= report.received;
     }
     if (next.lease != in_.record->lease || next.head_complete != in_.record->head_complete ||
-        next.known != in_.record->known) {
+        next.known != in_.record->known || next.drains != in_.record->drains) {
       out_.next = std::move(next);
     }
   }
@@ -623,6 +788,7 @@ class Deciding {
 
   const PolicyInput& in_;
   Decision out_;
+  std::optional<NodeId> awaited_;  // see Awaited
 };
 
 }  // namespace

@@ -78,13 +78,15 @@ struct PolicyInput {
   std::optional<JoinOrder> join;  // the order that stands
   TimePoint join_since;           // when it was given
   std::optional<NodeId> choice;   // the operator's, pending
+  std::optional<DrainRequest> wish;  // an operator's, not in the record yet
 };
 
 struct Decision {
   // To be written. Its epoch is one more than the record's when the configuration changes (an
   // operator's choice may skip epochs that nodes have seen and etcd has lost); the same when only
-  // `lease`, `head_complete` or `known` change.
+  // `lease`, `head_complete`, `known` or `drains` change.
   std::optional<ChainRecord> next;
+  std::string event;              // why, for the chain's history; "": not worth remembering
   std::optional<JoinOrder> join;  // that stands from now on
   // Why nodes are not members, for them and the status.
   struct Notice {
@@ -101,6 +103,11 @@ struct Decision {
     std::string reason;
   };
   std::optional<Request> resign;
+  // A member that is to leave in an orderly way, as an operator wishes. Level: while it is told, the
+  // chain can do without that member.
+  std::optional<Request> drain;
+  bool wish_done = false;    // the record says what was wished
+  std::string wish_refused;  // why it never will; "" not refused
   std::string waiting_for;   // what keeps the chain from being whole, for people; "" nothing
   bool choice_done = false;  // the choice is in force already
   // The next moment at which time alone may change the decision.

@@ -54,10 +54,25 @@ class Reader {
     Get(name, value);
     out = Counter<Tag>(value);
   }
-  void Get(const char* name, Duration& out) {
+  void Get(const char* name, int64_t& out) {
     if (const json* field = Find(name)) {
       if (!field->is_number_integer()) return Complain(name, "is not a whole number");
-      out = Duration(field->get<int64_t>());
+      out = field->get<int64_t>();
+    }
+  }
+  void Get(const char* name, Duration& out) {
+    int64_t count = out.count();
+    Get(name, count);
+    out = Duration(count);
+  }
+  void Get(const char* name, std::vector<std::string>& out) {
+    const json* field = Find(name);
+    if (field == nullptr) return;
+    if (!field->is_array()) return Complain(name, "is not an array");
+    out.clear();
+    for (const json& element : *field) {
+      if (!element.is_string()) return Complain(name, "holds what is not a string");
+      out.push_back(element.get<std::string>());
     }
   }
   void Get(const char* name, ReportPhase& out) {
@@ -252,6 +267,7 @@ json ToJson(const HeartbeatAnswer& answer) {
               {"incarnation_above", answer.incarnation_above.value()},
               {"reason", answer.reason},
               {"resign", answer.resign},
+              {"drain", answer.drain},
               {"notice", answer.notice}};
   if (answer.configuration) out["configuration"] = ToJson(*answer.configuration);
   if (answer.join) out["join"] = ToJson(*answer.join);
@@ -266,6 +282,7 @@ void FromJson(Reader& in, HeartbeatAnswer& out) {
   in.Get("incarnation_above", out.incarnation_above);
   in.Get("reason", out.reason);
   in.Get("resign", out.resign);
+  in.Get("drain", out.drain);
   in.Get("notice", out.notice);
 }
 
@@ -277,14 +294,55 @@ void FromJson(Reader& in, KnownDatabase& out) {
   in.Need("address", out.address);
 }
 
+json ToJson(const Drain& drain) {
+  return {{"node", drain.node}, {"returns", drain.returns}, {"after", drain.after}};
+}
+void FromJson(Reader& in, Drain& out) {
+  in.Need("node", out.node);
+  in.Get("returns", out.returns);
+  in.Get("after", out.after);
+}
+
+json ToJson(const DrainRequest& request) {
+  return {{"drain", ToJson(request.drain)}, {"end", request.end}, {"force", request.force}};
+}
+void FromJson(Reader& in, DrainRequest& out) {
+  in.Need("drain", out.drain);
+  in.Get("end", out.end);
+  in.Get("force", out.force);
+}
+
+json ToJson(const Event& event) {
+  return {{"wall_ms", event.wall_ms},
+          {"epoch", event.epoch.value()},
+          {"members", event.members},
+          {"reason", event.reason}};
+}
+void FromJson(Reader& in, Event& out) {
+  in.Get("wall_ms", out.wall_ms);
+  in.Need("epoch", out.epoch);
+  in.Get("members", out.members);
+  in.Get("reason", out.reason);
+}
+
+json ToJson(const EventHistory& history) {
+  json events = json::array();
+  for (const Event& event : history.events) events.push_back(ToJson(event));
+  return {{"events", std::move(events)}};
+}
+void FromJson(Reader& in, EventHistory& out) { in.Need("events", out.events); }
+
 json ToJson(const ChainRecord& record) {
   json known = json::array();
   for (const KnownDatabase& database : record.known) known.push_back(ToJson(database));
+  json drains = json::array();
+  for (const Drain& drain : record.drains) drains.push_back(ToJson(drain));
   return {{"configuration", ToJson(record.configuration)},
           {"reason", record.reason},
           {"lease", record.lease.count()},
           {"head_complete", record.head_complete},
-          {"known", std::move(known)}};
+          {"known", std::move(known)},
+          {"drains", std::move(drains)}};
 }
 void FromJson(Reader& in, ChainRecord& out) {
   in.Need("configuration", out.configuration);
@@ -292,6 +350,7 @@ void FromJson(Reader& in, ChainRecord& out) {
   in.Get("lease", out.lease);
   in.Get("head_complete", out.head_complete);
   in.Get("known", out.known);
+  in.Get("drains", out.drains);
 }
 
 json ToJson(const NodeStatus& node) {
@@ -417,6 +476,13 @@ Result<T> Decode(std::string_view text, const char* what) {
 
 }  // namespace
 
+void EventHistory::Add(Event event) {
+  if (events.size() >= kMax) {
+    events.erase(events.begin(), events.end() - static_cast<ptrdiff_t>(kMax - 1));
+  }
+  events.push_back(std::move(event));
+}
+
 std::string EncodeReport(const NodeReport& report) { return Encode(report); }
 Result<NodeReport> DecodeReport(std::string_view json) {
   return Decode<NodeReport>(json, "heartbeat");
@@ -434,6 +500,14 @@ std::string EncodeConfiguration(const chain::Configuration& configuration) {
 }
 Result<chain::Configuration> DecodeConfiguration(std::string_view json) {
   return Decode<chain::Configuration>(json, "configuration");
+}
+std::string EncodeDrainRequest(const DrainRequest& request) { return Encode(request); }
+Result<DrainRequest> DecodeDrainRequest(std::string_view json) {
+  return Decode<DrainRequest>(json, "drain");
+}
+std::string EncodeEvents(const EventHistory& history) { return Encode(history); }
+Result<EventHistory> DecodeEvents(std::string_view json) {
+  return Decode<EventHistory>(json, "events");
 }
 std::string EncodeStatus(const ClusterStatus& status) { return Encode(status); }
 Result<ClusterStatus> DecodeStatus(std::string_view json) {

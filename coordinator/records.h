@@ -12,6 +12,9 @@
 //     CATENA.STATUS                            bulk: json of ClusterStatus
 //     CATENA.CHOOSE <chain> <node>             +OK or error: the operator's decision of design.md 6
 //                                              (what may be lost is the caller's to say)
+//     CATENA.DRAIN <chain> <json of DrainRequest>
+//                                              +OK: the wish stands in the chain's record; or error
+//     CATENA.EVENTS <chain>                    bulk: json of EventHistory
 #pragma once
 
 #include <cstdint>
@@ -100,6 +103,9 @@ struct HeartbeatAnswer {
   Incarnation incarnation_above;
   // The member is asked to resign: it cannot be reached by the other members. "": not.
   std::string resign;
+  // An operator moves the member out: it finishes what it has begun, hands over who is connected,
+  // and resigns then. "": not, or not any more: it goes on as before.
+  std::string drain;
   std::string notice;  // why the node is not a member, for its log and status; "" nothing
 };
 
@@ -108,6 +114,42 @@ struct KnownDatabase {
   NodeId node;
   std::string address;  // BackendReport::address
   friend bool operator==(const KnownDatabase&, const KnownDatabase&) = default;
+};
+
+// An operator's wish that a node leaves its chain, in force until it is taken back or fulfilled.
+struct Drain {
+  NodeId node;
+  // It comes back at once, as the tail: the chain is put into another order. The wish ends then.
+  bool returns = false;
+  // It leaves when this node is a synced member, which until then may join beyond `replicas`;
+  // "": it leaves now.
+  NodeId after;
+  friend bool operator==(const Drain&, const Drain&) = default;
+};
+
+// What catenactl asks for.
+struct DrainRequest {
+  Drain drain;
+  bool end = false;    // the wish for drain.node is taken back; nothing else of it counts
+  bool force = false;  // also when only one member would stay
+};
+
+// Why a chain's record changed.
+struct Event {
+  int64_t wall_ms = 0;  // by the clock of the coordinator that led, milliseconds since 1970
+  Epoch epoch;
+  std::vector<NodeId> members;  // head first
+  std::string reason;
+  friend bool operator==(const Event&, const Event&) = default;
+};
+
+// The newest changes of one chain, oldest first, as etcd keeps them under
+// /catena/<cluster>/events/<chain>. Written by the transaction that changes the record.
+struct EventHistory {
+  static constexpr size_t kMax = 100;
+  std::vector<Event> events;
+  // Forgets the oldest beyond kMax.
+  void Add(Event event);
 };
 
 // One chain as etcd keeps it under /catena/<cluster>/chains/<chain>.
@@ -126,6 +168,7 @@ struct ChainRecord {
   // Databases that members have had, one a node, in order of id. A head's own history, and any
   // database that was restarted from an AOF, do not show that they came from the chain; this does.
   std::vector<KnownDatabase> known;
+  std::vector<Drain> drains;  // in the order in which they were asked for
 };
 
 struct NodeStatus {
@@ -160,6 +203,10 @@ std::string EncodeRecord(const ChainRecord& record);
 Result<ChainRecord> DecodeRecord(std::string_view json);
 std::string EncodeConfiguration(const chain::Configuration& configuration);
 Result<chain::Configuration> DecodeConfiguration(std::string_view json);
+std::string EncodeDrainRequest(const DrainRequest& request);
+Result<DrainRequest> DecodeDrainRequest(std::string_view json);
+std::string EncodeEvents(const EventHistory& history);
+Result<EventHistory> DecodeEvents(std::string_view json);
 std::string EncodeStatus(const ClusterStatus& status);
 Result<ClusterStatus> DecodeStatus(std::string_view json);
 

@@ -118,9 +118,15 @@ class Server::Session final : public io::StreamHandler,
     if (name == "CATENA.CHOOSE" && arguments.size() == 3) {
       return Choose(std::string(arguments[1]), std::string(arguments[2]));
     }
+    if (name == "CATENA.DRAIN" && arguments.size() == 3) {
+      return Wish(std::string(arguments[1]), arguments[2]);
+    }
+    if (name == "CATENA.EVENTS" && arguments.size() == 2) {
+      return SendEvents(std::string(arguments[1]));
+    }
     Refuse(
-        "ERR unknown command; a coordinator understands CATENA.HEARTBEAT json, CATENA.STATUS "
-        "and CATENA.CHOOSE chain node");
+        "ERR unknown command; a coordinator understands CATENA.HEARTBEAT json, CATENA.STATUS, "
+        "CATENA.CHOOSE chain node, CATENA.DRAIN chain json and CATENA.EVENTS chain");
   }
 
   void Heartbeat(std::string_view json) {
@@ -145,7 +151,19 @@ class Server::Session final : public io::StreamHandler,
 
   void Choose(const std::string& chain, const std::string& node) {
     if (!server_.controller_.Leads()) return SendNotLeader(server_.controller_.LeaderAddress());
-    server_.controller_.Choose(chain, node, [weak = weak_from_this()](Result<bool> result) {
+    server_.controller_.Choose(chain, node, AnswerWhenDone());
+  }
+
+  void Wish(const std::string& chain, std::string_view json) {
+    if (!server_.controller_.Leads()) return SendNotLeader(server_.controller_.LeaderAddress());
+    const Result<DrainRequest> request = DecodeDrainRequest(json);
+    if (!request) return Refuse("ERR " + request.error().message);
+    server_.controller_.Wish(chain, *request, AnswerWhenDone());
+  }
+
+  // +OK, or why not, if this session still stands then.
+  ChainKeeper::ChoiceDone AnswerWhenDone() {
+    return [weak = weak_from_this()](const Result<bool>& result) {
       const auto session = weak.lock();
       if (!session || session->closing_) return;
       std::string out;
@@ -155,7 +173,19 @@ class Server::Session final : public io::StreamHandler,
         resp::AppendError(out, "ERR " + result.error().message);
       }
       session->Write(out);
-    });
+    };
+  }
+
+  void SendEvents(const std::string& chain) {
+    if (!server_.controller_.Leads()) return SendNotLeader(server_.controller_.LeaderAddress());
+    const Result<EventHistory> events = server_.controller_.Events(chain);
+    std::string out;
+    if (events) {
+      resp::AppendBulk(out, EncodeEvents(*events));
+    } else {
+      resp::AppendError(out, "ERR " + events.error().message);
+    }
+    Write(out);
   }
 
   void Send(std::initializer_list<std::string_view> message) {

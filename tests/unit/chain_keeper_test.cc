@@ -101,12 +101,17 @@ class HeldEtcd final : public etcd::Client {
   void KeepAlive(int64_t, etcd::Done<etcd::LeaseAnswer>) override {}
   void Revoke(int64_t, etcd::Done<bool>) override {}
 
-  void Put(const std::string& key, const std::string& value) {
+  // All that one transaction puts has the same revision.
+  void PutAtRevision(const std::string& key, const std::string& value) {
     etcd::KeyValue& pair = store[key];
     pair.key = key;
     pair.value = value;
-    pair.mod_revision = ++revision;
+    pair.mod_revision = revision;
     if (pair.create_revision == 0) pair.create_revision = revision;
+  }
+  void Put(const std::string& key, const std::string& value) {
+    ++revision;
+    PutAtRevision(key, value);
   }
   // What etcd would do with it now.
   etcd::TxnAnswer Execute(const etcd::Txn& txn) {
@@ -124,7 +129,8 @@ class HeldEtcd final : public etcd::Client {
     etcd::TxnAnswer answer;
     answer.succeeded = holds;
     if (holds) {
-      for (const etcd::Put& put : txn.puts) Put(put.key, put.value);
+      ++revision;
+      for (const etcd::Put& put : txn.puts) PutAtRevision(put.key, put.value);
     } else {
       for (const std::string& key : txn.reads) {
         const auto found = store.find(key);
@@ -211,13 +217,15 @@ struct Fixture {
     options.facts.nodes = {{"a", false}, {"b", false}, {"c", false}};
     options.facts.replicas = 3;
     options.key = "chain";
+    options.events_key = "events";
     options.lease = kLease;
     options.silence = kLease / 2;
     options.link_grace = 2 * kLease;
     options.introduction = kLease;
     options.settling = milliseconds(3000);
-    keeper = std::make_unique<ChainKeeper>(reactor, etcd, leading, std::move(options),
-                                           etcd.store.at("chain"));
+    ChainKeeper::Found found{etcd.store.at("chain"), std::nullopt};
+    if (etcd.store.contains("events")) found.events = etcd.store.at("events");
+    keeper = std::make_unique<ChainKeeper>(reactor, etcd, leading, std::move(options), found);
   }
 
   HeartbeatAnswer Beat(const std::string& id, ReportPhase phase = ReportPhase::kMember) {
@@ -402,6 +410,57 @@ TEST_CASE_FIXTURE(Fixture,
   keeper->Choose("c", done);
   keeper.reset();
   CHECK(outcome == "this coordinator leads no longer");
+}
+
+TEST_CASE_FIXTURE(Fixture, "a wish is answered when it stands in the record, and then followed") {
+  std::string outcome = "pending";
+  auto done = [&](const Result<bool>& result) {
+    outcome = result ? "done" : result.error().message;
+  };
+  keeper->Wish({{"z", false, ""}, false, false}, done);
+  CHECK(outcome == "chain 'x' has no node 'z'");
+  outcome = "pending";
+  keeper->Wish({{"a", false, ""}, false, false}, done);
+  CHECK(outcome == "pending");
+  CHECK(Beat("a").drain.empty());
+  etcd.Answer();
+  CHECK(outcome == "done");
+  REQUIRE(Recorded().drains.size() == 1);
+  CHECK(Recorded().configuration.epoch == Epoch(3));
+  CHECK(proxies.at("a").pushed->drain == "an operator drains it");
+  CHECK(Beat("b").drain.empty());
+  Beat("a", ReportPhase::kResigning);
+  reactor.Advance(milliseconds(1));
+  Beat("b");
+  etcd.Answer();
+  CHECK(Recorded().configuration.members.size() == 2);
+  CHECK(Recorded().drains.size() == 1);
+  keeper->Wish({{"a", false, ""}, /*end=*/true, false}, done);
+  keeper.reset();
+  CHECK(outcome == "this coordinator leads no longer");
+}
+
+TEST_CASE_FIXTURE(Fixture, "the history comes with the record, survives leaders, and is bounded") {
+  LetLeaseOfARunOut();
+  REQUIRE(etcd.held.size() == 1);
+  CHECK(etcd.held.front().txn.puts.size() == 2);
+  CHECK(keeper->events().events.empty());
+  etcd.Answer();
+  REQUIRE(keeper->events().events.size() == 1);
+  const Event event = keeper->events().events[0];
+  CHECK(event.epoch == Epoch(4));
+  CHECK(event.members == std::vector<NodeId>{"b", "c"});
+  CHECK(event.reason == Recorded().reason);
+  Lead();
+  REQUIRE(keeper->events().events.size() == 1);
+  CHECK(keeper->events().events[0] == event);
+  etcd.Put("events", "nonsense");
+  Lead();
+  CHECK(keeper->events().events.empty());
+  EventHistory history;
+  for (uint64_t i = 1; i <= 250; ++i) history.Add({0, Epoch(i), {}, ""});
+  CHECK(history.events.size() == EventHistory::kMax);
+  CHECK(history.events.front().epoch == Epoch(151));
 }
 
 TEST_CASE_FIXTURE(Fixture, "the newest connection of a node replaces its older one") {

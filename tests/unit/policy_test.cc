@@ -122,6 +122,25 @@ class World {
     return *this;
   }
 
+  // An operator's wish that stands in the record.
+  World& Drained(char id, bool returns = false, const std::string& after = "") {
+    input_.record->drains.push_back({std::string(1, id), returns, after});
+    return *this;
+  }
+  // What an operator is told who wishes that.
+  std::string Wish(const DrainRequest& request) {
+    input_.wish = request;
+    const Decision decision = Decide();
+    if (!decision.wish_refused.empty()) return decision.wish_refused;
+    if (decision.wish_done) return "stands";
+    return decision.next && decision.next->drains != input_.record->drains ? "written" : "pending";
+  }
+  // Whom the leader asks to leave; "" nobody.
+  std::string Leaving() const {
+    const Decision decision = Decide();
+    return decision.drain ? decision.drain->node : "";
+  }
+
   Decision Decide() const { return coordinator::Decide(input_); }
   // The members of the next configuration as "ab", new incarnations as capitals; "-" no change.
   std::string Next() const {
@@ -797,6 +816,123 @@ TEST_CASE("a restarted member joins again only after its old life was removed") 
   CHECK(after.Decide().join->node == "b");
 }
 
+// --- an operator moves nodes -----------------------------------------------------------------------
+
+TEST_CASE("a drained member is asked to leave while all others are synced, one at a time") {
+  World world;
+  world.Chain("abc").Drained('b').Drained('c');
+  CHECK(world.Leaving() == "b");
+  CHECK(world.Next() == "-");
+  world.ReportOf('a').synced = false;
+  CHECK(world.Leaving() == "");
+  world.ReportOf('a').synced = true;
+  world.Resigned('b');
+  CHECK(world.Next() == "ac");
+  CHECK(world.Decide().next->drains == world.input().record->drains);
+  CHECK(World().Chain("a").Drained('a').Leaving() == "");
+}
+
+TEST_CASE("a drained node stays out until its drain ends") {
+  World world;
+  world.Chain("ab").Drained('c');
+  world.AddCandidate('c');
+  CHECK_FALSE(world.Decide().join.has_value());
+  CHECK(Contains(world.NoticeOf("c"), "drained by an operator"));
+  world.Offer('b', 'c');
+  CHECK(world.Next() == "-");
+  CHECK(world.Wish({{"c", false, ""}, /*end=*/true, false}) == "written");
+  world.input().wish.reset();
+  world.input().record->drains.clear();
+  CHECK(world.Next() == "abC");
+}
+
+TEST_CASE("a node that comes back keeps its place before a spare, and its wish ends with that") {
+  World world;
+  world.input().facts.nodes.insert(world.input().facts.nodes.begin(), {"A", false});
+  world.Chain("bc").Drained('a', /*returns=*/true);
+  NodeReport spare = *world.AddCandidate('a').report;
+  REQUIRE(world.Decide().join.has_value());
+  CHECK(world.Decide().join->node == "a");
+  world.Offer('c', 'a');
+  CHECK(world.Next() == "bcA");
+  CHECK(world.Decide().next->drains.empty());
+  // While it starts, nobody else is taken; when it is gone, somebody is.
+  world.ReportOf('c').joiner_ready.reset();
+  world.ReportOf('a', kNew).phase = ReportPhase::kStarting;
+  Life other = world.Of('a', kNew);
+  other.node = other.report->node = "A";
+  other.report->phase = ReportPhase::kCandidate;
+  world.input().lives.insert(world.input().lives.begin(), other);
+  CHECK_FALSE(world.Decide().join.has_value());
+  world.Of('a', kNew).connected = false;
+  world.Of('a', kNew).failed_since = world.now();
+  REQUIRE(world.Decide().join.has_value());
+  CHECK(world.Decide().join->node == "A");
+}
+
+TEST_CASE("a replacement joins beyond replicas; then the other one leaves") {
+  World world;
+  world.input().facts.replicas = 2;
+  world.Chain("ab").Drained('a', false, "c");
+  world.AddCandidate('c');
+  CHECK(world.Leaving() == "");
+  REQUIRE(world.Decide().join.has_value());
+  world.Offer('b', 'c');
+  CHECK(world.Next() == "abC");
+  World after;
+  after.input().facts.replicas = 2;
+  after.Chain("abc").Drained('a', false, "c");
+  CHECK(after.Leaving() == "a");
+  after.ReportOf('c').synced = false;
+  CHECK(after.Leaving() == "");
+}
+
+TEST_CASE("a drain that would leave too few is refused") {
+  World world;
+  CHECK(world.Chain("abc").Wish({{"a", false, ""}, false, false}) == "written");
+  CHECK(world.Wish({{"z", false, ""}, false, false}) == "chain 'x' has no node 'z'");
+  CHECK(Contains(world.Drained('b').Wish({{"a", false, ""}, false, false}), "only one synced"));
+  CHECK(world.Wish({{"b", false, ""}, false, false}) == "stands");
+  CHECK(world.Wish({{"b", false, ""}, /*end=*/true, false}) == "written");
+  World two;
+  CHECK(Contains(two.Chain("ab").Wish({{"a", false, ""}, false, false}), "only one synced"));
+  CHECK(two.Wish({{"a", false, ""}, false, /*force=*/true}) == "written");
+  CHECK(two.Wish({{"a", /*returns=*/true, ""}, false, false}) == "written");
+  two.ReportOf('b').synced = false;
+  CHECK(Contains(two.Wish({{"a", false, ""}, false, true}), "no synced member would stay"));
+  World one;
+  CHECK(Contains(one.Chain("a").Wish({{"a", false, ""}, false, true}), "no synced member"));
+}
+
+TEST_CASE("a replacement that cannot join is refused") {
+  World world;
+  auto wish = [&](const std::string& node) {
+    return world.Wish({{"a", false, node}, false, false});
+  };
+  world.Chain("ab");
+  CHECK(wish("c") == "'c' does not run");
+  CHECK(wish("b") == "'b' is a member already");
+  world.AddCandidate('c').report->backend.keys = 3;
+  CHECK(Contains(wish("c"), "cannot join: refused: its database holds 3 keys"));
+  world.ReportOf('c', kNew).backend.keys = 0;
+  CHECK(wish("c") == "written");
+  CHECK(Contains(world.Drained('c').Wish({{"a", false, "c"}, false, false}), "'c' is drained"));
+  CHECK(Contains(world.Drained('b', true).Wish({{"a", true, ""}, false, false}),
+                 "another change is under way"));
+}
+
+TEST_CASE("a drained last head still recovers its chain, and a choice ends a drain") {
+  World world;
+  world.Chain("a").Drained('a');
+  world.Restarted('a');
+  CHECK(world.Next() == "A");
+  World choice;
+  choice.Chain("ab").Drained('b').Dead('a');
+  choice.input().choice = "b";
+  CHECK(choice.Next() == "b");
+  CHECK(choice.Decide().next->drains.empty());
+}
+
 TEST_CASE("versions compare by their numbers") {
   CHECK(CompareVersions("7.0.15", "7.0.15") == 0);
   CHECK(CompareVersions("7.0.9", "7.0.15") == -1);
@@ -899,8 +1035,11 @@ class Rules {
     if (out_.join && !in_.join && !AllSynced() && !OfferedByTail(*out_.join)) {
       return "orders a join behind an unsynced member";
     }
+    if (out_.join && KeptOut(out_.join->node)) return "orders a drained node to join";
+    if (const std::string broken = BrokenDrain(); !broken.empty()) return broken;
     if (!out_.next) return BrokenByDoingNothing();
     const ChainRecord& next = *out_.next;
+    if (const std::string broken = BrokenWishes(next); !broken.empty()) return broken;
     if (next.lease < in_.lease) return "records less than it grants";
     if (in_.now < in_.removals_from && next.lease < in_.record->lease) return "forgets old leases";
     const Configuration& to = next.configuration;
@@ -973,6 +1112,45 @@ class Rules {
            std::equal(current_.members.begin(), current_.members.end(), to.members.begin());
   }
 
+  bool KeptOut(const std::string& id) const {
+    return std::any_of(in_.record->drains.begin(), in_.record->drains.end(),
+                       [&](const Drain& drain) { return drain.node == id && !drain.returns; });
+  }
+  bool Replaces(const std::string& id) const {
+    return std::any_of(
+        in_.record->drains.begin(), in_.record->drains.end(),
+        [&](const Drain& drain) { return drain.after == id && IsListed(drain.node); });
+  }
+  // S1: whoever is asked to leave can be spared whatever happens next.
+  std::string BrokenDrain() const {
+    if (!out_.drain) return "";
+    if (in_.choice) return "asks to leave during a choice";
+    if (out_.resign) return "asks two to leave";
+    const auto wish =
+        std::find_if(in_.record->drains.begin(), in_.record->drains.end(),
+                     [&](const Drain& each) { return each.node == out_.drain->node; });
+    if (wish == in_.record->drains.end()) return "asks to leave whom nobody drains";
+    if (!wish->after.empty() && !IsListed(wish->after)) return "leaves before its replacement came";
+    if (!current_.IndexOf(out_.drain->node, out_.drain->incarnation)) return "drains no member";
+    if (current_.members.size() < 2) return "drains the last member";
+    for (const Member& member : current_.members) {
+      if (member.id != out_.drain->node && !Synced(member)) return "drains beside an unsynced one";
+    }
+    return "";
+  }
+  // A wish stands until it is fulfilled or its node is chosen.
+  std::string BrokenWishes(const ChainRecord& next) const {
+    for (const Drain& drain : in_.record->drains) {
+      if (std::find(next.drains.begin(), next.drains.end(), drain) != next.drains.end()) continue;
+      const bool chosen = in_.choice == drain.node;
+      const auto& members = next.configuration.members;
+      const bool back = drain.returns && members.back().id == drain.node && !IsListed(drain.node);
+      const bool no_place = drain.returns && members.size() >= in_.facts.replicas;
+      if (!chosen && !back && !no_place) return "forgets a wish";
+    }
+    return next.drains.size() > in_.record->drains.size() ? "makes a wish up" : "";
+  }
+
   std::string BrokenMember(const Member& member) const {
     const Life* life = Of(member);
     if (life == nullptr) return "lists a life nobody heard of";
@@ -1008,7 +1186,10 @@ class Rules {
   }
 
   std::string BrokenAppend(const Configuration& to) const {
-    if (current_.members.size() >= in_.facts.replicas) return "more than replicas";
+    if (current_.members.size() >= in_.facts.replicas && !Replaces(to.members.back().id))
+      return "more than replicas";
+    if (current_.members.size() > in_.facts.replicas) return "more than replicas and one";
+    if (KeptOut(to.members.back().id)) return "appends a drained node";
     if (!AllSynced()) return "appends behind an unsynced member";
     const Member& joiner = to.members.back();
     if (IsListed(joiner.id)) return "a node twice";
@@ -1088,6 +1269,26 @@ void CheckState(World& world, Tally& tally, const std::function<std::string()>& 
   if (!broken.empty()) FAIL_CHECK(describe() << ": " << broken);
 }
 
+// Wishes of an operator that meet every state of the nodes.
+constexpr int kWishes = 5;
+void SetWishes(World& world, int wishes) {
+  if (wishes == 1) world.Drained('a');
+  if (wishes == 2) world.Drained('a', /*returns=*/true);
+  if (wishes == 3) world.Drained('a', false, "c");
+  if (wishes == 4) world.Drained('c').Drained('b');
+}
+
+void ForAllWishes(const World& nodes, int bits, int offer, Tally& tally,
+                  const std::string& description) {
+  if ((bits & 4) != 0) return;
+  for (int wishes = 1; wishes < kWishes; ++wishes) {
+    World world = nodes;
+    SetWishes(world, wishes);
+    world.input().facts.replicas = offer == 2 ? 2 : 3;
+    CheckState(world, tally, [&] { return description + " wishes " + std::to_string(wishes); });
+  }
+}
+
 // Everything that is not about single nodes.
 void ForAllCircumstances(const World& nodes, size_t members, Tally& tally,
                          const std::string& description) {
@@ -1108,10 +1309,11 @@ void ForAllCircumstances(const World& nodes, size_t members, Tally& tally,
             input.join = JoinOrder{"c", kNew, "peers"};
           }
         }
-        CheckState(world, tally, [&] {
-          return description + " bits " + std::to_string(bits) + " choice " +
-                 std::to_string(choice) + " offer " + std::to_string(offer);
-        });
+        const std::string circumstances = description + " bits " + std::to_string(bits) +
+                                          " choice " + std::to_string(choice) + " offer " +
+                                          std::to_string(offer);
+        CheckState(world, tally, [&] { return circumstances; });
+        if (choice == 0) ForAllWishes(world, bits, offer, tally, circumstances);
       }
     }
   }

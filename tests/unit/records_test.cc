@@ -138,7 +138,7 @@ TEST_CASE("an answer keeps every field, present and absent") {
 
 TEST_CASE("a record and a configuration keep every field") {
   auto record = DecodeRecord(EncodeRecord(
-      {TwoMembers(), "b joined", std::chrono::seconds(4), true, {{"a", "h:1"}, {"b", "h:2"}}}));
+      {TwoMembers(), "b joined", std::chrono::seconds(4), true, {{"a", "h:1"}, {"b", "h:2"}}, {}}));
   REQUIRE(record.has_value());
   CHECK(record->configuration == TwoMembers());
   CHECK(record->reason == "b joined");
@@ -158,7 +158,7 @@ TEST_CASE("a status keeps every field") {
   status.etcd_healthy = true;
   ChainStatus chain;
   chain.chain = "sessions";
-  chain.record = ChainRecord{TwoMembers(), "why", Duration(5), false, {}};
+  chain.record = ChainRecord{TwoMembers(), "why", Duration(5), false, {}, {}};
   chain.nodes = {{FullReport(), true, Duration(6), Duration(7), "note"}};
   chain.join = JoinOrder{"c", Incarnation(8), "p:9"};
   chain.waiting_for = "an operator";
@@ -182,6 +182,28 @@ TEST_CASE("a status keeps every field") {
   CHECK(first.nodes[0].lease_out == Duration(7));
   CHECK(first.nodes[0].notice == "note");
   CHECK_FALSE(decoded->chains[1].record.has_value());
+}
+
+TEST_CASE("wishes and histories round-trip; a record without wishes is one of an older version") {
+  const DrainRequest request{{"a", true, "b"}, true, true};
+  const auto decoded = DecodeDrainRequest(EncodeDrainRequest(request));
+  REQUIRE(decoded.has_value());
+  CHECK(decoded->drain == request.drain);
+  CHECK((decoded->end && decoded->force));
+  EventHistory history;
+  history.Add({1'700'000'000'000, Epoch(7), {"b", "a"}, "'a' joined"});
+  const auto events = DecodeEvents(EncodeEvents(history));
+  REQUIRE(events.has_value());
+  CHECK(events->events == history.events);
+  const char* old =
+      R"({"configuration":{"chain":"x","epoch":1,"members":[{"id":"a","incarnation":1}]}})";
+  auto record = DecodeRecord(old);
+  REQUIRE(record.has_value());
+  CHECK(record->drains.empty());
+  record->drains = {{"a", false, "c"}, {"b", true, ""}};
+  const auto again = DecodeRecord(EncodeRecord(*record));
+  REQUIRE(again.has_value());
+  CHECK(again->drains == record->drains);
 }
 
 TEST_CASE("texts that are not UTF-8 travel without harm") {
