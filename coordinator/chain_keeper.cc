@@ -102,6 +102,12 @@ void ChainKeeper::OnTrustedAgain() {
   Consider();
 }
 
+void ChainKeeper::Reconfigure(Options options) {
+  options_ = std::move(options);
+  registry_->Change({options_.lease, NodesOf(options_.facts)}, reactor_.Now());
+  Consider();
+}
+
 void ChainKeeper::Choose(const NodeId& node, ChoiceDone done) {
   if (!unreadable_.empty()) return done(Fail(unreadable_));
   const auto& nodes = options_.facts.nodes;

@@ -75,6 +75,9 @@ class ChainKeeper {
   // The leadership was not trusted for a while, and is again: what came meanwhile was sent away.
   void OnTrustedAgain();
 
+  // The same chain with other facts or times.
+  void Reconfigure(Options options);
+
   // The operator's choice; `done` when it is in force, or with the reason why not.
   using ChoiceDone = std::function<void(Result<bool>)>;
   void Choose(const NodeId& node, ChoiceDone done);

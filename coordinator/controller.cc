@@ -35,7 +35,6 @@ std::string Controller::EventsKey(const std::string& chain) const {
 
 void Controller::OnElected() {
   ++leadership_;
-  loaded_ = false;
   Load();
 }
 
@@ -45,7 +44,6 @@ void Controller::OnTrustedAgain() {
 
 void Controller::OnDeposed(const std::string&) {
   ++leadership_;
-  loaded_ = false;
   load_timer_->Stop();
   // A keeper may be on the stack.
   auto ended = std::make_shared<decltype(keepers_)>(std::move(keepers_));
@@ -56,11 +54,11 @@ void Controller::OnDeposed(const std::string&) {
 void Controller::Over(const std::string& reason) { election_.Lost(reason); }
 
 void Controller::Load() {
-  if (!election_.leading() || loaded_) return;
+  if (!election_.leading() || Complete()) return;
   etcd_.RangePrefix(
       etcd::Class::kData, Root(options_.cluster),
       [this, leadership = leadership_](const etcd::Answer<etcd::RangeAnswer>& answer) {
-        if (leadership != leadership_ || loaded_) return;
+        if (leadership != leadership_ || Complete()) return;
         if (answer) return OnLoaded(*answer);
         log::Warn("load_failed", {{"why", answer.error().message}});
         load_timer_->Start(kLoadRetry);
@@ -68,28 +66,50 @@ void Controller::Load() {
 }
 
 void Controller::OnLoaded(const etcd::RangeAnswer& answer) {
-  loaded_ = true;
   for (const ChainFacts& facts : options_.chains) {
-    ChainKeeper::Options keeper;
-    keeper.facts = facts;
-    keeper.key = ChainKey(facts.chain);
-    keeper.events_key = EventsKey(facts.chain);
+    if (keepers_.contains(facts.chain)) continue;
+    ChainKeeper::Options keeper = KeeperOptions(facts);
     ChainKeeper::Found found;
     for (const etcd::KeyValue& pair : answer.pairs) {
       if (pair.key == keeper.key) found.record = pair;
       if (pair.key == keeper.events_key) found.events = pair;
     }
-    keeper.lease = options_.lease;
-    keeper.silence = std::max(options_.lease / 2, 2 * options_.heartbeat);
-    keeper.link_grace = 2 * options_.lease;
-    // A proxy gives a coordinator that does not answer up after three beats, and tries one a beat.
-    keeper.introduction = std::max(options_.lease, 8 * options_.heartbeat);
-    keeper.settling = options_.settling;
     ChainKeeper::Leadership& leadership = *this;
     keepers_[facts.chain] =
         std::make_unique<ChainKeeper>(reactor_, etcd_, leadership, std::move(keeper), found);
   }
   log::Info("leading", {{"chains", keepers_.size()}});
+}
+
+ChainKeeper::Options Controller::KeeperOptions(const ChainFacts& facts) const {
+  ChainKeeper::Options keeper;
+  keeper.facts = facts;
+  keeper.key = ChainKey(facts.chain);
+  keeper.events_key = EventsKey(facts.chain);
+  keeper.lease = options_.lease;
+  keeper.silence = std::max(options_.lease / 2, 2 * options_.heartbeat);
+  keeper.link_grace = 2 * options_.lease;
+  // A proxy gives a coordinator that does not answer up after three beats, and tries one a beat.
+  keeper.introduction = std::max(options_.lease, 8 * options_.heartbeat);
+  keeper.settling = options_.settling;
+  return keeper;
+}
+
+void Controller::Reconfigure(ControllerOptions options) {
+  options_.chains = std::move(options.chains);
+  options_.heartbeat = options.heartbeat;
+  options_.lease = options.lease;
+  std::erase_if(keepers_, [this](const auto& item) { return !HasChain(item.first); });
+  for (const ChainFacts& facts : options_.chains) {
+    const auto keeper = keepers_.find(facts.chain);
+    if (keeper != keepers_.end()) keeper->second->Reconfigure(KeeperOptions(facts));
+  }
+  Load();
+}
+
+bool Controller::HasChain(const std::string& chain) const {
+  return std::ranges::any_of(options_.chains,
+                             [&](const ChainFacts& facts) { return facts.chain == chain; });
 }
 
 void Controller::OnHeartbeat(Subscriber& subscriber, const NodeReport& report) {
@@ -102,11 +122,11 @@ void Controller::OnHeartbeat(Subscriber& subscriber, const NodeReport& report) {
     answer.notice = "this coordinator is of cluster '" + options_.cluster + "'";
     return subscriber.SendAnswer(answer);
   }
-  // The records are being read: no configuration yet, no lease.
-  if (!loaded_) return subscriber.SendAnswer(answer);
   const auto keeper = keepers_.find(report.chain);
   if (keeper == keepers_.end()) {
-    answer.notice = "the coordinator's TOML has no chain '" + report.chain + "'";
+    // Otherwise its record is being read: no configuration yet, no lease.
+    if (!HasChain(report.chain))
+      answer.notice = "the coordinator's TOML has no chain '" + report.chain + "'";
     return subscriber.SendAnswer(answer);
   }
   keeper->second->OnHeartbeat(subscriber, report, now);
@@ -143,10 +163,8 @@ std::optional<ClusterStatus> Controller::Status() {
 Result<ChainKeeper*> Controller::KeeperOf(const std::string& chain) const {
   const auto keeper = keepers_.find(chain);
   if (keeper != keepers_.end()) return keeper->second.get();
-  const bool known = std::any_of(options_.chains.begin(), options_.chains.end(),
-                                 [&](const ChainFacts& facts) { return facts.chain == chain; });
-  return Fail(known ? "etcd has not told the chain's record yet: try again"
-                    : "no chain '" + chain + "' in the TOML");
+  return Fail(HasChain(chain) ? "etcd has not told the chain's record yet: try again"
+                              : "no chain '" + chain + "' in the TOML");
 }
 
 void Controller::Choose(const std::string& chain, const NodeId& node,

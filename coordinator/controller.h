@@ -34,6 +34,9 @@ class Controller : private Election::Events, private ChainKeeper::Leadership {
   Controller(io::Reactor& reactor, etcd::Client& etcd, ControllerOptions options);
 
   void Start() { election_.Start(); }
+  // Chains, their nodes, heartbeat and lease as told; all else stays as it is. A chain that is no
+  // longer told is left alone: its record stays in etcd, its nodes are answered that it is unknown.
+  void Reconfigure(ControllerOptions options);
   // Gives the leadership up, so that another takes over at once; then `done`.
   void Stop(std::function<void()> done) { election_.Stop(std::move(done)); }
 
@@ -65,8 +68,12 @@ class Controller : private Election::Events, private ChainKeeper::Leadership {
   int64_t owner_revision() const override { return election_.owner_revision(); }
   void Over(const std::string& reason) override;
 
+  ChainKeeper::Options KeeperOptions(const ChainFacts& facts) const;
+  // Makes the keepers that are missing, with what etcd holds.
   void Load();
+  bool Complete() const { return keepers_.size() == options_.chains.size(); }
   void OnLoaded(const etcd::RangeAnswer& answer);
+  bool HasChain(const std::string& chain) const;
   std::string ChainKey(const std::string& chain) const;
   std::string EventsKey(const std::string& chain) const;
   Result<ChainKeeper*> KeeperOf(const std::string& chain) const;
@@ -77,7 +84,6 @@ class Controller : private Election::Events, private ChainKeeper::Leadership {
   Election election_;
   std::unique_ptr<io::Timer> load_timer_;
   uint64_t leadership_ = 0;  // counts them, to tell late callbacks
-  bool loaded_ = false;
   std::map<std::string, std::unique_ptr<ChainKeeper>> keepers_;
 };
 

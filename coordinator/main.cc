@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "config/config.h"
+#include "config/reload.h"
 #include "coordinator/controller.h"
 #include "coordinator/etcd_client.h"
 #include "coordinator/server.h"
@@ -54,7 +56,13 @@ Result<std::string> ListenAddress(const config::Config& config, const std::strin
               ": must be one of [coordinator] listen: " + list);
 }
 
-int Serve(const config::Config& config, const std::string& listen) {
+void SetLogging(const config::Config& config, const Flags& flags) {
+  const std::string& level = flags.log_level.empty() ? config.cluster.log_level : flags.log_level;
+  log::SetLevel(log::ParseLevel(level));
+  log::SetForm(log::ParseForm(config.cluster.log_format));
+}
+
+int Serve(config::Config config, const std::string& listen, const Flags& flags) {
   const auto reactor = io::MakeUvReactor();
   etcd::CurlOptions curl;
   curl.endpoints = config.coordinator.etcd;
@@ -79,6 +87,13 @@ int Serve(const config::Config& config, const std::string& listen) {
     server.Stop();
     controller.Stop([&] { reactor->Stop(); });
   });
+  io::OnHangup(*reactor, [&] {
+    std::optional<config::Config> changed = config::LoadAgain(config, "");
+    if (!changed) return;
+    config = *std::move(changed);
+    SetLogging(config, flags);
+    controller.Reconfigure(ControllerOptionsOf(config, listen));
+  });
   controller.Start();
   reactor->Run();
   return 0;
@@ -94,7 +109,7 @@ int Main(int argc, char** argv) {
   app.add_option("--log-level", flags.log_level, "debug | info | warn | error")
       ->check(CLI::IsMember({"debug", "info", "warn", "error"}));
   CLI11_PARSE(app, argc, argv);
-  const Result<config::Config> config = config::Load(flags.config);
+  Result<config::Config> config = config::Load(flags.config);
   if (!config) {
     std::fprintf(stderr, "%s\n", config.error().message.c_str());
     return 2;
@@ -108,10 +123,9 @@ int Main(int argc, char** argv) {
     std::printf("%s: ok\n", flags.config.c_str());
     return 0;
   }
-  const std::string& level = flags.log_level.empty() ? config->cluster.log_level : flags.log_level;
-  log::Init("coordinator@" + *listen, log::ParseLevel(level),
-            log::ParseForm(config->cluster.log_format));
-  return Serve(*config, *listen);
+  log::Init("coordinator@" + *listen, log::Level::kInfo, log::Form::kText);
+  SetLogging(*config, flags);
+  return Serve(*std::move(config), *listen, flags);
 }
 
 }  // namespace

@@ -471,6 +471,9 @@ class Deciding {
     for (const Drain& drain : in_.record->drains) {
       if (MayLeave(drain)) return true;
     }
+    for (const Member& member : current().members) {
+      if (FactsOf(member.id) == nullptr && MayLeave(Drain{member.id, false, ""})) return true;
+    }
     return false;
   }
   bool MayLeave(const Drain& drain) {
@@ -492,7 +495,8 @@ class Deciding {
     out_.drain = Decision::Request{leaver->id, leaver->incarnation, WhyLeaving(drain)};
     return true;
   }
-  static std::string WhyLeaving(const Drain& drain) {
+  std::string WhyLeaving(const Drain& drain) const {
+    if (FactsOf(drain.node) == nullptr) return "the coordinator's TOML has it no longer";
     if (drain.returns) return "an operator moves it to the tail";
     if (!drain.after.empty()) return "an operator replaces it by " + Quote(drain.after);
     return "an operator drains it";

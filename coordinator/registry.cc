@@ -18,6 +18,14 @@ Registry::Registry(Options options, const std::optional<ChainRecord>& record, Ti
   }
 }
 
+void Registry::Change(Options options, TimePoint now) {
+  if (options.lease < options_.lease) {
+    removals_from_ = std::max(removals_from_, now + options_.lease);
+  }
+  options_ = std::move(options);
+  std::erase_if(known_, [this](const auto& item) { return !IsKnownNode(item.first); });
+}
+
 Registry::Verdict Registry::OnHeartbeat(const NodeReport& report, uint64_t connection, bool leading,
                                         TimePoint now) {
   Verdict verdict;

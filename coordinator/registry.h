@@ -33,6 +33,10 @@ class Registry {
   // Leadership begins now; `record` is the chain's newest, nullopt: none.
   Registry(Options options, const std::optional<ChainRecord>& record, TimePoint now);
 
+  // Other options from now on. Leases that were granted under a longer setting stay out, here and in
+  // the record, until they have run out (S17).
+  void Change(Options options, TimePoint now);
+
   struct Verdict {
     Duration lease{0};  // granted
     bool incarnation_void = false;

@@ -10,6 +10,7 @@
 
 #include "backends/redis/redis_backend.h"
 #include "config/config.h"
+#include "config/reload.h"
 #include "proxy/base/log.h"
 #include "proxy/io/uv_reactor.h"
 #include "proxy/server/node.h"
@@ -81,7 +82,7 @@ server::Options NodeOptions(const config::Config& config, const config::Chain& c
 }
 
 server::Node::MakeBackend BackendMaker(io::Reactor& reactor, const config::Node& node) {
-  return [&reactor, &node](Incarnation incarnation) {
+  return [&reactor, node](Incarnation incarnation) {
     redis::RedisOptions options;
     options.address = node.backend.address;
     options.user = node.backend.user;
@@ -98,12 +99,29 @@ int ExitWith(const std::string& text) {
   return 1;
 }
 
-int Run(const config::Config& config, const config::Chain& chain, const config::Node& node) {
+// `level`: the flag's; "" leaves it to the file.
+void SetLogging(const config::Config& config, const std::string& level) {
+  log::SetLevel(log::ParseLevel(level.empty() ? config.cluster.log_level : level));
+  log::SetForm(log::ParseForm(config.cluster.log_format));
+}
+
+int Run(config::Config config, const std::string& id, const std::string& log_level) {
+  log::Init(id, log::Level::kInfo, log::Form::kText);
+  SetLogging(config, log_level);
+  const config::Config::NodeRef self = *config.FindNode(id);
   std::unique_ptr<io::Reactor> reactor = io::MakeUvReactor();
-  server::Node driver(*reactor, NodeOptions(config, chain, node), BackendMaker(*reactor, node),
-                      [&reactor] { reactor->Stop(); });
+  server::Node driver(*reactor, NodeOptions(config, *self.chain, *self.node),
+                      BackendMaker(*reactor, *self.node), [&reactor] { reactor->Stop(); });
   if (auto started = driver.Start(); !started) return ExitWith(started.error().message);
   io::OnTermination(*reactor, [&driver](int) { driver.Stop(); });
+  io::OnHangup(*reactor, [&] {
+    std::optional<config::Config> changed = config::LoadAgain(config, id);
+    if (!changed) return;
+    config = *std::move(changed);
+    SetLogging(config, log_level);
+    const config::Config::NodeRef now = *config.FindNode(id);
+    driver.Reconfigure(NodeOptions(config, *now.chain, *now.node));
+  });
   reactor->Run();
   return 0;
 }
@@ -141,7 +159,5 @@ int main(int argc, char** argv) {
     std::printf("%s: ok\n", path.c_str());
     return 0;
   }
-  log::Init(id, log::ParseLevel(log_level.empty() ? config->cluster.log_level : log_level),
-            log::ParseForm(config->cluster.log_format));
-  return Run(*config, *ref->chain, *ref->node);
+  return Run(*std::move(config), id, log_level);
 }

@@ -28,6 +28,7 @@ class JoinSource {
   // `pin_bytes_max`: log kept for the joiner; beyond it the join is given up (never stalls the
   // chain).
   explicit JoinSource(uint64_t pin_bytes_max) : pin_bytes_max_(pin_bytes_max) {}
+  void SetPinBytesMax(uint64_t bytes) { pin_bytes_max_ = bytes; }
 
   void Begin(NodeId joiner, Incarnation incarnation);
   void Abandon();

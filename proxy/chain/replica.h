@@ -73,6 +73,9 @@ class Replica {
  public:
   explicit Replica(ReplicaOptions options);
 
+  // From now on so much is kept behind what is committed and applied.
+  void SetBacklogBytes(size_t bytes) { options_.backlog_bytes = bytes; }
+
   // --- life -------------------------------------------------------------------------------------
   // A new incarnation, outside any configuration, with an empty log. Epochs seen stay seen (I5).
   void BeginLife(Incarnation incarnation);

@@ -88,6 +88,13 @@ UserRights::UserRights(Access access, std::vector<std::string> keys,
       keys_(std::move(keys)),
       channels_(std::move(channels)) {}
 
+bool UserRights::HasChannelsOf(const UserRights& other) const {
+  if (all_channels_) return true;
+  return !other.all_channels_ && std::ranges::all_of(other.channels_, [this](const auto& pattern) {
+    return std::ranges::find(channels_, pattern) != channels_.end();
+  });
+}
+
 std::string UserRights::Refusal(const CommandInfo* info, Arguments arguments,
                                 std::span<const uint32_t> keys, bool keys_known) const {
   if (unlimited()) return {};

@@ -34,6 +34,9 @@ class UserRights {
   // Nothing has to be asked.
   bool unlimited() const { return !read_only_ && all_keys_ && all_channels_; }
 
+  // Every channel that `other` allows is allowed here, as far as the patterns show by themselves.
+  bool HasChannelsOf(const UserRights& other) const;
+
   // The error with which this command is answered, without '-'; "" if the user may give it. `info`
   // is nullptr for a command that the table does not know. `keys` holds the positions of its keys
   // and `keys_known` says that these are all, as FindKeys tells. A call with a wrong number of

@@ -37,6 +37,7 @@ struct StateSummary {
   int64_t channels = 0, patterns = 0, shards = 0;
   int64_t queued = -1;  // commands in an open MULTI
   int64_t redirect = -1;
+  bool subscribed() const { return channels + patterns + shards > 0; }
 };
 
 class ClientState final : public PrivateChannel::Handler {

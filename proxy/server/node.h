@@ -53,6 +53,10 @@ class Node final : public SessionOwner,
 
   // Listens and begins; an Error names the address that cannot be bound.
   Result<void> Start();
+  // Takes over what may change while it runs (config/fields.h: live keys); the rest of `options` must
+  // be as it was. Limits of a connection hold for those that come afterwards. A connection whose user
+  // is gone, or was subscribed to channels that its user may no longer have, is closed as by Redis.
+  void Reconfigure(Options options);
   // Graceful: takes no further command, answers what it owes, applies what is committed, resigns.
   void Stop();
 
@@ -213,6 +217,8 @@ class Node final : public SessionOwner,
   std::string AnswerQueued(Session& session, std::string_view raw);
   void SendRerouted();
   void ExpireRerouted(TimePoint now);
+  // After a change of users: rights of those connected are those of the new ones.
+  void ReviewUsers(const std::vector<User>& former);
   Dispatch RouteForwarded(Session& session, uint64_t number, const Request& request, bool reads);
   bool IsStale();
   std::string WhyWaiting(const Session& session) const;

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "proxy/auth/proof.h"
@@ -24,6 +25,9 @@ struct User {
   std::string password;  // plain, or "sha256:<64 hex>"
   command::UserRights rights;
 };
+
+// nullptr: there is none.
+const User* FindUser(const std::vector<User>& users, std::string_view name);
 
 struct Options {
   std::string chain;

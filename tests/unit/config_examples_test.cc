@@ -7,6 +7,7 @@
 #include <map>
 #include <optional>
 #include <sstream>
+#include <utility>
 
 #include "config/config.h"
 #include "config/fields.h"
@@ -39,57 +40,64 @@ class SecretDirectory {
   std::string path_;
 };
 
-// The visitor that writes down each key and its default as TOML; nullopt-like "" for required ones.
+// A key's default as TOML, "" if it is required, and whether it may change while a process runs.
+struct Default {
+  std::string value;
+  bool live = false;
+};
+
+// The visitor that writes them down.
 class DefaultsLister {
  public:
-  explicit DefaultsLister(std::map<std::string, std::string>& out) : out_(out) {}
-  void Name(const char* key, std::string&, Need) { out_[key] = ""; }
-  void Text(const char* key, std::string&, Need) { out_[key] = ""; }
-  void Password(const char* key, std::string&) { out_[key] = ""; }
-  void Addresses(const char* key, std::vector<std::string>&) { out_[key] = ""; }
-  void EtcdUrls(const char* key, std::vector<std::string>&) { out_[key] = ""; }
-  void Patterns(const char* key, std::vector<std::string>& value) {
+  explicit DefaultsLister(std::map<std::string, Default>& out) : out_(out) {}
+  void Name(Key key, std::string&, Need) { At(key) = ""; }
+  void Text(Key key, std::string&, Need) { At(key) = ""; }
+  void Password(Key key, std::string&) { At(key) = ""; }
+  void Addresses(Key key, std::vector<std::string>&) { At(key) = ""; }
+  void EtcdUrls(Key key, std::vector<std::string>&) { At(key) = ""; }
+  void Patterns(Key key, std::vector<std::string>& value) {
     REQUIRE(value.size() == 1);
-    out_[key] = "[\"" + value.front() + "\"]";
+    At(key) = "[\"" + value.front() + "\"]";
   }
-  void Backend(const char* key, BackendUrl&) { out_[key] = ""; }
-  void Address(const char* key, std::string& value, Need need) {
-    out_[key] = need == Need::kRequired ? "" : "\"" + value + "\"";
+  void Backend(Key key, BackendUrl&) { At(key) = ""; }
+  void Address(Key key, std::string& value, Need need) {
+    At(key) = need == Need::kRequired ? "" : "\"" + value + "\"";
   }
-  void Boolean(const char* key, bool& value) { out_[key] = value ? "true" : "false"; }
-  void Integer(const char* key, int& value, int, int) { out_[key] = std::to_string(value); }
-  void Count(const char* key, size_t& value, size_t) { out_[key] = std::to_string(value); }
-  void Bytes(const char* key, size_t& value, size_t) {
-    out_[key] = "\"" + FormatBytes(value) + "\"";
-  }
-  void Time(const char* key, Duration& value, Duration) {
-    out_[key] = "\"" + FormatDuration(value) + "\"";
-  }
+  void Boolean(Key key, bool& value) { At(key) = value ? "true" : "false"; }
+  void Integer(Key key, int& value, int, int) { At(key) = std::to_string(value); }
+  void Count(Key key, size_t& value, size_t) { At(key) = std::to_string(value); }
+  void Bytes(Key key, size_t& value, size_t) { At(key) = "\"" + FormatBytes(value) + "\""; }
+  void Time(Key key, Duration& value, Duration) { At(key) = "\"" + FormatDuration(value) + "\""; }
   template <typename E>
-  void Choice(const char* key, E& value, Choices<E> choices) {
+  void Choice(Key key, E& value, Choices<E> choices) {
     for (const auto& [text, choice] : choices) {
-      if (choice == value) out_[key] = "\"" + std::string(text) + "\"";
+      if (choice == value) At(key) = "\"" + std::string(text) + "\"";
     }
   }
-  void Table(const char*) {}
-  void Tables(const char*, Need) {}
+  void Table(Key) {}
+  void Tables(Key, Need) {}
 
  private:
-  std::map<std::string, std::string>& out_;
+  std::string& At(Key key) {
+    Default& entry = out_[std::string(key)];
+    entry.live = key.live;
+    return entry.value;
+  }
+  std::map<std::string, Default>& out_;
 };
 
 template <typename Struct>
-std::map<std::string, std::string> Defaults() {
-  std::map<std::string, std::string> defaults;
+std::map<std::string, Default> Defaults() {
+  std::map<std::string, Default> defaults;
   DefaultsLister lister(defaults);
   Struct fields;
   VisitFields(lister, fields);
   return defaults;
 }
 
-std::map<std::string, std::map<std::string, std::string>> AllDefaults() {
+std::map<std::string, std::map<std::string, Default>> AllDefaults() {
   auto chain = Defaults<Chain>();
-  chain["replicas"] = "3";  // the number of nodes in the example
+  chain["replicas"].value = "3";  // the number of nodes in the example
   return {{"[cluster]", Defaults<Cluster>()},   {"[coordinator]", Defaults<Coordinator>()},
           {"[[chain]]", std::move(chain)},      {"[chain.limits]", Defaults<Limits>()},
           {"[[chain.user]]", Defaults<User>()}, {"[[chain.node]]", Defaults<Node>()}};
@@ -100,6 +108,7 @@ struct Option {
   bool commented = false;
   std::string header;  // "[[chain.node]]"; "" for an option
   std::string key, value;
+  std::string comment;  // the lines above it
 };
 
 bool ConsistsOf(std::string_view text, std::string_view characters) {
@@ -128,10 +137,12 @@ std::optional<Option> ReadOption(std::string_view line) {
 std::map<std::string, std::map<std::string, Option>> Documented(const std::string& text) {
   std::map<std::string, std::map<std::string, Option>> sections;
   std::istringstream lines(text);
-  std::string section;
+  std::string section, comment;
   for (std::string line; std::getline(lines, line);) {
-    const auto option = ReadOption(line);
+    auto option = ReadOption(line);
+    if (!option) comment = line.empty() ? "" : comment + line.substr(1);
     if (!option) continue;
+    option->comment = std::exchange(comment, "");
     if (!option->header.empty()) {
       section = option->header;
     } else {
@@ -168,7 +179,7 @@ TEST_CASE("example.toml explains every key, and its defaults are those of the pr
     REQUIRE(documented.contains(section));
     for (const auto& of_key : of_section.second) {
       const auto& key = of_key.first;
-      const auto& value = of_key.second;
+      const auto& value = of_key.second.value;
       INFO(section << " " << key);
       const auto line = documented.at(section).find(key);
       REQUIRE(line != documented.at(section).end());
@@ -177,6 +188,19 @@ TEST_CASE("example.toml explains every key, and its defaults are those of the pr
       CHECK(line->second.value == value);
     }
     CHECK(documented.at(section).size() == of_section.second.size());
+  }
+}
+
+TEST_CASE("example.toml says of each option whether a running process takes a new value") {
+  const auto documented = Documented(ReadText(kDirectory + "example.toml"));
+  for (const auto& [section, defaults] : AllDefaults()) {
+    for (const auto& [key, fallback] : defaults) {
+      // What a table is known by cannot change: it would be another.
+      if (section.starts_with("[[") && (key == "name" || key == "id")) continue;
+      INFO(section << " " << key);
+      const std::string& comment = documented.at(section).at(key).comment;
+      CHECK((comment.find("Needs a restart.") == std::string::npos) == fallback.live);
+    }
   }
 }
 

@@ -832,6 +832,22 @@ TEST_CASE("a drained member is asked to leave while all others are synced, one a
   CHECK(World().Chain("a").Drained('a').Leaving() == "");
 }
 
+TEST_CASE("a member that the TOML no longer has is asked to leave as a drained one") {
+  World world;
+  world.Chain("abc");
+  std::erase_if(world.input().facts.nodes, [](const auto& node) { return node.id == "a"; });
+  world.input().facts.replicas = 2;
+  CHECK(world.Leaving() == "a");
+  CHECK(Contains(world.Decide().drain->reason, "TOML has it no longer"));
+  world.ReportOf('b').synced = false;
+  CHECK(world.Leaving() == "");
+  world.ReportOf('b').synced = true;
+  world.Resigned('a');
+  CHECK(world.Next() == "bc");
+  world.Restarted('a');
+  CHECK_FALSE(world.Decide().join.has_value());
+}
+
 TEST_CASE("a drained node stays out until its drain ends") {
   World world;
   world.Chain("ab").Drained('c');

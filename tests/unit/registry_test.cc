@@ -50,6 +50,36 @@ TEST_CASE("a listed member gets a lease that is out for its whole length from th
   CHECK(registry.Find("a", Incarnation(10))->connected);
 }
 
+TEST_CASE("a lease that is lowered while others are out: nobody is removed before they are over") {
+  Registry registry = Three(At(0), milliseconds(3000), milliseconds(3000));
+  registry.OnHeartbeat(ReportOf('a', 10), 1, true, At(5000));
+  registry.Change({kLease, {"a", "b", "c"}}, At(5100));
+  CHECK(registry.removals_from() == At(8100));
+  CHECK(registry.Find("a", Incarnation(10))->lease_out == At(8000));
+  CHECK(registry.OnHeartbeat(ReportOf('a', 10), 1, true, At(5200)).lease == kLease);
+  CHECK(registry.Find("a", Incarnation(10))->lease_out == At(8000));
+}
+
+TEST_CASE("a lease that is raised is granted once the record says so") {
+  Registry registry = Three();
+  registry.Change({3 * kLease, {"a", "b", "c"}}, At(5000));
+  CHECK(registry.removals_from() == At(1000));
+  CHECK(registry.OnHeartbeat(ReportOf('a', 10), 1, true, At(5001)).lease == kLease);
+  registry.SetRecord(RecordOf("abc", 3, 3 * kLease), At(5002));
+  CHECK(registry.OnHeartbeat(ReportOf('a', 10), 1, true, At(5003)).lease == 3 * kLease);
+}
+
+TEST_CASE("a node that is taken out is heard while it is listed, and forgotten then") {
+  Registry registry = Three();
+  registry.OnHeartbeat(ReportOf('c', 10), 1, true, At(1));
+  registry.Change({kLease, {"a", "b"}}, At(2));
+  CHECK(registry.OnHeartbeat(ReportOf('c', 10), 1, true, At(3)).lease == kLease);
+  registry.SetRecord(RecordOf("ab", 4), At(4));
+  CHECK(registry.OnHeartbeat(ReportOf('c', 11, 0), 1, true, At(5)).unknown_node);
+  registry.Change({kLease, {"a", "b", "d"}}, At(6));
+  CHECK_FALSE(registry.OnHeartbeat(ReportOf('d', 10, 0), 2, true, At(7)).unknown_node);
+}
+
 TEST_CASE("no trust in the leadership, no lease") {
   Registry registry = Three();
   CHECK(registry.OnHeartbeat(ReportOf('a', 10), 1, false, At(5000)).lease == Duration(0));

@@ -1,0 +1,202 @@
+#include "config/reload.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "config/fields.h"
+#include "proxy/base/log.h"
+
+namespace catena::config {
+namespace {
+
+// One key of a table, its value as text, and the field itself.
+struct Value {
+  Key key;
+  std::string text;   // equal exactly if the values are
+  std::string shown;  // for people
+  void* field;
+  void (*assign)(void* to, const void* from);  // one such field to another
+};
+
+// The visitor of fields.h that lists a table.
+class Lister {
+ public:
+  void Name(Key key, std::string& field, Need) { Add(key, field, field); }
+  void Text(Key key, std::string& field, Need) { Add(key, field, field); }
+  void Address(Key key, std::string& field, Need) { Add(key, field, field); }
+  void Password(Key key, std::string& field) { Add(key, field, field, "***"); }
+  void Boolean(Key key, bool& field) { Add(key, field, field ? "true" : "false"); }
+  void Integer(Key key, int& field, int, int) { Add(key, field, std::to_string(field)); }
+  void Count(Key key, size_t& field, size_t) { Add(key, field, std::to_string(field)); }
+  void Bytes(Key key, size_t& field, size_t) { Add(key, field, FormatBytes(field)); }
+  void Time(Key key, Duration& field, Duration) { Add(key, field, FormatDuration(field)); }
+  void Addresses(Key key, std::vector<std::string>& field) { Add(key, field, Join(field)); }
+  void EtcdUrls(Key key, std::vector<std::string>& field) { Add(key, field, Join(field)); }
+  void Patterns(Key key, std::vector<std::string>& field) { Add(key, field, Join(field)); }
+  void Backend(Key key, BackendUrl& field) {
+    Add(key, field, field.text + ' ' + field.user + ' ' + field.password, field.text);
+  }
+  template <typename E>
+  void Choice(Key key, E& field, Choices<E> choices) {
+    for (const auto& [text, choice] : choices) {
+      if (choice == field) Add(key, field, std::string(text));
+    }
+  }
+  void Table(Key) {}
+  void Tables(Key, Need) {}
+
+  std::vector<Value> values;
+
+ private:
+  static std::string Join(const std::vector<std::string>& texts) {
+    std::string joined;
+    for (const std::string& text : texts) joined += (joined.empty() ? "" : ",") + text;
+    return joined;
+  }
+  template <typename T>
+  void Add(Key key, T& field, const std::string& text) {
+    Add(key, field, text, text);
+  }
+  template <typename T>
+  void Add(Key key, T& field, const std::string& text, const std::string& shown) {
+    values.push_back({key, text, shown, &field, [](void* to, const void* from) {
+                        *static_cast<T*>(to) = *static_cast<const T*>(from);
+                      }});
+  }
+};
+
+template <typename Struct>
+std::vector<Value> ListOf(Struct& fields) {
+  Lister lister;
+  VisitFields(lister, fields);
+  return std::move(lister.values);
+}
+
+class Merging {
+ public:
+  Merging(const Config& running, const Config& file, std::string_view self)
+      : running_(running), self_(self) {
+    out_.config = file;
+  }
+
+  Reloaded Run() {
+    MergeTable("cluster.", running_.cluster, out_.config.cluster);
+    KeepSecret();
+    MergeTable("coordinator.", running_.coordinator, out_.config.coordinator);
+    Match("chain.", running_.chains, out_.config.chains, &Chain::name,
+          [this](const std::string& where, Chain& before, Chain& now) {
+            MergeChain(where + ".", before, now);
+          });
+    return std::move(out_);
+  }
+
+ private:
+  void Note(std::string key, std::string from, std::string to, bool taken) {
+    out_.changes.push_back({std::move(key), std::move(from), std::move(to), taken});
+  }
+
+  // `now` gets back what may not change. `elsewhere`: of another process, which says itself what it
+  // needs a restart for.
+  template <typename Struct>
+  void MergeTable(const std::string& where, Struct before, Struct& now, bool elsewhere = false) {
+    const std::vector<Value> from = ListOf(before), to = ListOf(now);
+    for (size_t i = 0; i < from.size(); ++i) {
+      if (from[i].text == to[i].text) continue;
+      const bool taken = to[i].key.live || elsewhere;
+      Note(where + std::string(to[i].key), from[i].shown, to[i].shown, taken);
+      if (!taken) to[i].assign(to[i].field, from[i].field);
+    }
+  }
+
+  void KeepSecret() {
+    Cluster& now = out_.config.cluster;
+    if (now.secret != running_.cluster.secret) {
+      Note("cluster.secret_file", "its content", "***", false);
+    }
+    now.secret = running_.cluster.secret;
+  }
+
+  // Calls `both` for what is in both lists, by `name`; notes what is in one only.
+  template <typename Struct, typename Both>
+  void Match(const std::string& where, std::vector<Struct> before, std::vector<Struct>& now,
+             std::string Struct::*name, Both both) {
+    for (Struct& former : before) {
+      const auto found = std::ranges::find(now, former.*name, name);
+      if (found == now.end()) {
+        Note(where + former.*name, "there", "", true);
+      } else {
+        both(where + former.*name, former, *found);
+      }
+    }
+    for (const Struct& later : now) {
+      if (std::ranges::find(before, later.*name, name) == before.end()) {
+        Note(where + later.*name, "", "there", true);
+      }
+    }
+  }
+
+  void MergeChain(const std::string& where, Chain& before, Chain& now) {
+    MergeTable(where, before, now);
+    MergeTable(where + "limits.", before.limits, now.limits);
+    Match(where + "user.", before.users, now.users, &User::name,
+          [this](const std::string& user, User& from, User& to) {
+            MergeTable(user + ".", from, to);
+          });
+    Match(where + "node.", before.nodes, now.nodes, &Node::id,
+          [this](const std::string& node, Node& from, Node& to) {
+            MergeTable(node + ".", from, to, to.id != self_);
+          });
+  }
+
+  const Config& running_;
+  std::string_view self_;
+  Reloaded out_;
+};
+
+// Whether `self` is still a node of the chain that it runs for. "" is nobody's.
+std::string WhyStrange(const Config& running, const Config& file, std::string_view self) {
+  if (self.empty()) return "";
+  const auto now = file.FindNode(self);
+  if (!now) return now.error().message + "; stop this proxy once it has left the chain";
+  const auto before = running.FindNode(self);
+  if (before && before->chain->name != now->chain->name) {
+    return "node \"" + std::string(self) + "\" belongs to chain " + now->chain->name +
+           " now; restart this proxy";
+  }
+  return "";
+}
+
+void Tell(const std::vector<Change>& changes) {
+  std::string taken;
+  for (const Change& change : changes) {
+    if (!change.taken) {
+      log::Warn("restart_needed",
+                {{"key", change.key}, {"running", change.from}, {"file", change.to}});
+      continue;
+    }
+    if (!taken.empty()) taken += "; ";
+    taken += change.key + ": " + (change.from.empty() ? "none" : change.from) + " -> " +
+             (change.to.empty() ? "none" : change.to);
+  }
+  log::Info("reloaded", {{"changed", taken.empty() ? "nothing" : taken}});
+}
+
+}  // namespace
+
+Reloaded Merge(const Config& running, const Config& file, std::string_view self) {
+  return Merging(running, file, self).Run();
+}
+
+std::optional<Config> LoadAgain(const Config& running, std::string_view self) {
+  Result<Config> file = Load(running.path);
+  const std::string why = file ? WhyStrange(running, *file, self) : file.error().message;
+  if (!why.empty()) {
+    log::Error("reload_refused", {{"file", running.path}, {"why", why}});
+    return std::nullopt;
+  }
+  Reloaded reloaded = Merge(running, *file, self);
+  Tell(reloaded.changes);
+  return std::move(reloaded.config);
+}
+
+}  // namespace catena::config
