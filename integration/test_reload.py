@@ -42,8 +42,11 @@ class File:
 
     def set(self, table, key, value):
         """Within the first table of that header."""
-        self.replace(rf"(^{re.escape(table)}\n)(?:{key} = [^\n]*\n)?(.*?)(?=^\[|\Z)",
-                     rf"\g<1>{key} = {value}\n\g<2>")
+        path = self._cluster.config
+        head, found, rest = path.read_text(encoding="utf-8").partition(table + "\n")
+        own, *others = re.split(r"(?=^\[)", rest, maxsplit=1, flags=re.M)
+        own = re.sub(rf"^{key} = .*\n", "", own, flags=re.M)
+        path.write_text(f"{head}{found}{key} = {value}\n{own}{''.join(others)}", encoding="utf-8")
 
 
 def log_lines(process, event):
