@@ -257,14 +257,15 @@ class Forwarder::Tunnel final : public Connection, public PrivateChannel {
          PrivateChannel::Handler* handler)
       : Connection(owner, key, std::move(target), "client " + resp::Decimal(session.id())),
         session_(session),
+        number_(++owner.last_tunnel_),
         handler_(handler) {
-    owner_.tunnels_.insert(this);
+    owner_.tunnels_[number_] = this;
     ++owner_.opening_tunnels_;
   }
   ~Tunnel() override {
     *alive_ = false;
     CountOpened();
-    owner_.tunnels_.erase(this);
+    owner_.tunnels_.erase(number_);
   }
 
   bool ready() const override { return is_ready(); }
@@ -291,6 +292,7 @@ class Forwarder::Tunnel final : public Connection, public PrivateChannel {
   }
 
   Session& session_;
+  const uint64_t number_;
   bool opening_ = true;
   PrivateChannel::Handler* handler_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
@@ -317,9 +319,11 @@ void Forwarder::SetTargets(const std::optional<chain::Member>& head,
     it = channels_.erase(it);
   }
   // Breaking one may destroy others with their sessions.
-  for (Tunnel* tunnel : std::vector<Tunnel*>(tunnels_.begin(), tunnels_.end())) {
-    if (tunnels_.contains(tunnel) && !(head_ && *head_ == tunnel->target()))
+  for (auto next = tunnels_.begin(); next != tunnels_.end();) {
+    const auto [number, tunnel] = *next;
+    if (!(head_ && *head_ == tunnel->target()))
       tunnel->Break(tunnel->target().id + " is no longer the chain's head");
+    next = tunnels_.upper_bound(number);
   }
 }
 
@@ -375,8 +379,10 @@ void Forwarder::Expire(TimePoint now) {
       channel->Break("no answer from " + channel->target().id + " within the write timeout");
   }
   if (opening_tunnels_ == 0) return;
-  for (Tunnel* tunnel : std::vector<Tunnel*>(tunnels_.begin(), tunnels_.end())) {
-    if (tunnels_.contains(tunnel) && tunnel->OpeningTooLong(now)) tunnel->Break("no answer");
+  for (auto next = tunnels_.begin(); next != tunnels_.end();) {
+    const auto [number, tunnel] = *next;
+    if (tunnel->OpeningTooLong(now)) tunnel->Break("no answer");
+    next = tunnels_.upper_bound(number);
   }
 }
 

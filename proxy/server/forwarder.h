@@ -21,7 +21,6 @@
 #include <string>
 #include <string_view>
 #include <tuple>
-#include <unordered_set>
 #include <vector>
 
 #include "proxy/chain/configuration.h"
@@ -76,7 +75,9 @@ class Forwarder {
   std::optional<chain::Member> head_, tail_;
   std::map<Key, std::unique_ptr<Channel>> channels_;
   std::vector<std::unique_ptr<Channel>> closed_;  // destroyed at the end of the turn
-  std::unordered_set<Tunnel*> tunnels_;           // owned by their clients' states
+  // Owned by their clients' states; by number, so that they break in the order they were opened.
+  std::map<uint64_t, Tunnel*> tunnels_;
+  uint64_t last_tunnel_ = 0;
   TimePoint tunnel_retry_at_{};
   size_t opening_tunnels_ = 0;
   uint64_t last_number_ = 0;

@@ -90,12 +90,15 @@ class HeadExecutor::HeadLane final : public backend::LaneHandler {
 class HeadExecutor::Private final : public PrivateChannel, public backend::LaneHandler {
  public:
   Private(HeadExecutor& executor, backend::LaneOptions options, PrivateChannel::Handler* handler)
-      : executor_(executor), handler_(handler), lane_(executor.backend_.OpenLane(options, this)) {
-    executor_.private_channels_.insert(this);
+      : executor_(executor),
+        number_(++executor.last_private_),
+        handler_(handler),
+        lane_(executor.backend_.OpenLane(options, this)) {
+    executor_.private_channels_[number_] = this;
   }
   ~Private() override {
     *self_ = nullptr;
-    executor_.private_channels_.erase(this);
+    executor_.private_channels_.erase(number_);
   }
 
   bool ready() const override { return true; }
@@ -135,6 +138,7 @@ class HeadExecutor::Private final : public PrivateChannel, public backend::LaneH
   }
 
   HeadExecutor& executor_;
+  const uint64_t number_;
   PrivateChannel::Handler* handler_;
   std::shared_ptr<Private*> self_ = std::make_shared<Private*>(this);
   size_t held_ = 0;  // messages that wait for their bound
@@ -393,10 +397,13 @@ void HeadExecutor::FailAll(std::string_view why) {
 void HeadExecutor::FailPrivate(const std::string& why) {
   private_waiting_.clear();
   private_open_.reset();
-  // Handlers may destroy channels, their own and others.
-  std::vector<Private*> channels(private_channels_.begin(), private_channels_.end());
-  for (Private* channel : channels) {
-    if (private_channels_.contains(channel)) channel->Fail(why);
+  // Handlers may destroy channels, their own and others, and open new ones.
+  const auto last = last_private_;
+  for (auto next = private_channels_.begin();
+       next != private_channels_.end() && next->first <= last;) {
+    const auto [number, channel] = *next;
+    channel->Fail(why);
+    next = private_channels_.upper_bound(number);
   }
 }
 

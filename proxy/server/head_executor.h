@@ -18,7 +18,6 @@
 #include <string>
 #include <string_view>
 #include <tuple>
-#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -148,7 +147,8 @@ class HeadExecutor {
   std::vector<BatchPtr> recycled_;
   std::unique_ptr<PrivateBatch> private_open_;           // of this turn
   Ring<std::shared_ptr<PrivateBatch>> private_waiting_;  // oldest first; released in this order
-  std::unordered_set<Private*> private_channels_;
+  std::map<uint64_t, Private*> private_channels_;  // by number, in the order they were opened
+  uint64_t last_private_ = 0;
   EffectBudget effects_;
   size_t owed_ = 0;
 };

@@ -282,6 +282,11 @@ class Node final : public SessionOwner,
   bool resign_known_ = false;
   std::string notice_;
 
+  // Outlive the sessions, whose clients may own connections of theirs.
+  HeadExecutor head_executor_;
+  LocalReader local_reader_;
+  Forwarder forwarder_;
+
   std::unique_ptr<io::Listener> client_listener_;
   std::map<uint64_t, std::unique_ptr<Session>> sessions_;
   std::vector<std::unique_ptr<Session>> dead_sessions_;
@@ -298,9 +303,6 @@ class Node final : public SessionOwner,
   };
   std::map<std::string, ForwardedLane> forwarded_;
 
-  HeadExecutor head_executor_;
-  LocalReader local_reader_;
-  Forwarder forwarder_;
   std::unique_ptr<io::Timer> tick_;  // runs only while something can expire
   std::unique_ptr<io::Timer> beat_;
   bool tick_armed_ = false;
