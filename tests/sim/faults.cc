@@ -164,8 +164,9 @@ bool Faults::CrashProxy() {
 void Faults::PauseFor(Process* process, Duration time, std::function<Process*()> again) {
   Trace("pause " + process->name() + " for " + std::to_string(time / Millis(1)) + " ms");
   process->Pause();
-  Later(time, [process, again = std::move(again)] {
-    if (again() == process) process->Resume();
+  Later(time, [number = process->number(), again = std::move(again)] {
+    Process* const still = again();
+    if (still != nullptr && still->number() == number) still->Resume();
   });
 }
 

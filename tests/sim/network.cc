@@ -121,7 +121,10 @@ class Process::SimListener final : public io::Listener {
 };
 
 Process::Process(Network& network, std::string name, const std::string& machine)
-    : network_(network), name_(std::move(name)), machine_(network.machine(machine)) {}
+    : network_(network),
+      number_(network.NextProcess()),
+      name_(std::move(name)),
+      machine_(network.machine(machine)) {}
 
 Process::~Process() {
   if (!dead_) Kill(false);

@@ -104,6 +104,8 @@ class Process final : public io::Reactor {
   void SetDelay(Duration delay) { delay_ = delay; }
 
   const std::string& name() const { return name_; }
+  // No other process of the simulation has it, also not a later one at the same address.
+  uint64_t number() const { return number_; }
   Machine& machine() { return machine_; }
   Network& network() { return network_; }
   // Runs in a turn.
@@ -121,6 +123,7 @@ class Process final : public io::Reactor {
   void FlushDirty();
 
   Network& network_;
+  const uint64_t number_;
   std::string name_;
   Machine& machine_;
   std::deque<std::function<void()>> inbox_, deferred_;
@@ -177,6 +180,7 @@ class Network {
   void ReadSoon(const std::shared_ptr<Connection>& connection, int side);
   void Dropped(Process& process, bool silent);
   std::string NextName(const std::string& machine);
+  uint64_t NextProcess() { return ++last_process_; }
 
  private:
   void Arrive(const std::shared_ptr<Connection>& connection, int side, std::string bytes,
@@ -194,7 +198,7 @@ class Network {
   std::map<io::Address, Listening> listening_;
   std::list<std::weak_ptr<Connection>> connections_;
   std::vector<std::function<void()>> held_;  // what a partition keeps from arriving, in order
-  uint64_t last_connection_ = 0;
+  uint64_t last_connection_ = 0, last_process_ = 0;
   int next_port_ = 50000;
 };
 
