@@ -147,7 +147,7 @@ class HeadExecutor {
   std::vector<BatchPtr> recycled_;
   std::unique_ptr<PrivateBatch> private_open_;           // of this turn
   Ring<std::shared_ptr<PrivateBatch>> private_waiting_;  // oldest first; released in this order
-  std::map<uint64_t, Private*> private_channels_;  // by number, in the order they were opened
+  std::map<uint64_t, Private*> private_channels_;        // by number, in the order they were opened
   uint64_t last_private_ = 0;
   EffectBudget effects_;
   size_t owed_ = 0;
