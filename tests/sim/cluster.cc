@@ -187,18 +187,18 @@ void Cluster::KillCoordinator(const std::string& id) {
 
 // --- state ---------------------------------------------------------------------------------------
 
-std::optional<chain::Configuration> Cluster::Newest() const {
-  const auto record = Record();
+std::optional<chain::Configuration> Cluster::Newest() {
+  const auto& record = Record();
   if (!record) return std::nullopt;
   return record->configuration;
 }
 
-std::optional<coordinator::ChainRecord> Cluster::Record() const {
-  const std::string value = etcd_.Value("/catena/sim/chains/sim");
-  if (value.empty()) return std::nullopt;
-  auto record = coordinator::DecodeRecord(value);
-  if (!record) return std::nullopt;
-  return *record;
+const std::optional<coordinator::ChainRecord>& Cluster::Record() {
+  if (etcd_.revision() == record_revision_) return record_;
+  record_revision_ = etcd_.revision();
+  auto record = coordinator::DecodeRecord(etcd_.Value("/catena/sim/chains/sim"));
+  record_ = record ? std::optional(std::move(*record)) : std::nullopt;
+  return record_;
 }
 
 bool Cluster::WaitsForOperator() {

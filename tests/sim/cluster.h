@@ -73,9 +73,9 @@ class Cluster {
   void KillCoordinator(const std::string& id);
 
   // The chain's record in etcd; nullopt: none yet.
-  std::optional<coordinator::ChainRecord> Record() const;
+  const std::optional<coordinator::ChainRecord>& Record();
   // Its configuration.
-  std::optional<chain::Configuration> Newest() const;
+  std::optional<chain::Configuration> Newest();
   // The leading coordinator says that an operator must choose.
   bool WaitsForOperator();
   // Member of the newest configuration, in the incarnation that it lists, synced.
@@ -96,6 +96,8 @@ class Cluster {
   std::map<NodeId, Redis> redises_;
   std::map<NodeId, Proxy> proxies_;
   std::function<void(const NodeId&)> after_turn_;
+  std::optional<coordinator::ChainRecord> record_;
+  int64_t record_revision_ = 0;  // etcd's when it was read
 };
 
 }  // namespace catena::sim

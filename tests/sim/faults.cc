@@ -70,7 +70,7 @@ void Faults::NoteLoss(const NodeId& id) {
 }
 
 bool Faults::IsCompleteHead(const NodeId& id) {
-  const auto record = cluster_.Record();
+  const auto& record = cluster_.Record();
   if (!record || !record->head_complete) return false;
   const chain::Member& head = record->configuration.members.front();
   const chain::Replica& replica = cluster_.node(id)->replica();

@@ -83,6 +83,8 @@ void Invariants::CheckCommitted(const NodeId& id, const chain::Replica& replica,
     truth.bytes += slice->bytes.substr(same);
     at = at + slice->bytes.size();
   }
+  if (truth.committed_at.empty() || truth.committed_at.back().first < truth.bytes.size())
+    truth.committed_at.emplace_back(truth.bytes.size(), cluster_.scheduler().now());
   CheckBorder(id, truth);
 }
 

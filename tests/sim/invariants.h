@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "tests/sim/cluster.h"
+#include "tests/sim/effects.h"
 
 namespace catena::sim {
 
@@ -22,13 +23,7 @@ class Invariants {
   const std::string& violation() const { return violation_; }
   // How much the newest history has committed, as far as anybody knows.
   uint64_t committed() const { return committed_; }
-  // What everybody agrees to have been committed, as RESP, with the position of its first byte.
-  struct Stream {
-    uint64_t start = 0;
-    std::string bytes;
-    size_t checked = 0;           // bytes that are known to be whole commands
-    bool in_transaction = false;  // behind them
-  };
+  // What everybody agrees to have been committed, by replid.
   const std::map<std::string, Stream>& streams() const { return truths_; }
 
  private:

@@ -8,8 +8,8 @@ namespace catena::sim {
 namespace {
 
 constexpr std::string_view kReads[] = {"GET", "MGET", "EXISTS", "STRLEN", "DBSIZE"};
-constexpr std::string_view kWrites[] = {"SET",  "SETNX", "GETSET", "APPEND",
-                                        "INCR", "DEL",   "MSET",   "FLUSHALL"};
+constexpr std::string_view kWrites[] = {"SET",    "SETNX", "GETSET", "APPEND",
+                                        "INCRBY", "DEL",   "MSET",   "FLUSHALL"};
 
 bool OneOf(std::string_view name, const auto& list) {
   return std::find(std::begin(list), std::end(list), name) != std::end(list);
@@ -89,8 +89,8 @@ Executed Execute(Data& data, const Arguments& arguments) {
     value += arguments[2];
     return {Integer(static_cast<int64_t>(value.size())), true};
   }
-  if (name == "INCR") {
-    value = std::to_string((value.empty() ? 0 : std::stoll(value)) + 1);
+  if (name == "INCRBY") {
+    value = std::to_string((value.empty() ? 0 : std::stoll(value)) + std::stoll(arguments[2]));
     return {":" + value + "\r\n", true};
   }
   value = arguments[2];  // SET

@@ -18,7 +18,7 @@ struct Executed {
   bool changed = false;
 };
 
-// GET MGET EXISTS STRLEN DBSIZE; SET SETNX GETSET APPEND INCR DEL MSET FLUSHALL.
+// GET MGET EXISTS STRLEN DBSIZE; SET SETNX GETSET APPEND INCRBY DEL MSET FLUSHALL.
 bool IsKnown(std::string_view name);
 bool IsWrite(std::string_view name);
 // The answer to a command that is no write.

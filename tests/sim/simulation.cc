@@ -1,8 +1,7 @@
 #include "tests/sim/simulation.h"
 
-#include <unordered_map>
-
 #include "tests/sim/cluster.h"
+#include "tests/sim/effects.h"
 #include "tests/sim/faults.h"
 #include "tests/sim/history.h"
 #include "tests/sim/invariants.h"
@@ -18,24 +17,6 @@ constexpr Duration kConvergence = Seconds(60);
 constexpr Duration kAftermath = Seconds(6);
 constexpr Duration kGoodTimes = Seconds(1);
 constexpr uint64_t kEventsMax = 20'000'000;
-
-// Where each value was written, as the effect streams tell.
-void AddHints(const std::map<std::string, Invariants::Stream>& streams, History& history) {
-  std::unordered_map<std::string, uint64_t> places;
-  for (const auto& [replid, stream] : streams) {
-    const std::string& bytes = stream.bytes;
-    for (size_t at = bytes.find("\nv"); at != std::string::npos; at = bytes.find("\nv", at + 1)) {
-      const size_t end = bytes.find('\r', at);
-      places.try_emplace(bytes.substr(at + 1, end - at - 1), stream.start + at);
-    }
-  }
-  for (Operation& operation : history) {
-    for (const Arguments& command : operation.commands) {
-      auto found = places.find(command.back());
-      if (found != places.end()) operation.hint = found->second;
-    }
-  }
-}
 
 class Simulation {
  public:
@@ -111,8 +92,8 @@ Outcome Simulation::Run() {
     faults_->Calm();
     CheckEnd();
   }
-  History history = workload_->history();
-  AddHints(invariants_->streams(), history);
+  History& history = workload_->history();
+  FindEffects(invariants_->streams(), history);
   const Judgement judgement = CheckLinearizable(history);
   if (!judgement.violation.empty()) Fail("not linearizable: " + judgement.violation);
   outcome_.undecided = judgement.undecided;

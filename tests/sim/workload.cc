@@ -281,25 +281,26 @@ Arguments Workload::MakeRead() {
   return {"GET", Key()};
 }
 
-// A value is written once in a run, so that an answer tells which write it shows. Keys that INCR
-// counts in hold nothing else.
+// A value is written once in a run, so that an answer tells which write it shows; a DEL has a key of
+// its own that is never there, an INCRBY a sum of its own, so that effects tell whose they are. Keys
+// that INCRBY counts in hold nothing else.
 Arguments Workload::MakeWrite() {
   const Plan& plan = cluster_.plan();
   const std::string value = "v" + std::to_string(++last_value_);
   if (random_.Chance(plan.whole_database)) return {"FLUSHALL"};
   if (random_.Chance(plan.multi_key)) {
-    if (random_.Chance(300)) return {"DEL", Key(), Key()};
+    if (random_.Chance(300)) return {"DEL", Key(), Key(), "t" + std::to_string(last_value_)};
     return {"MSET", Key(), value, Key(), value};
   }
   switch (random_.Below(8)) {
     case 0:
       return {"SETNX", Key(), value};
     case 1:
-      return {"DEL", Key()};
+      return {"DEL", Key(), "t" + std::to_string(last_value_)};
     case 2:
       return {"GETSET", Key(), value};
     case 3:
-      return {"INCR", "n0"};
+      return {"INCRBY", "n0", std::to_string(last_value_)};
     case 4:
       return {"APPEND", Key(), value};
     default:

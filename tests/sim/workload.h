@@ -30,7 +30,7 @@ class Workload {
   bool idle() const;
   // Commands whose answers are missing.
   std::string Owed() const;
-  const History& history() const { return history_; }
+  History& history() { return history_; }
   // "": none; an answer that can never be right.
   const std::string& violation() const { return violation_; }
   uint64_t answered() const { return answered_; }

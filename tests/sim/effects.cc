@@ -1,0 +1,97 @@
+#include "tests/sim/effects.h"
+
+#include <algorithm>
+#include <cctype>
+#include <unordered_map>
+
+#include "proxy/resp/decoder.h"
+
+namespace catena::sim {
+namespace {
+
+struct Effect {
+  uint64_t place;
+  TimePoint at;
+  bool taken = false;
+};
+
+// A value or a tag that one command of the run has alone.
+bool IsToken(const std::string& argument) {
+  return argument.size() > 1 && (argument[0] == 'v' || argument[0] == 't') &&
+         std::isdigit(static_cast<unsigned char>(argument[1]));
+}
+
+// By what a command's effect is known; "": it has none.
+std::string NameOf(const Arguments& command) {
+  if (IsToken(command.back()) || command[0] == "FLUSHALL") return command.back();
+  return command[0] == "INCRBY" ? "by " + command.back() : "";
+}
+
+class Effects {
+ public:
+  explicit Effects(const std::map<std::string, Stream>& streams) {
+    std::vector<const Stream*> in_order;
+    for (const auto& [replid, stream] : streams) in_order.push_back(&stream);
+    std::sort(in_order.begin(), in_order.end(),
+              [](const Stream* a, const Stream* b) { return a->start < b->start; });
+    for (const Stream* stream : in_order) Read(*stream);
+  }
+
+  // The first of this name that nobody has taken and that was committed in this time.
+  uint64_t Take(const std::string& name, TimePoint after, TimePoint until) {
+    auto found = by_name_.find(name);
+    if (found == by_name_.end()) return 0;
+    for (Effect& effect : found->second) {
+      if (effect.taken || effect.at < after || effect.at > until) continue;
+      effect.taken = true;
+      return effect.place;
+    }
+    return 0;
+  }
+
+ private:
+  void Read(const Stream& stream) {
+    resp::CommandDecoder decoder;
+    auto time = stream.committed_at.begin();
+    for (size_t at = 0; at < stream.bytes.size();) {
+      resp::Command command;
+      size_t consumed = 0;
+      const std::string_view rest = std::string_view(stream.bytes).substr(at);
+      if (decoder.Decode(rest, command, consumed) != resp::Progress::kComplete) return;
+      at += consumed;
+      while (time != stream.committed_at.end() && time->first < at) ++time;
+      const Arguments arguments(command.arguments.begin(), command.arguments.end());
+      if (time == stream.committed_at.end() || !IsWrite(arguments[0])) continue;
+      by_name_[NameOf(arguments)].push_back({stream.start + at, time->second});
+    }
+  }
+
+  std::unordered_map<std::string, std::vector<Effect>> by_name_;
+};
+
+}  // namespace
+
+void FindEffects(const std::map<std::string, Stream>& streams, History& history) {
+  Effects effects(streams);
+  const auto find = [&](Operation& operation) {
+    const bool done = operation.outcome == Operation::Outcome::kDone;
+    const TimePoint until = done ? operation.answered : TimePoint::max();
+    for (const Arguments& command : operation.commands) {
+      const std::string name = NameOf(command);
+      const uint64_t place = name.empty() ? 0 : effects.Take(name, operation.sent, until);
+      if (place != 0) operation.hint = place;
+    }
+  };
+  // Those that nobody's value tells apart belong to whoever was answered first.
+  std::vector<Operation*> in_order;
+  for (Operation& operation : history) {
+    if (operation.outcome != Operation::Outcome::kRefused) in_order.push_back(&operation);
+  }
+  std::stable_sort(in_order.begin(), in_order.end(), [](const Operation* a, const Operation* b) {
+    return std::pair(a->outcome != Operation::Outcome::kDone, a->answered) <
+           std::pair(b->outcome != Operation::Outcome::kDone, b->answered);
+  });
+  for (Operation* operation : in_order) find(*operation);
+}
+
+}  // namespace catena::sim
