@@ -73,10 +73,11 @@ class Process::SimTimer final : public io::Timer {
   ~SimTimer() override { state_->process = nullptr; }
   void Start(Duration after) override {
     Process& process = *state_->process;
+    Scheduler& scheduler = process.network_.scheduler();
     state_->armed = true;
-    const uint64_t start = ++state_->starts;
-    const Duration real = std::max(process.machine_.Real(after), Duration(0));
-    process.network_.scheduler().After(real, [state = state_, start] { Due(state, start); });
+    ++state_->starts;
+    state_->due = scheduler.now() + std::max(process.machine_.Real(after), Duration(0));
+    Await(state_);
   }
   void Stop() override {
     state_->armed = false;
@@ -89,9 +90,23 @@ class Process::SimTimer final : public io::Timer {
     uint64_t starts;
     bool armed;
     std::function<void()> fire;
+    TimePoint due{};
+    // An event of the scheduler is on its way; one that comes too early goes on from there, so that
+    // a timer that is always started anew costs nothing.
+    TimePoint awaited = TimePoint::max();
   };
+  static void Await(const std::shared_ptr<State>& state) {
+    if (state->awaited <= state->due) return;
+    state->awaited = state->due;
+    state->process->network_.scheduler().At(state->due, [state, at = state->due] {
+      if (state->awaited != at) return;
+      state->awaited = TimePoint::max();
+      if (state->process == nullptr || !state->armed) return;
+      if (state->due > at) return Await(state);
+      Due(state, state->starts);
+    });
+  }
   static void Due(const std::shared_ptr<State>& state, uint64_t start) {
-    if (state->process == nullptr || !state->armed || state->starts != start) return;
     state->process->Post([state, start] {
       if (state->process == nullptr || !state->armed || state->starts != start) return;
       state->armed = false;

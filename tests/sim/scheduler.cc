@@ -25,16 +25,25 @@ int64_t Random::Between(int64_t low, int64_t high) {
 }
 
 void Scheduler::At(TimePoint when, std::function<void()> event) {
-  events_.push({std::max(when, now_), count_++, std::move(event)});
+  size_t place = runs_.size();
+  if (free_.empty()) {
+    runs_.push_back(std::move(event));
+  } else {
+    place = free_.back();
+    free_.pop_back();
+    runs_[place] = std::move(event);
+  }
+  events_.push({std::max(when, now_), count_++, place});
 }
 
 bool Scheduler::Step() {
   if (events_.empty()) return false;
-  // top() is const; the event leaves the queue in the next line.
-  Event event = std::move(const_cast<Event&>(events_.top()));
+  const Event event = events_.top();
   events_.pop();
   now_ = event.when;
-  event.run();
+  const auto run = std::exchange(runs_[event.place], nullptr);
+  free_.push_back(event.place);
+  run();
   return true;
 }
 

@@ -63,10 +63,11 @@ class Scheduler {
   void SetActor(const std::string* name) { actor_ = name; }
 
  private:
+  // In the queue are places of events, which are cheap to move.
   struct Event {
     TimePoint when;
     uint64_t number;
-    std::function<void()> run;
+    size_t place;
     bool operator<(const Event& other) const {
       return when != other.when ? when > other.when : number > other.number;
     }
@@ -75,6 +76,8 @@ class Scheduler {
   TimePoint now_{Seconds(1000)};
   Random random_;
   std::priority_queue<Event> events_;
+  std::vector<std::function<void()>> runs_;
+  std::vector<size_t> free_;  // places in runs_
   uint64_t count_ = 0;
   std::function<void(std::string_view)> trace_;
   const std::string* actor_ = nullptr;
