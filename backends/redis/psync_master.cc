@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <cctype>
-#include <charconv>
 
 #include "proxy/base/check.h"
+#include "proxy/base/text.h"
 #include "proxy/resp/encoder.h"
 
 namespace catena::redis {
@@ -19,19 +19,6 @@ resp::Limits ReplicaLimits() {
   limits.elements_max = 64;
   limits.inline_bytes_max = kCommandBytesMax;
   return limits;
-}
-
-bool Is(std::string_view word, std::string_view lower) {
-  return std::equal(word.begin(), word.end(), lower.begin(), lower.end(), [](char a, char b) {
-    return std::tolower(static_cast<unsigned char>(a)) == b;
-  });
-}
-
-std::optional<int64_t> Number(std::string_view text) {
-  int64_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
-  return value;
 }
 
 }  // namespace
@@ -71,28 +58,28 @@ PsyncMaster::Event PsyncMaster::Next(std::string_view input, std::string& out) {
 
 PsyncMaster::Event PsyncMaster::Execute(const resp::Command& command, std::string& out) {
   const std::string_view name = command.arguments[0];
-  if (Is(name, "replconf")) return Replconf(command, out);
+  if (EqualsIgnoringCase(name, "replconf")) return Replconf(command, out);
   if (phase_ == Phase::kStreaming) {
     return Close("unexpected command in the stream: " + std::string(name));
   }
-  if (Is(name, "ping")) {
+  if (EqualsIgnoringCase(name, "ping")) {
     resp::AppendSimple(out, "PONG");
     return {};
   }
   // A Redis with `masterauth` set introduces itself; that it dialled us, as told, is what counts.
-  if (Is(name, "auth")) {
+  if (EqualsIgnoringCase(name, "auth")) {
     resp::AppendSimple(out, "OK");
     return {};
   }
-  if (Is(name, "psync")) return Psync(command);
+  if (EqualsIgnoringCase(name, "psync")) return Psync(command);
   return Close("not a replica's command: " + std::string(name));
 }
 
 PsyncMaster::Event PsyncMaster::Replconf(const resp::Command& command, std::string& out) {
   const auto& arguments = command.arguments;
-  if (arguments.size() >= 3 && Is(arguments[1], "ack")) {
+  if (arguments.size() >= 3 && EqualsIgnoringCase(arguments[1], "ack")) {
     // REPLCONF ACK <offset> [FACK <aof offset>]: never answered.
-    const auto offset = Number(arguments[2]);
+    const auto offset = ParseNumber<int64_t>(arguments[2]);
     if (!offset || *offset < 0) return {};
     Event event;
     event.kind = Kind::kAck;
@@ -106,7 +93,7 @@ PsyncMaster::Event PsyncMaster::Replconf(const resp::Command& command, std::stri
 
 PsyncMaster::Event PsyncMaster::Psync(const resp::Command& command) {
   const auto& arguments = command.arguments;
-  const auto first = arguments.size() >= 3 ? Number(arguments[2]) : std::nullopt;
+  const auto first = arguments.size() >= 3 ? ParseNumber<int64_t>(arguments[2]) : std::nullopt;
   if (!first) return Close("malformed PSYNC");
   if (arguments.size() > 3) return Close("asks us to fail over to it");
   phase_ = Phase::kAsked;

@@ -1,10 +1,10 @@
 #include "backends/redis/psync_replica.h"
 
 #include <algorithm>
-#include <charconv>
 
 #include "backends/redis/redis_info.h"
 #include "proxy/base/check.h"
+#include "proxy/base/text.h"
 #include "proxy/resp/encoder.h"
 
 namespace catena::redis {
@@ -12,17 +12,6 @@ namespace {
 
 // A reply of the handshake is a line or one section of INFO; more than this is no Redis.
 constexpr size_t kReplyBytesMax = 64u << 10;
-
-std::optional<uint64_t> Number(std::string_view text) {
-  uint64_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
-  return value;
-}
-
-bool StartsWith(std::string_view text, std::string_view prefix) {
-  return text.substr(0, prefix.size()) == prefix;
-}
 
 // The line without its type byte and line end.
 std::string_view LineText(std::string_view line) {
@@ -158,7 +147,7 @@ bool PsyncReplica::CollectReply(std::string_view& input) {
       continue;
     }
     if (reply_[0] != '$' || phase_ == Phase::kLength) return true;
-    const auto length = Number(LineText(reply_));
+    const auto length = ParseNumber<uint64_t>(LineText(reply_));
     if (!length || *length > kReplyBytesMax) return true;
     body_wanted_ = *length + 2;
   }
@@ -171,7 +160,7 @@ PsyncReplica::Event PsyncReplica::HelloReply() {
   // An older Redis may not know a REPLCONF word; then it does not have what the word switches on.
   if (is_error && step != Step::kConf) {
     const std::string text(LineText(reply_));
-    if (StartsWith(text, "LOADING")) {
+    if (text.starts_with("LOADING")) {
       phase_ = Phase::kEnded;
       Event event;
       event.kind = Kind::kLater;
@@ -196,7 +185,7 @@ PsyncReplica::Event PsyncReplica::PsyncReply() {
   const std::string_view text = LineText(reply_);
   Event event;
   if (reply_[0] == '-') {
-    if (!StartsWith(text, "NOMASTERLINK") && !StartsWith(text, "LOADING")) {
+    if (!text.starts_with("NOMASTERLINK") && !text.starts_with("LOADING")) {
       return Refuse(std::string(text));
     }
     phase_ = Phase::kEnded;
@@ -204,16 +193,17 @@ PsyncReplica::Event PsyncReplica::PsyncReply() {
     event.text = text;
     return event;
   }
-  if (text == "CONTINUE" || StartsWith(text, "CONTINUE ")) {
+  if (text == "CONTINUE" || text.starts_with("CONTINUE ")) {
     phase_ = Phase::kStream;
     event.kind = Kind::kContinue;
     event.replid = text.size() > 9 ? std::string(text.substr(9)) : asked_replid_;
     return event;
   }
-  const std::string_view rest = StartsWith(text, "FULLRESYNC ") ? text.substr(11) : "";
+  const std::string_view rest = text.starts_with("FULLRESYNC ") ? text.substr(11) : "";
   const size_t space = rest.find(' ');
-  const auto position =
-      space == std::string_view::npos ? std::nullopt : Number(rest.substr(space + 1));
+  const auto position = space == std::string_view::npos
+                            ? std::nullopt
+                            : ParseNumber<uint64_t>(rest.substr(space + 1));
   if (reply_[0] != '+' || !position)
     return Refuse("unexpected answer to PSYNC: " + std::string(text));
   phase_ = Phase::kLength;
@@ -225,7 +215,7 @@ PsyncReplica::Event PsyncReplica::PsyncReply() {
 
 PsyncReplica::Event PsyncReplica::LengthLine() {
   const std::string_view text = LineText(reply_);
-  const auto length = Number(text);
+  const auto length = ParseNumber<uint64_t>(text);
   if (reply_[0] != '$' || !length)
     return Refuse("no snapshot of a known length: " + std::string(text));
   phase_ = Phase::kSnapshot;

@@ -15,10 +15,6 @@ constexpr Duration kRecoverInterval = std::chrono::milliseconds(20);
 // Before ROLE is asked again of a Redis that is busy with a script.
 constexpr Duration kBusyInterval = std::chrono::milliseconds(10);
 
-bool StartsWith(std::string_view text, std::string_view prefix) {
-  return text.substr(0, prefix.size()) == prefix;
-}
-
 }  // namespace
 
 RedisControl::RedisControl(io::Reactor& reactor, const RedisOptions& options, Owner* owner)
@@ -38,7 +34,7 @@ std::string RedisControl::LocalHost() const {
   const std::string name = link_ ? link_->LocalName() : std::string();
   const size_t colon = name.rfind(':');
   // Over a unix socket there is no address, but the Redis is on this machine.
-  if (StartsWith(options_.address, "unix:") || colon == std::string::npos) return "127.0.0.1";
+  if (options_.address.starts_with("unix:") || colon == std::string::npos) return "127.0.0.1";
   std::string host = name.substr(0, colon);
   if (host.size() > 2 && host.front() == '[') host = host.substr(1, host.size() - 2);
   return host;

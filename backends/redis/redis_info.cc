@@ -1,21 +1,13 @@
 #include "backends/redis/redis_info.h"
 
 #include <array>
-#include <charconv>
 
 #include "proxy/base/mutant.h"
+#include "proxy/base/text.h"
 #include "proxy/resp/encoder.h"
 
 namespace catena::redis {
 namespace {
-
-template <typename Number>
-std::optional<Number> ParseNumber(std::string_view text) {
-  Number value{};
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
-  return value;
-}
 
 // Takes the first line off `text`, without its end.
 std::string_view TakeLine(std::string_view& text) {
@@ -26,12 +18,8 @@ std::string_view TakeLine(std::string_view& text) {
   return line;
 }
 
-bool StartsWith(std::string_view text, std::string_view prefix) {
-  return text.substr(0, prefix.size()) == prefix;
-}
-
 bool IsChainReplid(std::string_view replid) {
-  return StartsWith(replid, backend::kChainReplidPrefix);
+  return replid.starts_with(backend::kChainReplidPrefix);
 }
 
 // CLIENT SETNAME takes no blanks and nothing unprintable.
@@ -48,7 +36,7 @@ std::string Printable(std::string_view node) {
 std::string_view InfoField(std::string_view text, std::string_view field) {
   while (!text.empty()) {
     const std::string_view line = TakeLine(text);
-    if (line.size() > field.size() && line[field.size()] == ':' && StartsWith(line, field)) {
+    if (line.size() > field.size() && line[field.size()] == ':' && line.starts_with(field)) {
       return line.substr(field.size() + 1);
     }
   }
@@ -115,7 +103,7 @@ uint64_t CountKeys(std::string_view info_text) {
   while (!info_text.empty()) {
     const std::string_view line = TakeLine(info_text);
     const size_t at = line.find(kKeys);
-    if (!StartsWith(line, "db") || at == std::string_view::npos) continue;
+    if (!line.starts_with("db") || at == std::string_view::npos) continue;
     const std::string_view number = line.substr(at + kKeys.size());
     keys += ParseNumber<uint64_t>(number.substr(0, number.find(','))).value_or(0);
   }
@@ -124,7 +112,7 @@ uint64_t CountKeys(std::string_view info_text) {
 
 std::optional<Role> ParseRole(std::string_view reply) {
   Role role;
-  if (StartsWith(reply, "*3\r\n$6\r\nmaster\r\n:")) {
+  if (reply.starts_with("*3\r\n$6\r\nmaster\r\n:")) {
     reply.remove_prefix(17);
     const auto offset = ParseNumber<uint64_t>(TakeLine(reply));
     if (!offset) return std::nullopt;
@@ -132,7 +120,7 @@ std::optional<Role> ParseRole(std::string_view reply) {
     return role;
   }
   // ["slave", host, port, state, offset]; only the last matters.
-  if (!StartsWith(reply, "*5\r\n$5\r\nslave\r\n")) return std::nullopt;
+  if (!reply.starts_with("*5\r\n$5\r\nslave\r\n")) return std::nullopt;
   const size_t last = reply.rfind(':');
   if (last == std::string_view::npos) return std::nullopt;
   reply.remove_prefix(last + 1);
@@ -152,8 +140,8 @@ std::vector<ClientEntry> ParseClientList(std::string_view text) {
       const size_t space = line.find(' ');
       const std::string_view word = line.substr(0, space);
       line.remove_prefix(space == std::string_view::npos ? line.size() : space + 1);
-      if (StartsWith(word, "id=")) entry.id = word.substr(3);
-      if (StartsWith(word, "name=")) entry.name = word.substr(5);
+      if (word.starts_with("id=")) entry.id = word.substr(3);
+      if (word.starts_with("name=")) entry.name = word.substr(5);
     }
     if (!entry.id.empty()) clients.push_back(std::move(entry));
   }
@@ -166,7 +154,7 @@ std::string ConnectionName(std::string_view node, Incarnation incarnation) {
 
 bool IsPredecessorsName(std::string_view name, std::string_view node, Incarnation incarnation) {
   const std::string prefix = "catena:" + Printable(node) + ":";
-  if (!StartsWith(name, prefix)) return false;
+  if (!name.starts_with(prefix)) return false;
   const auto other = ParseNumber<uint64_t>(name.substr(prefix.size()));
   return other && Incarnation(*other) != incarnation;
 }

@@ -5,9 +5,9 @@
 
 #include <algorithm>
 
+#include "proxy/base/text.h"
 #include "proxy/command/key_finder.h"
 #include "proxy/command/route_rules.h"
-#include "proxy/command/text.h"
 
 namespace catena::command {
 namespace {

@@ -4,7 +4,7 @@
 
 #include "proxy/base/free_memory.h"
 #include "proxy/base/mutant.h"
-#include "proxy/command/text.h"
+#include "proxy/base/text.h"
 
 namespace catena::command {
 namespace {

@@ -1,8 +1,6 @@
 #include "proxy/command/key_finder.h"
 
-#include <charconv>
-
-#include "proxy/command/text.h"
+#include "proxy/base/text.h"
 
 namespace catena::command {
 namespace {
@@ -102,10 +100,8 @@ int64_t BeginOf(const KeySpec& spec, Arguments arguments) {
 
 // A numkeys argument: a decimal number that fits the number of arguments.
 std::optional<int64_t> ParseCount(std::string_view text) {
-  int64_t value = 0;
-  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
-  if (value < 0 || value > INT32_MAX) return std::nullopt;
+  const auto value = ParseNumber<int64_t>(text);
+  if (!value || *value < 0 || *value > INT32_MAX) return std::nullopt;
   return value;
 }
 

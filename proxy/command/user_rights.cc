@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
+#include "proxy/base/text.h"
 #include "proxy/command/glob.h"
-#include "proxy/command/text.h"
 
 namespace catena::command {
 namespace {

@@ -1,11 +1,11 @@
 #include "proxy/peer/codec.h"
 
 #include <algorithm>
-#include <charconv>
 #include <optional>
 #include <span>
 
 #include "coordinator/records.h"
+#include "proxy/base/text.h"
 #include "proxy/resp/encoder.h"
 
 namespace catena::peer {
@@ -90,11 +90,9 @@ class Reader {
   }
   std::string String() { return std::string(Text()); }
   uint64_t Number() {
-    std::string_view text = Text();
-    uint64_t value = 0;
-    auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    if (error != std::errc() || end != text.data() + text.size()) ok_ = false;
-    return value;
+    const auto value = ParseNumber<uint64_t>(Text());
+    ok_ = ok_ && value;
+    return value.value_or(0);
   }
   // One of two words; true for `yes`.
   bool Choice(std::string_view yes, std::string_view no) {

@@ -3,14 +3,13 @@
 #pragma once
 
 #include <algorithm>
-#include <cctype>
-#include <charconv>
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "proxy/base/text.h"
 #include "proxy/resp/encoder.h"
 #include "proxy/server/node.h"
 
@@ -56,23 +55,27 @@ struct Call {
   }
 };
 
-// Whether `a`, in any case, is the word `lower`.
-inline bool Same(std::string_view a, std::string_view lower) {
-  return a.size() == lower.size() &&
-         std::equal(a.begin(), a.end(), lower.begin(), [](char x, char y) {
-           return std::tolower(static_cast<unsigned char>(x)) == y;
-         });
-}
-
 // As strict as Redis: no sign "+", no leading zero.
 inline std::optional<int64_t> ParseInteger(std::string_view text) {
-  int64_t value = 0;
-  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  const auto value = ParseNumber<int64_t>(text);
+  if (!value) return std::nullopt;
   std::string_view digits = text.starts_with("-") ? text.substr(1) : text;
   if (digits.starts_with("0") && text != "0") return std::nullopt;
   return value;
 }
+
+// What a connection may be called (CLIENT SETNAME, HELLO ... SETNAME).
+inline bool ValidClientName(std::string_view name) {
+  return std::all_of(name.begin(), name.end(), [](char c) { return c >= '!' && c <= '~'; });
+}
+inline constexpr std::string_view kBadClientName =
+    "ERR Client names cannot contain spaces, newlines or special characters.";
+
+// A row of a table of commands.
+struct CommandHandler {
+  std::string_view name;
+  Dispatch (*answer)(Call&);
+};
 
 // CLIENT and its subcommands (client_commands.cc).
 Dispatch AnswerClientCommand(Call& call);

@@ -8,13 +8,6 @@ namespace catena::server {
 namespace {
 
 constexpr std::string_view kSyntax = "ERR syntax error";
-constexpr std::string_view kBadName =
-    "ERR Client names cannot contain spaces, newlines or special characters.";
-
-bool ValidName(std::string_view name) {
-  return std::all_of(name.begin(), name.end(), [](char c) { return c >= '!' && c <= '~'; });
-}
-
 int64_t Seconds(Duration duration) {
   return std::chrono::duration_cast<std::chrono::seconds>(duration).count();
 }
@@ -52,7 +45,7 @@ Dispatch Syntax(Call& call) {
 }
 
 Dispatch SetName(Call& call) {
-  if (!ValidName(call.arguments[2])) return call.Error(kBadName);
+  if (!ValidClientName(call.arguments[2])) return call.Error(kBadClientName);
   call.session.name = call.arguments[2];
   return call.Ok();
 }
@@ -72,10 +65,12 @@ Dispatch Info(Call& call) { return call.Bulk(Line(call, call.session)); }
 enum class Type { kNormal, kPubSub, kOther, kUnknown };
 
 Type ParseType(std::string_view text) {
-  if (Same(text, "normal")) return Type::kNormal;
-  if (Same(text, "pubsub")) return Type::kPubSub;
-  return Same(text, "master") || Same(text, "replica") || Same(text, "slave") ? Type::kOther
-                                                                              : Type::kUnknown;
+  if (EqualsIgnoringCase(text, "normal")) return Type::kNormal;
+  if (EqualsIgnoringCase(text, "pubsub")) return Type::kPubSub;
+  return EqualsIgnoringCase(text, "master") || EqualsIgnoringCase(text, "replica") ||
+                 EqualsIgnoringCase(text, "slave")
+             ? Type::kOther
+             : Type::kUnknown;
 }
 
 Type TypeOf(const Session& session) {
@@ -90,14 +85,14 @@ Dispatch List(Call& call) {
   };
   if (call.count() == 2) {
     for (const auto& [id, session] : call.node.sessions()) add(*session);
-  } else if (call.count() == 4 && Same(call.arguments[2], "type")) {
+  } else if (call.count() == 4 && EqualsIgnoringCase(call.arguments[2], "type")) {
     Type type = ParseType(call.arguments[3]);
     if (type == Type::kUnknown)
       return call.Error("ERR Unknown client type '" + std::string(call.arguments[3]) + "'");
     for (const auto& [id, session] : call.node.sessions()) {
       if (TypeOf(*session) == type) add(*session);
     }
-  } else if (call.count() > 3 && Same(call.arguments[2], "id")) {
+  } else if (call.count() > 3 && EqualsIgnoringCase(call.arguments[2], "id")) {
     for (size_t i = 3; i < call.count(); ++i) {
       auto id = ParseInteger(call.arguments[i]);
       if (!id) return call.Error("ERR Invalid client ID");
@@ -149,22 +144,23 @@ std::optional<KillFilter> ParseKill(Call& call) {
   for (size_t i = 2; i < call.count(); i += 2) {
     if (i + 1 >= call.count()) return fail(kSyntax);
     std::string_view option = call.arguments[i], value = call.arguments[i + 1];
-    if (Same(option, "id")) {
+    if (EqualsIgnoringCase(option, "id")) {
       filter.id = ParseInteger(value);
       if (!filter.id || *filter.id < 1) return fail("ERR client-id should be greater than 0");
-    } else if (Same(option, "type")) {
+    } else if (EqualsIgnoringCase(option, "type")) {
       filter.type = ParseType(value);
       if (*filter.type == Type::kUnknown)
         return fail("ERR Unknown client type '" + std::string(value) + "'");
-    } else if (Same(option, "addr")) {
+    } else if (EqualsIgnoringCase(option, "addr")) {
       filter.address = std::string(value);
-    } else if (Same(option, "laddr")) {
+    } else if (EqualsIgnoringCase(option, "laddr")) {
       filter.local_address = std::string(value);
-    } else if (Same(option, "user")) {
+    } else if (EqualsIgnoringCase(option, "user")) {
       if (!KnownUser(call, value)) return fail("ERR No such user '" + std::string(value) + "'");
       filter.user = std::string(value);
-    } else if (Same(option, "skipme") && (Same(value, "yes") || Same(value, "no"))) {
-      filter.skip_me = Same(value, "yes");
+    } else if (EqualsIgnoringCase(option, "skipme") &&
+               (EqualsIgnoringCase(value, "yes") || EqualsIgnoringCase(value, "no"))) {
+      filter.skip_me = EqualsIgnoringCase(value, "yes");
     } else {
       return fail(kSyntax);
     }
@@ -200,9 +196,9 @@ Dispatch Pause(Call& call) {
   bool all = true;
   if (call.count() > 4) return Syntax(call);
   if (call.count() == 4) {
-    if (Same(call.arguments[3], "write")) {
+    if (EqualsIgnoringCase(call.arguments[3], "write")) {
       all = false;
-    } else if (!Same(call.arguments[3], "all")) {
+    } else if (!EqualsIgnoringCase(call.arguments[3], "all")) {
       return call.Error("ERR CLIENT PAUSE mode must be WRITE or ALL");
     }
   }
@@ -222,14 +218,14 @@ Dispatch Unpause(Call& call) {
 Dispatch ReplyMode(Call& call) {
   Session& session = call.session;
   std::string_view mode = call.arguments[2];
-  if (Same(mode, "on")) {
+  if (EqualsIgnoringCase(mode, "on")) {
     session.reply_mode = Session::ReplyMode::kOn;
     session.UnsilenceNewest();
     return call.Ok();
   }
-  if (Same(mode, "off")) {
+  if (EqualsIgnoringCase(mode, "off")) {
     session.reply_mode = Session::ReplyMode::kOff;
-  } else if (Same(mode, "skip")) {
+  } else if (EqualsIgnoringCase(mode, "skip")) {
     if (session.reply_mode == Session::ReplyMode::kOn) session.SkipNext();
   } else {
     return call.Error(kSyntax);
@@ -239,13 +235,13 @@ Dispatch ReplyMode(Call& call) {
 }
 
 Dispatch SetInfo(Call& call) {
-  if (!ValidName(call.arguments[3])) {
+  if (!ValidClientName(call.arguments[3])) {
     return call.Error("ERR " + std::string(call.arguments[2]) +
                       " cannot contain spaces, newlines or special characters.");
   }
-  if (Same(call.arguments[2], "lib-name")) {
+  if (EqualsIgnoringCase(call.arguments[2], "lib-name")) {
     call.session.library_name = call.arguments[3];
-  } else if (Same(call.arguments[2], "lib-ver")) {
+  } else if (EqualsIgnoringCase(call.arguments[2], "lib-ver")) {
     call.session.library_version = call.arguments[3];
   } else {
     return call.Error("ERR Unrecognized option '" + std::string(call.arguments[2]) + "'");
@@ -256,7 +252,8 @@ Dispatch SetInfo(Call& call) {
 // NO-EVICT, NO-TOUCH: a proxy evicts no client, and its reads count at the database like all
 // others.
 Dispatch OnOff(Call& call) {
-  bool known = Same(call.arguments[2], "on") || Same(call.arguments[2], "off");
+  bool known =
+      EqualsIgnoringCase(call.arguments[2], "on") || EqualsIgnoringCase(call.arguments[2], "off");
   return known ? call.Ok() : call.Error(kSyntax);
 }
 
@@ -264,8 +261,8 @@ Dispatch Unblock(Call& call) {
   bool error = false;
   if (call.count() > 4) return Syntax(call);
   if (call.count() == 4) {
-    error = Same(call.arguments[3], "error");
-    if (!error && !Same(call.arguments[3], "timeout")) {
+    error = EqualsIgnoringCase(call.arguments[3], "error");
+    if (!error && !EqualsIgnoringCase(call.arguments[3], "timeout")) {
       return call.Error("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR");
     }
   }
@@ -279,12 +276,7 @@ Dispatch Unblock(Call& call) {
   return call.node.UnblockAtHead(call.session, call.number, *at_head, error);
 }
 
-struct Entry {
-  std::string_view name;
-  Dispatch (*answer)(Call&);
-};
-
-constexpr Entry kAnswers[] = {
+constexpr CommandHandler kClientCommands[] = {
     {"getname", GetName}, {"id", Id},           {"info", Info},       {"kill", Kill},
     {"list", List},       {"no-evict", OnOff},  {"no-touch", OnOff},  {"pause", Pause},
     {"reply", ReplyMode}, {"setinfo", SetInfo}, {"setname", SetName}, {"unblock", Unblock},
@@ -295,8 +287,8 @@ constexpr Entry kAnswers[] = {
 
 Dispatch AnswerClientCommand(Call& call) {
   std::string_view what = std::string_view(call.name).substr(call.name.find('|') + 1);
-  for (const Entry& entry : kAnswers) {
-    if (entry.name == what) return entry.answer(call);
+  for (const CommandHandler& handler : kClientCommands) {
+    if (handler.name == what) return handler.answer(call);
   }
   return call.Error("ERR CLIENT " + std::string(what) + " is not supported through Catena");
 }

@@ -1,8 +1,6 @@
 #include "proxy/server/client_state.h"
 
-#include <charconv>
-
-#include "proxy/command/text.h"
+#include "proxy/base/text.h"
 #include "proxy/resp/decoder.h"
 #include "proxy/resp/encoder.h"
 #include "proxy/server/refusal.h"
@@ -213,10 +211,9 @@ void ClientState::AbortTransaction(const std::string& why) {
 void ClientState::OnTransactionGivenUp(std::string_view name) {
   AbortTransaction("the transaction was given up");
   // A proxy goes on to EXEC in any case; and what a client sent together may not be here yet.
-  bool begins = command::EqualsIgnoringCase(name, "multi");
+  bool begins = EqualsIgnoringCase(name, "multi");
   multi_refused_ = begins && !session_.forwarded && !session_.reading_paused();
-  bool ends =
-      command::EqualsIgnoringCase(name, "exec") || command::EqualsIgnoringCase(name, "discard");
+  bool ends = EqualsIgnoringCase(name, "exec") || EqualsIgnoringCase(name, "discard");
   if (ends) LeaveTransaction();
 }
 
@@ -249,9 +246,7 @@ Dispatch ClientState::Queue(uint64_t number, const Request& request) {
   }
   if (name == "select" && request.command->arguments.size() == 2) {
     std::string_view text = request.command->arguments[1];
-    int database = 0;
-    auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), database);
-    if (error == std::errc() && end == text.data() + text.size()) {
+    if (ParseNumber<int>(text)) {
       return SubmitHead(number, request.command->raw, Action::kSelect, std::string(text));
     }
   }

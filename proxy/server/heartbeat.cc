@@ -8,7 +8,7 @@ namespace {
 
 // A coordinator that has not answered for so many beats is given up for the next.
 constexpr int kSilentBeatsMax = 3;
-constexpr resp::Limits kLimits{
+constexpr resp::Limits kAnswerLimits{
     .bulk_bytes_max = 1u << 20, .elements_max = 8, .inline_bytes_max = 4096, .nesting_max = 1};
 
 }  // namespace
@@ -18,7 +18,7 @@ Heartbeat::Heartbeat(io::Reactor& reactor, const Options& options, Callbacks cal
       options_(options),
       callbacks_(std::move(callbacks)),
       timer_(reactor.MakeTimer([this] { Beat(); })),
-      decoder_(kLimits) {}
+      decoder_(kAnswerLimits) {}
 
 void Heartbeat::Start() { Beat(); }
 
@@ -47,7 +47,7 @@ void Heartbeat::Connect() {
 void Heartbeat::ConnectTo(const std::string& address) {
   sent_.clear();
   input_.clear();
-  decoder_ = resp::CommandDecoder(kLimits);
+  decoder_ = resp::CommandDecoder(kAnswerLimits);
   phase_ = Phase::kConnecting;
   last_sign_ = reactor_.Now();
   dialler_ = std::make_unique<auth::Dialler>(options_.credentials, reactor_.RandomBytes(16));

@@ -1,12 +1,11 @@
 #include "proxy/server/node.h"
 
 #include <algorithm>
-#include <charconv>
 
 #include "proxy/base/check.h"
 #include "proxy/base/log.h"
 #include "proxy/base/mutant.h"
-#include "proxy/command/text.h"
+#include "proxy/base/text.h"
 #include "proxy/resp/encoder.h"
 #include "proxy/server/refusal.h"
 #include "proxy/server/replies.h"
@@ -17,9 +16,6 @@ namespace {
 constexpr Duration kTick = std::chrono::milliseconds(20);
 constexpr Duration kRedialAfter = std::chrono::milliseconds(20);
 constexpr Duration kStopWithin = std::chrono::seconds(8);
-// One write to a neighbour: large enough to amortize its header, small enough to be overtaken by
-// messages.
-constexpr size_t kAppendBytesMax = 256u << 10;
 
 const char* PhaseName(coordinator::ReportPhase phase) {
   constexpr const char* kNames[] = {"starting", "candidate", "member",
@@ -43,13 +39,6 @@ Incarnation NewIncarnation(io::Reactor& reactor, Incarnation above) {
   // Wall time in microseconds: later processes get later ones without anything on disk.
   return std::max(above.Next(),
                   Incarnation(static_cast<uint64_t>(reactor.WallMilliseconds()) * 1000));
-}
-
-std::optional<uint64_t> ParseNumber(std::string_view text) {
-  uint64_t value = 0;
-  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
-  return value;
 }
 
 }  // namespace
@@ -721,8 +710,10 @@ void Node::OpenForwarded(std::unique_ptr<io::Stream> stream,
   };
   if (arguments.size() != 9 || (arguments[2] != "head" && arguments[2] != "tail"))
     return refuse("ERR malformed CATENA.FORWARD");
-  auto incarnation = ParseNumber(arguments[4]), number = ParseNumber(arguments[5]);
-  auto database = ParseNumber(arguments[6]), protocol = ParseNumber(arguments[7]);
+  auto incarnation = ParseNumber<uint64_t>(arguments[4]);
+  auto number = ParseNumber<uint64_t>(arguments[5]);
+  auto database = ParseNumber<uint64_t>(arguments[6]);
+  auto protocol = ParseNumber<uint64_t>(arguments[7]);
   bool numbers =
       incarnation && number && database && protocol && (*protocol == 2 || *protocol == 3);
   if (!numbers) return refuse("ERR malformed CATENA.FORWARD");
@@ -838,7 +829,7 @@ void Node::OnBlocked(Session& session) {
 void Node::OnGivenUp(Session& session, const resp::Command& command) {
   std::string_view name = command.arguments[0];
   bool in_transaction = session.state && session.state->in_transaction();
-  if (in_transaction || command::EqualsIgnoringCase(name, "multi")) {
+  if (in_transaction || EqualsIgnoringCase(name, "multi")) {
     StateOf(session).OnTransactionGivenUp(name);
   }
 }

@@ -117,6 +117,10 @@ class Node final : public SessionOwner,
  private:
   using Phase = coordinator::ReportPhase;
 
+  // Of one Append, and of one part of a snapshot: large enough to amortize its header, small enough
+  // to be overtaken by messages.
+  static constexpr size_t kAppendBytesMax = 256u << 10;
+
   // What this node receives while it joins (node_join.cc).
   struct Joining {
     chain::LinkId link = chain::kNoLink;

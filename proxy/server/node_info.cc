@@ -1,8 +1,8 @@
 // What a node tells of itself: INFO's `# Catena` section, and what it asks its database once.
 #include <algorithm>
 #include <cctype>
-#include <charconv>
 
+#include "proxy/base/text.h"
 #include "proxy/resp/decoder.h"
 #include "proxy/resp/encoder.h"
 #include "proxy/server/node.h"
@@ -21,10 +21,8 @@ class Node::DatabaseProbe final : public backend::LaneHandler {
     std::string error;
     if (resp::DecodeValue(reply, value, consumed, error) != resp::Progress::kComplete) return;
     if (value.elements.size() != 2) return;
-    const std::string& text = value.elements[1].text;
-    int databases = 0;
-    auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), databases);
-    if (problem == std::errc() && databases > 0) node_.databases_ = databases;
+    const int databases = ParseNumber<int>(value.elements[1].text).value_or(0);
+    if (databases > 0) node_.databases_ = databases;
   }
   void OnPosition(Position) override {}
   void OnLaneClosed(const std::string&, bool) override {}

@@ -6,7 +6,6 @@
 namespace catena::server {
 namespace {
 
-constexpr size_t kAppendBytesMax = 256u << 10;
 constexpr Duration kJoinRetryAfter = std::chrono::milliseconds(500);
 // A joiner that has said nothing for so many leases is given up; it speaks once a beat.
 constexpr int kSilentLeasesMax = 3;

@@ -9,7 +9,7 @@ namespace {
 
 constexpr size_t kPendingMax = 1024;
 constexpr Duration kProveWithin = std::chrono::seconds(5);
-constexpr resp::Limits kLimits{
+constexpr resp::Limits kProofLimits{
     .bulk_bytes_max = 1u << 20, .elements_max = 16, .inline_bytes_max = 4096, .nesting_max = 1};
 
 }  // namespace
@@ -21,7 +21,7 @@ class PeerAcceptor::Pending final : public io::StreamHandler {
         id_(id),
         accepted_at_(owner.reactor_.Now()),
         acceptor_(owner.credentials_, owner.reactor_.RandomBytes(16)),
-        decoder_(kLimits),
+        decoder_(kProofLimits),
         stream_(std::move(stream)) {
     stream_->SetHandler(this);
   }

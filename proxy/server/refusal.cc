@@ -1,6 +1,6 @@
 #include "proxy/server/refusal.h"
 
-#include "proxy/command/text.h"
+#include "proxy/base/text.h"
 
 namespace catena::server {
 namespace {
@@ -35,7 +35,7 @@ std::string RefusalOf(const Request& request) {
   const auto& arguments = request.command->arguments;
   for (size_t i = 2; i < arguments.size(); i += 2) {
     for (std::string_view setting : kChainSettings) {
-      if (!command::EqualsIgnoringCase(arguments[i], setting)) continue;
+      if (!EqualsIgnoringCase(arguments[i], setting)) continue;
       return "ERR CONFIG SET " + std::string(setting) +
              " is not allowed through Catena: the chain relies on it";
     }

@@ -82,13 +82,6 @@ void AppendHello(std::string& out, const Call& call) {
   resp::AppendArrayHeader(out, 0);
 }
 
-bool ValidName(std::string_view name) {
-  return std::all_of(name.begin(), name.end(), [](char c) { return c >= '!' && c <= '~'; });
-}
-
-constexpr std::string_view kBadName =
-    "ERR Client names cannot contain spaces, newlines or special characters.";
-
 Dispatch Hello(Call& call) {
   int protocol = call.session.protocol;
   size_t next = 1;
@@ -102,14 +95,14 @@ Dispatch Hello(Call& call) {
   std::optional<std::string> name;
   while (next < call.count()) {
     std::string_view option = call.arguments[next];
-    if (Same(option, "auth") && next + 2 < call.count()) {
+    if (EqualsIgnoringCase(option, "auth") && next + 2 < call.count()) {
       bool open = call.node.options().users.empty() && call.arguments[next + 1] == "default";
       if (!open && !Login(call, call.arguments[next + 1], call.arguments[next + 2]))
         return call.Error(kWrongPass);
       next += 3;
-    } else if (Same(option, "setname") && next + 1 < call.count()) {
+    } else if (EqualsIgnoringCase(option, "setname") && next + 1 < call.count()) {
       name = std::string(call.arguments[next + 1]);
-      if (!ValidName(*name)) return call.Error(kBadName);
+      if (!ValidClientName(*name)) return call.Error(kBadClientName);
       next += 2;
     } else {
       return call.Error("ERR Syntax error in HELLO option '" + std::string(option) + "'");
@@ -202,14 +195,15 @@ Dispatch SetConsistency(Call& call, Consistency consistency) {
 }
 
 Dispatch CatenaCommand(Call& call) {
-  if (call.count() == 3 && Same(call.arguments[1], "consistency")) {
+  if (call.count() == 3 && EqualsIgnoringCase(call.arguments[1], "consistency")) {
     for (Consistency mode : {Consistency::kLinearizable, Consistency::kSequential,
                              Consistency::kEventual, Consistency::kTail}) {
-      if (Same(call.arguments[2], ConsistencyName(mode))) return SetConsistency(call, mode);
+      if (EqualsIgnoringCase(call.arguments[2], ConsistencyName(mode)))
+        return SetConsistency(call, mode);
     }
     return call.Error("ERR consistency is one of linearizable, sequential, eventual, tail");
   }
-  if (call.count() == 2 && Same(call.arguments[1], "consistency"))
+  if (call.count() == 2 && EqualsIgnoringCase(call.arguments[1], "consistency"))
     return call.Bulk(ConsistencyName(call.session.consistency));
   return call.Error("ERR usage: CATENA CONSISTENCY [linearizable|sequential|eventual|tail]");
 }
@@ -222,12 +216,7 @@ Dispatch WhoAmI(Call& call) {
   return call.count() == 2 ? call.Bulk(call.session.user) : call.WrongArguments();
 }
 
-struct Entry {
-  std::string_view name;
-  Dispatch (*answer)(Call&);
-};
-
-constexpr Entry kAnswers[] = {
+constexpr CommandHandler kSessionCommands[] = {
     {"acl", WhoAmI},
     {"asking", Asking},
     {"auth", Auth},
@@ -261,8 +250,8 @@ Dispatch AnswerProxyCommand(Node& node, Session& session, uint64_t number, const
   Call call{node, session, number, request.command->arguments, request.info->name, capture};
   if (!request.info->TakesArguments(call.count())) return call.WrongArguments();
   if (!ArityFits(request)) return call.WrongArguments();
-  for (const Entry& entry : kAnswers) {
-    if (entry.name == Container(request.info->name)) return entry.answer(call);
+  for (const CommandHandler& handler : kSessionCommands) {
+    if (handler.name == Container(request.info->name)) return handler.answer(call);
   }
   return call.Error("ERR '" + request.info->name +
                     "' is not supported through Catena: it needs a connection of its own");

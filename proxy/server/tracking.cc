@@ -1,9 +1,8 @@
 // CLIENT TRACKING: the local database tracks the reads of a client that passes them through a
 // connection of its own, and sends the invalidations there when the stream brings a change. Ids in
 // redirections are translated between ours and those of the database.
-#include <charconv>
 
-#include "proxy/command/text.h"
+#include "proxy/base/text.h"
 #include "proxy/resp/encoder.h"
 #include "proxy/server/client_state.h"
 
@@ -12,13 +11,6 @@ namespace {
 
 // No connection of a database ever has it.
 constexpr int64_t kNobody = INT64_MAX;
-
-std::optional<uint64_t> ParseId(std::string_view text) {
-  uint64_t id = 0;
-  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), id);
-  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
-  return id;
-}
 
 }  // namespace
 
@@ -30,8 +22,8 @@ Dispatch ClientState::Tracking(uint64_t number, const Request& request, std::str
   std::vector<std::string_view> words = request.command->arguments;
   std::string id;
   for (size_t i = 3; name == "client|tracking" && i + 1 < words.size(); ++i) {
-    std::optional<uint64_t> client = ParseId(words[i + 1]);
-    if (!command::EqualsIgnoringCase(words[i], "redirect") || !client) continue;
+    std::optional<uint64_t> client = ParseNumber<uint64_t>(words[i + 1]);
+    if (!EqualsIgnoringCase(words[i], "redirect") || !client) continue;
     ClientState* target = make_.find(*client);
     std::optional<int64_t> there = target != nullptr ? target->LocalId() : kNobody;
     if (!there) return Dispatch::kWait;
@@ -45,7 +37,7 @@ Dispatch ClientState::Tracking(uint64_t number, const Request& request, std::str
   PendingLocal pending{number, LocalAction::kReply, 1, {}};
   if (name == "client|tracking") {
     pending.action = LocalAction::kTracking;
-    pending.text = words.size() > 2 && command::EqualsIgnoringCase(words[2], "on") ? "on" : "off";
+    pending.text = words.size() > 2 && EqualsIgnoringCase(words[2], "on") ? "on" : "off";
   } else if (name != "client|caching") {
     pending.action = LocalAction::kRedirect;
   }
