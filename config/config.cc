@@ -29,6 +29,12 @@ std::string JoinPath(const std::string& directory, const std::string& path) {
   return directory + "/" + path;
 }
 
+// Tells the loopback addresses of one machine from another's; "" if that cannot be told.
+std::string MachineOf(const std::string& address) {
+  const Result<HostPort> parsed = ParseHostPort(address, false);
+  return parsed && !IsLoopback(parsed->host) ? parsed->host : "";
+}
+
 // Things that may be used once: the first user of each is remembered for the message.
 class Unique {
  public:
@@ -62,6 +68,7 @@ class Loader {
   void ReadChain(const toml::table& table);
   void ReadUsers(TableReader& chain_reader, Chain& chain);
   void ReadNodes(TableReader& chain_reader, Chain& chain);
+  void ClaimAdminAddresses(const Coordinator& coordinator, TableReader& reader);
   void ClaimAddresses(const Node& node, TableReader& reader);
   void ClaimAddress(std::string_view what, const std::string& address, const std::string& machine,
                     Place place);
@@ -129,6 +136,7 @@ void Loader::ReadCoordinator(const toml::table& table) {
       }
     }
   }
+  ClaimAdminAddresses(coordinator, reader);
   if (coordinator.lease < 2 * coordinator.heartbeat) {
     reader.Wrong("lease", "lease is " + FormatDuration(coordinator.lease) + " and heartbeat " +
                               FormatDuration(coordinator.heartbeat) +
@@ -137,6 +145,20 @@ void Loader::ReadCoordinator(const toml::table& table) {
   if (coordinator.leader_ttl % std::chrono::seconds(1) != Duration(0)) {
     reader.Wrong("leader_ttl", "leader_ttl is " + FormatDuration(coordinator.leader_ttl) +
                                    "; allowed: whole seconds, 2s or more");
+  }
+}
+
+void Loader::ClaimAdminAddresses(const Coordinator& coordinator, TableReader& reader) {
+  if (coordinator.admin.empty()) return;
+  if (coordinator.admin.size() != coordinator.listen.size()) {
+    return reader.Wrong("admin", "admin has " + std::to_string(coordinator.admin.size()) +
+                                     " addresses and listen " +
+                                     std::to_string(coordinator.listen.size()) +
+                                     "; allowed: one for each of listen, in the same order");
+  }
+  for (size_t i = 0; i < coordinator.admin.size(); ++i) {
+    ClaimAddress("address", coordinator.admin[i], MachineOf(coordinator.listen[i]),
+                 reader.At("admin"));
   }
 }
 
@@ -197,11 +219,11 @@ void Loader::ReadNodes(TableReader& chain_reader, Chain& chain) {
 void Loader::ClaimAddresses(const Node& node, TableReader& reader) {
   // Loopback addresses, sockets and directories mean another thing on each machine; which machine
   // a node is on shows in its peers address.
-  const Result<HostPort> peers = ParseHostPort(node.peers, false);
-  const std::string machine = peers && !IsLoopback(peers->host) ? peers->host : "";
+  const std::string machine = MachineOf(node.peers);
   ClaimAddress("address", node.clients, machine, reader.At("clients"));
   ClaimAddress("address", node.peers, machine, reader.At("peers"));
   ClaimAddress("address", node.replication, machine, reader.At("replication"));
+  ClaimAddress("address", node.admin, machine, reader.At("admin"));
   ClaimAddress("backend", node.backend.address, machine, reader.At("backend"));
 }
 

@@ -30,6 +30,8 @@ struct Cluster {
 
 struct Coordinator {
   std::vector<std::string> listen;  // host:port of each coordinator
+  // host:port for HTTP of each coordinator, in the order of `listen`; empty: none
+  std::vector<std::string> admin;
   std::vector<std::string> etcd;    // http://host:port
   Duration heartbeat = std::chrono::milliseconds(200);
   Duration lease = std::chrono::seconds(1);  // >= 2 * heartbeat
@@ -82,6 +84,7 @@ struct Node {
   std::string clients;
   std::string peers;
   std::string replication = "127.0.0.1:0";  // where the node's own Redis finds its proxy as master
+  std::string admin;  // host:port for HTTP; "" none
   BackendUrl backend;
   bool overwrite = false;
 };

@@ -42,7 +42,8 @@ void VisitFields(Visitor& v, Cluster& cluster) {
 template <typename Visitor>
 void VisitFields(Visitor& v, Coordinator& coordinator) {
   using std::chrono::milliseconds;
-  v.Addresses(Live("listen"), coordinator.listen);
+  v.Addresses(Live("listen"), coordinator.listen, Need::kRequired);
+  v.Addresses("admin", coordinator.admin, Need::kOptional);
   v.EtcdUrls("etcd", coordinator.etcd);
   v.Time(Live("heartbeat"), coordinator.heartbeat, milliseconds(10));
   v.Time(Live("lease"), coordinator.lease, milliseconds(100));
@@ -80,6 +81,7 @@ void VisitFields(Visitor& v, Node& node) {
   v.Address("clients", node.clients, Need::kRequired);
   v.Address("peers", node.peers, Need::kRequired);
   v.Address("replication", node.replication, Need::kOptional);
+  v.OptionalAddress("admin", node.admin);
   v.Backend("backend", node.backend);
   v.Boolean(Live("overwrite"), node.overwrite);
 }

@@ -254,9 +254,9 @@ const toml::array* TableReader::FindArray(std::string_view key, Need need) {
   return nullptr;
 }
 
-void TableReader::Strings(std::string_view key,
+void TableReader::Strings(std::string_view key, Need need,
                           const std::function<void(Place, const std::string&)>& each) {
-  const toml::array* array = FindArray(key, Need::kRequired);
+  const toml::array* array = FindArray(key, need);
   if (array == nullptr) return;
   if (array->empty()) {
     Wrong(key, std::string(key) + " is empty; allowed: an array of one string or more");
@@ -277,8 +277,8 @@ void TableReader::EachString(std::string_view key, const toml::array& array,
   }
 }
 
-void TableReader::Addresses(std::string_view key, std::vector<std::string>& out) {
-  Strings(key, [&](Place place, const std::string& text) {
+void TableReader::Addresses(std::string_view key, std::vector<std::string>& out, Need need) {
+  Strings(key, need, [&](Place place, const std::string& text) {
     const Result<HostPort> address = ParseHostPort(text, false);
     if (address && !IsWildcard(address->host)) {
       out.push_back(text);
@@ -286,13 +286,13 @@ void TableReader::Addresses(std::string_view key, std::vector<std::string>& out)
     }
     problems_.Add(place, std::string(key) + ": " +
                              (address ? Quoted(text) + " is nowhere to connect to; allowed: the "
-                                                       "address that proxies reach it by"
+                                                       "address that others reach it by"
                                       : address.error().message));
   });
 }
 
 void TableReader::EtcdUrls(std::string_view key, std::vector<std::string>& out) {
-  Strings(key, [&](Place place, const std::string& text) {
+  Strings(key, Need::kRequired, [&](Place place, const std::string& text) {
     const Result<HostPort> url = ParseEtcdUrl(text);
     if (!url) {
       problems_.Add(place, std::string(key) + ": " + url.error().message);

@@ -54,7 +54,10 @@ class TableReader {
   void Bytes(std::string_view key, size_t& out, size_t min);
   void Time(std::string_view key, Duration& out, Duration min);
   void Address(std::string_view key, std::string& out, Need need);
-  void Addresses(std::string_view key, std::vector<std::string>& out);
+  void OptionalAddress(std::string_view key, std::string& out) {
+    Address(key, out, Need::kOptional);
+  }
+  void Addresses(std::string_view key, std::vector<std::string>& out, Need need);
   void EtcdUrls(std::string_view key, std::vector<std::string>& out);
   void Patterns(std::string_view key, std::vector<std::string>& out);
   void Backend(std::string_view key, BackendUrl& out);
@@ -83,7 +86,8 @@ class TableReader {
   void EachString(std::string_view key, const toml::array& array,
                   const std::function<void(Place, const std::string&)>& each);
   // One string or more.
-  void Strings(std::string_view key, const std::function<void(Place, const std::string&)>& each);
+  void Strings(std::string_view key, Need need,
+               const std::function<void(Place, const std::string&)>& each);
   void NoChoice(std::string_view key, std::string_view written, std::string_view allowed);
 
   const toml::table& table_;

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing of packages.txt (Debian packages), and of programs/package-lock.json
 # (packages for Node.js, into programs/node_modules). Does nothing, needs no rights, when nothing is.
-# Servers that come with a package (Redis, etcd, nutcracker) are neither started nor left to start at
+# Servers that come with a package (Redis, etcd, nutcracker, Prometheus) are neither started nor left to start at
 # boot: Catena's scripts start their own.
 #
 #   install.sh [--without-tests]   (leaves out what only the tests need)
@@ -71,6 +71,7 @@ sudo wants a password and there is no terminal to ask for it; run as root: apt-g
       redis-server) service=redis-server ;;
       etcd-server) service=etcd ;;
       nutcracker) service=nutcracker ;;
+      prometheus) service=prometheus ;;
       *) continue ;;
     esac
     if [ -d /run/systemd/system ]; then

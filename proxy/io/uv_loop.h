@@ -14,9 +14,11 @@
 #include <unordered_map>
 #include <vector>
 
+#include "proxy/base/metrics.h"
 #include "proxy/io/reactor.h"
 #include "proxy/io/tls_session.h"
 #include "proxy/io/uv_acceptor.h"
+#include "proxy/io/uv_handles.h"
 
 namespace catena::io::uv {
 
@@ -58,7 +60,14 @@ class UvReactor : public Reactor {
   // For the parts of this file.
   uv_loop_t* loop() { return &loop_; }
   // Something happened: this turn's end has work to do.
-  void NoteEvent() { had_event_ = true; }
+  void NoteEvent() {
+    if (measures_turns_ && !had_event_) turn_began_ = BootTime();
+    had_event_ = true;
+  }
+  const Histogram& MeasureTurns() {
+    measures_turns_ = true;
+    return turns_;
+  }
   // Runs `fn` in the next turn, which then comes at once.
   void RunInNextTurn(std::function<void()> fn);
   void FlushAtTurnEnd(std::shared_ptr<Connection> connection);
@@ -85,6 +94,9 @@ class UvReactor : public Reactor {
   uv_check_t check_;
   uv_idle_t idle_;  // active only to bring on the next turn at once
   bool had_event_ = false;
+  bool measures_turns_ = false;
+  TimePoint turn_began_{};
+  Histogram turns_;
   bool stopping_ = false;
   std::deque<std::function<void()>> hooks_;  // a deque: a hook may add one while it runs
   std::vector<std::function<void()>> deferred_;

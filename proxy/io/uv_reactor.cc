@@ -181,6 +181,11 @@ void UvReactor::EndTurn() {
   const bool quiet = RunDeferredAndHooks();
   FlushAll();
   had_event_ = !quiet;
+  if (measures_turns_) {
+    const TimePoint now = BootTime();
+    turns_.Observe(now - turn_began_);
+    turn_began_ = now;
+  }
   if (!quiet) RunInNextTurn([] {});
 }
 
@@ -248,7 +253,35 @@ void UvReactor::WatchSignal(int signal, std::function<void(int)> on_signal) {
   CATENA_CHECK(uv_signal_start(&state->handle, relay, signal) == 0, "signals can be watched");
 }
 
+namespace {
+
+class UvWatch final : public Watch {
+ public:
+  explicit UvWatch(std::shared_ptr<Poll> poll) : poll_(std::move(poll)) {}
+  ~UvWatch() override { poll_->CloseHandle(); }
+
+ private:
+  std::shared_ptr<Poll> poll_;
+};
+
+}  // namespace
 }  // namespace uv
+
+std::unique_ptr<Watch> WatchReadable(Reactor& reactor, int fd, std::function<void()> on_readable) {
+  auto& uv_reactor = dynamic_cast<uv::UvReactor&>(reactor);
+  auto poll = uv::Poll::Make(uv_reactor.loop(), fd,
+                             [&uv_reactor, on_readable = std::move(on_readable)](bool, int) {
+                               uv_reactor.NoteEvent();
+                               on_readable();
+                             });
+  if (!poll) return nullptr;
+  poll->Watch(UV_READABLE);
+  return std::make_unique<uv::UvWatch>(std::move(poll));
+}
+
+const Histogram& MeasureTurns(Reactor& reactor) {
+  return dynamic_cast<uv::UvReactor&>(reactor).MeasureTurns();
+}
 
 std::unique_ptr<Reactor> MakeUvReactor() {
   (void)std::signal(SIGPIPE, SIG_IGN);

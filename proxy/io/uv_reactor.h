@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 
+#include "proxy/base/metrics.h"
 #include "proxy/io/reactor.h"
 
 namespace catena::io {
@@ -21,5 +22,19 @@ void OnTermination(Reactor& reactor, std::function<void(int signal)> on_signal);
 // The same for each SIGHUP, which asks a process to read its files again. Any number of callers, told in
 // no certain order.
 void OnHangup(Reactor& reactor, std::function<void()> on_hangup);
+
+// Of the reactors of MakeUvReactor only, as the following.
+
+// A descriptor that is being watched, until this is destroyed. The descriptor stays its owner's.
+class Watch {
+ public:
+  virtual ~Watch() = default;
+};
+// Calls `on_readable` in each turn in which `fd` can be read. nullptr: it cannot be polled.
+std::unique_ptr<Watch> WatchReadable(Reactor& reactor, int fd, std::function<void()> on_readable);
+
+// How long turns take from the first event to the last write, from now on: what comes meanwhile waits
+// so long. Lives as long as the reactor.
+const Histogram& MeasureTurns(Reactor& reactor);
 
 }  // namespace catena::io

@@ -53,7 +53,8 @@ class DefaultsLister {
   void Name(Key key, std::string&, Need) { At(key) = ""; }
   void Text(Key key, std::string&, Need) { At(key) = ""; }
   void Password(Key key, std::string&) { At(key) = ""; }
-  void Addresses(Key key, std::vector<std::string>&) { At(key) = ""; }
+  void OptionalAddress(Key key, std::string&) { At(key) = ""; }
+  void Addresses(Key key, std::vector<std::string>&, Need) { At(key) = ""; }
   void EtcdUrls(Key key, std::vector<std::string>&) { At(key) = ""; }
   void Patterns(Key key, std::vector<std::string>& value) {
     REQUIRE(value.size() == 1);

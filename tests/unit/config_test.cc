@@ -337,6 +337,18 @@ TEST_CASE("unusable addresses") {
            "is there twice");
 }
 
+TEST_CASE("addresses for HTTP") {
+  const auto config = ParseText(With("[coordinator]", "admin = [\"127.0.0.1:7480\"]"));
+  REQUIRE(config);
+  CHECK(config->coordinator.admin == std::vector<std::string>{"127.0.0.1:7480"});
+  CHECK(config->chains[0].nodes[0].admin.empty());
+  Contains(Refusal(With("[coordinator]", "admin = [\"10.0.0.1:7480\", \"10.0.0.2:7480\"]")),
+           "admin has 2 addresses and listen 1; allowed: one for each of listen");
+  Contains(Refusal(With("[coordinator]", "admin = [\"10.0.0.1:7400\"]")), "is used twice");
+  Contains(Refusal(With("id = \"a\"", "admin = \"10.0.0.1:6390\"")), "is used twice");
+  Contains(Refusal(With("id = \"a\"", "admin = \"0.0.0.0:6480\"")), "admin: \"0.0.0.0:6480\" is nowhere");
+}
+
 TEST_CASE("everything is used once") {
   Contains(Refusal(Replaced("id = \"b\"", "id = \"a\"")),
            "node id \"a\" is used twice (first in line 10)");

@@ -3,3 +3,5 @@ add_library(catena_test_certificates STATIC ${CMAKE_CURRENT_LIST_DIR}/../support
 target_link_libraries(catena_test_certificates PUBLIC catena_tls PRIVATE OpenSSL::SSL)
 catena_unit_test(tls_test SOURCES unit/tls_test.cc
                  LIBS catena_io catena_test_certificates OpenSSL::SSL)
+catena_unit_test(metrics_test SOURCES unit/metrics_test.cc LIBS catena_base)
+catena_unit_test(admin_test SOURCES unit/admin_test.cc LIBS catena_admin)
