@@ -30,7 +30,8 @@ class Lister {
   void Count(Key key, size_t& field, size_t) { Add(key, field, std::to_string(field)); }
   void Bytes(Key key, size_t& field, size_t) { Add(key, field, FormatBytes(field)); }
   void Time(Key key, Duration& field, Duration) { Add(key, field, FormatDuration(field)); }
-  void Addresses(Key key, std::vector<std::string>& field) { Add(key, field, Join(field)); }
+  void OptionalAddress(Key key, std::string& field) { Add(key, field, field); }
+  void Addresses(Key key, std::vector<std::string>& field, Need) { Add(key, field, Join(field)); }
   void EtcdUrls(Key key, std::vector<std::string>& field) { Add(key, field, Join(field)); }
   void Patterns(Key key, std::vector<std::string>& field) { Add(key, field, Join(field)); }
   void Backend(Key key, BackendUrl& field) {

@@ -30,6 +30,8 @@ import socket
 import subprocess
 import sys
 import tempfile
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -38,7 +40,7 @@ from processes import Failed, Process, stop_all, wait_until  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 # Offsets from the base port; a cluster uses at most PORTS of them.
-_PEERS, _BACKENDS, _COORDINATORS, _ETCD, _ETCD_PEERS, PORTS = 20, 40, 60, 70, 80, 90
+_PEERS, _BACKENDS, _COORDINATORS, _ETCD, _ETCD_PEERS, _ADMIN, PORTS = 20, 40, 60, 70, 80, 90, 120
 NODES_MAX, COORDINATORS_MAX = 20, 10
 
 
@@ -81,14 +83,25 @@ def _toml_value(text):
     return json.dumps(text)
 
 
+def http_get(address, path):
+    """(status, body as text)."""
+    try:
+        with urllib.request.urlopen(f"http://{address}{path}", timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
 class Node:
     """One proxy and its database."""
 
-    def __init__(self, cluster, node_id, clients, peers, backend_url, backend):
+    def __init__(self, cluster, node_id, clients, peers, admin, backend_url, backend):
         self.cluster = cluster
         self.id = node_id
         self.clients = clients          # host:port for Redis clients
         self.peers = peers              # host:port for proxies
+        self.admin = admin              # host:port for HTTP; None without
         self.backend_url = backend_url  # as in the TOML
         self.backend = backend          # as reached from here: host:port, or a directory
         self.proxy = None               # Process
@@ -109,6 +122,10 @@ class Node:
         options.setdefault("password", self.cluster.redis_password)
         return redis.Redis(host=host, port=port, **options)
 
+    def http(self, path):
+        """(status, body) of the proxy's admin port."""
+        return http_get(self.admin, path)
+
     def processes(self):
         return [p for p in (self.proxy, self.redis) if p is not None]
 
@@ -123,13 +140,14 @@ class Cluster:
     "node.n2.overwrite": "true"}. users: [(name, password)] or
     [(name, password, {"access": "read-only", "keys": ["a*"]})]. own_networks: each node in a
     network namespace, see faults.py; cut() and heal() work then. directory: kept afterwards if given.
+    admin: with admin ports. A coordinator's is its .admin.
     """
 
     running = set()  # those not stopped yet, for whoever wants their logs
 
     def __init__(self, nodes=3, spares=0, coordinators=1, etcd=1, backend="redis", base_port=None,
                  directory=None, redis_args=(), settings=None, binaries=None, own_networks=False,
-                 users=(), redis_password=None):
+                 users=(), redis_password=None, admin=True):
         if not 1 <= nodes + spares <= NODES_MAX:
             raise Failed(f"{nodes + spares} nodes; allowed: 1 to {NODES_MAX}")
         if not 1 <= coordinators <= COORDINATORS_MAX or not 1 <= etcd <= COORDINATORS_MAX:
@@ -142,6 +160,7 @@ class Cluster:
                          f"{self.base_port} to {self.base_port + PORTS - 1}, see --base-port")
         self.binaries = Path(binaries or binary_directory()).resolve()
         self.redis_password = redis_password
+        self.admin = admin
         self.nodes, self.coordinators, self.etcds = [], [], []
         self.network = None
         self._redis_args = list(redis_args)
@@ -334,11 +353,11 @@ class Cluster:
         """The line of JSON that `up` prints."""
         return {
             "config": str(self.config),
-            "nodes": [{"id": n.id, "clients": n.clients, "peers": n.peers, "backend": n.backend,
-                       "proxy_pid": n.proxy.pid, "proxy_argv": n.proxy.argv,
+            "nodes": [{"id": n.id, "clients": n.clients, "peers": n.peers, "admin": n.admin,
+                       "backend": n.backend, "proxy_pid": n.proxy.pid, "proxy_argv": n.proxy.argv,
                        "backend_pid": n.redis.pid if n.redis else None,
                        "backend_argv": n.redis.argv if n.redis else None} for n in self.nodes],
-            "coordinators": [{"listen": c.address, "pid": c.pid, "argv": c.argv}
+            "coordinators": [{"listen": c.address, "admin": c.admin, "pid": c.pid, "argv": c.argv}
                              for c in self.coordinators],
             "etcd": [{"client": e.address, "pid": e.pid, "argv": e.argv} for e in self.etcds],
         }
@@ -356,6 +375,7 @@ class Cluster:
                                     [str(self.binaries / "catena-coordinator"), "--config",
                                      str(self.config), "--listen", address])
             process.address = address
+            process.admin = f"{host}:{self.base_port + _ADMIN + NODES_MAX + number}"
             self.coordinators.append(process)
 
     def _add_node(self, number, node_id, backend):
@@ -363,17 +383,18 @@ class Cluster:
                  for r in faults.RELATIONS}
         clients = f"{hosts['clients']}:{self.base_port + number}"
         peers = f"{hosts['peers']}:{self.base_port + _PEERS + number}"
+        admin = f"{hosts['clients']}:{self.base_port + _ADMIN + number}" if self.admin else None
         port = self.base_port + _BACKENDS + number
         data = self.directory / node_id
         data.mkdir(exist_ok=True)
         prefix = self.network.command(node_id) if self.network else []
         if backend == "rocksdb":
             database = data / "rocksdb"
-            node = Node(self, node_id, clients, peers, f"rocksdb://{database}", str(database))
+            node = Node(self, node_id, clients, peers, admin, f"rocksdb://{database}", str(database))
         else:
             user = f":{self.redis_password}@" if self.redis_password else ""
-            node = Node(self, node_id, clients, peers, f"redis://{user}127.0.0.1:{port}",
-                        f"{hosts['clients']}:{port}")
+            node = Node(self, node_id, clients, peers, admin,
+                        f"redis://{user}127.0.0.1:{port}", f"{hosts['clients']}:{port}")
             node.redis = self._process(f"{node_id}-redis", prefix + self._redis_argv(
                 port, data, ["127.0.0.1"] + ([hosts["clients"]] if self.network else [])))
         node.proxy = self._process(f"{node_id}-proxy",
@@ -431,6 +452,10 @@ class Cluster:
         for node in self.nodes:
             tables[f"node.{node.id}"] = {"id": node.id, "clients": node.clients,
                                          "peers": node.peers, "backend": node.backend_url}
+            if node.admin:
+                tables[f"node.{node.id}"]["admin"] = node.admin
+        if self.admin:
+            tables["coordinator"]["admin"] = json.dumps([c.admin for c in self.coordinators])
         for path, value in settings.items():
             table, _, key = path.rpartition(".")
             if table not in tables:

@@ -11,6 +11,8 @@
 #include "backends/redis/redis_backend.h"
 #include "config/config.h"
 #include "config/reload.h"
+#include "proxy/admin/http_server.h"
+#include "proxy/admin/process_metrics.h"
 #include "proxy/base/log.h"
 #include "proxy/io/uv_reactor.h"
 #include "proxy/server/node.h"
@@ -59,6 +61,7 @@ server::Options NodeOptions(const config::Config& config, const config::Chain& c
   options.peers_address = node.peers;
   options.backend_address = node.backend.address;
   options.overwrite = node.overwrite;
+  options.measures_times = !node.admin.empty();
   options.consistency = ToConsistency(chain.consistency);
   options.write_timeout = chain.write_timeout;
   options.max_staleness = chain.max_staleness;
@@ -94,6 +97,38 @@ server::Node::MakeBackend BackendMaker(io::Reactor& reactor, const config::Node&
   };
 }
 
+// GET /metrics, /healthz and /readyz at the admin port.
+class AdminPort {
+ public:
+  AdminPort(io::Reactor& reactor, server::Node& node)
+      : node_(node), turns_(io::MeasureTurns(reactor)) {}
+
+  admin::Response Answer(std::string_view path) {
+    if (path == "/metrics") return Metrics();
+    if (path == "/healthz") return {200, {}, "ok\n"};
+    if (path == "/readyz") return Readiness();
+    return admin::NotFound("/metrics, /healthz, /readyz");
+  }
+
+ private:
+  admin::Response Metrics() {
+    Exposition out;
+    out.AddCommonLabel("chain", node_.options().chain);
+    out.AddCommonLabel("node", node_.options().node);
+    node_.AppendMetrics(out);
+    admin::AppendProcessMetrics(out, turns_);
+    return {200, std::string(Exposition::kContentType), out.text()};
+  }
+  admin::Response Readiness() {
+    const std::string why = node_.WhyNotReady();
+    if (why.empty()) return {200, {}, "ready\n"};
+    return {503, {}, node_.options().node + " is not ready: " + why + "\n"};
+  }
+
+  server::Node& node_;
+  const Histogram& turns_;
+};
+
 int ExitWith(const std::string& text) {
   std::fprintf(stderr, "catena-proxy: %s\n", text.c_str());
   return 1;
@@ -112,6 +147,15 @@ int Run(config::Config config, const std::string& id, const std::string& log_lev
   std::unique_ptr<io::Reactor> reactor = io::MakeUvReactor();
   server::Node driver(*reactor, NodeOptions(config, *self.chain, *self.node),
                       BackendMaker(*reactor, *self.node), [&reactor] { reactor->Stop(); });
+  std::optional<AdminPort> port;
+  std::unique_ptr<admin::HttpServer> http;
+  if (!self.node->admin.empty()) {
+    port.emplace(*reactor, driver);
+    auto served = admin::HttpServer::Start(
+        *reactor, self.node->admin, [&port](std::string_view path) { return port->Answer(path); });
+    if (!served) return ExitWith(served.error().message);
+    http = std::move(*served);
+  }
   if (auto started = driver.Start(); !started) return ExitWith(started.error().message);
   io::OnTermination(*reactor, [&driver](int) { driver.Stop(); });
   io::OnHangup(*reactor, [&] {

@@ -15,23 +15,24 @@ ALLOWED = {
     "proxy/command": ["proxy/base", "proxy/resp"],
     "proxy/chain": ["proxy/base"],
     "proxy/io": ["proxy/base"],
+    "proxy/admin": ["proxy/base", "proxy/io"],
     "backends/backend.h": ["proxy/base", "proxy/resp"],
     "backends/redis": ["proxy/base", "proxy/resp", "proxy/io", "backends/backend.h"],
     "coordinator/records": ["proxy/base", "proxy/chain/configuration.h"],
     "coordinator/policy": ["proxy/base", "proxy/chain/configuration.h", "coordinator/records.h"],
     "coordinator": ["proxy/base", "proxy/resp", "proxy/auth", "proxy/io", "proxy/chain/configuration.h"],
-    "coordinator/main": ["proxy/base", "proxy/io", "proxy/auth", "config", "coordinator"],
+    "coordinator/main": ["proxy/base", "proxy/io", "proxy/admin", "proxy/auth", "config", "coordinator"],
     "config": ["proxy/base"],
     "proxy/peer": ["proxy/base", "proxy/resp", "proxy/auth", "proxy/io", "proxy/chain", "coordinator/records.h"],
     "proxy/server": ["proxy/base", "proxy/resp", "proxy/auth", "proxy/io", "proxy/chain", "proxy/command", "proxy/peer",
                      "backends/backend.h", "coordinator/records.h"],
     "proxy/cli": ["proxy/base", "proxy/resp", "proxy/auth", "proxy/io", "proxy/chain/configuration.h", "config",
                   "coordinator/records.h"],
-    "proxy/main": ["proxy/base", "proxy/io", "proxy/server", "backends/redis", "config"],
+    "proxy/main": ["proxy/base", "proxy/io", "proxy/admin", "proxy/server", "backends/redis", "config"],
 }
 # Who may include the outside's libraries.
 LIBRARIES = {"uv.h": "proxy/io/", "hiredis": "tests/", "curl/": "coordinator/etcd_client", "rocksdb/": "backends/rocksdb/",
-             "toml++": "config/", "openssl/ssl": "proxy/io/tls_"}
+             "toml++": "config/", "openssl/ssl": "proxy/io/tls_", "microhttpd": "proxy/admin/"}
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.M)
 
 

@@ -30,10 +30,9 @@ class MicroHttpServer final : public HttpServer {
   // Takes over the listening socket if it succeeds.
   bool Begin(io::Reactor& reactor, int listening) {
     daemon_ = MHD_start_daemon(
-        MHD_USE_EPOLL, 0, nullptr, nullptr, OnRequest, this,
-        MHD_OPTION_LISTEN_SOCKET, listening, MHD_OPTION_CONNECTION_LIMIT, kConnectionsMax,
-        MHD_OPTION_CONNECTION_TIMEOUT, kSilenceSecondsMax, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        kRequestBytesMax, MHD_OPTION_END);
+        MHD_USE_EPOLL, 0, nullptr, nullptr, OnRequest, this, MHD_OPTION_LISTEN_SOCKET, listening,
+        MHD_OPTION_CONNECTION_LIMIT, kConnectionsMax, MHD_OPTION_CONNECTION_TIMEOUT,
+        kSilenceSecondsMax, MHD_OPTION_CONNECTION_MEMORY_LIMIT, kRequestBytesMax, MHD_OPTION_END);
     if (daemon_ == nullptr) return false;
     const MHD_DaemonInfo* info = MHD_get_daemon_info(daemon_, MHD_DAEMON_INFO_EPOLL_FD);
     if (info == nullptr) return false;
@@ -67,15 +66,15 @@ class MicroHttpServer final : public HttpServer {
     }
     const std::string_view verb = method;
     const bool reads = verb == MHD_HTTP_METHOD_GET || verb == MHD_HTTP_METHOD_HEAD;
-    return Send(connection, reads ? static_cast<MicroHttpServer*>(self)->handler_(url)
-                                  : Response{MHD_HTTP_METHOD_NOT_ALLOWED,
-                                             {},
-                                             "only GET and HEAD are allowed here\n"});
+    return Send(
+        connection,
+        reads ? static_cast<MicroHttpServer*>(self)->handler_(url)
+              : Response{MHD_HTTP_METHOD_NOT_ALLOWED, {}, "only GET and HEAD are allowed here\n"});
   }
 
   static MHD_Result Send(MHD_Connection* connection, Response answer) {
-    MHD_Response* response = MHD_create_response_from_buffer(
-        answer.body.size(), answer.body.data(), MHD_RESPMEM_MUST_COPY);
+    MHD_Response* response = MHD_create_response_from_buffer(answer.body.size(), answer.body.data(),
+                                                             MHD_RESPMEM_MUST_COPY);
     if (response == nullptr) return MHD_NO;
     if (answer.content_type.empty()) answer.content_type = Response().content_type;
     MHD_add_response_header(response, "Content-Type", answer.content_type.c_str());

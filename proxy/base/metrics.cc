@@ -11,7 +11,8 @@ std::string Number(uint64_t value) { return std::to_string(value); }
 std::string Seconds(Duration duration) {
   char text[48];
   const double seconds = std::chrono::duration<double>(duration).count();
-  const auto end = std::to_chars(text, text + sizeof text, seconds, std::chars_format::fixed, 9).ptr;
+  const auto end =
+      std::to_chars(text, text + sizeof text, seconds, std::chars_format::fixed, 9).ptr;
   std::string out(text, end);
   out.erase(out.find_last_not_of('0') + 1);
   if (out.back() == '.') out.pop_back();
@@ -42,9 +43,9 @@ void Exposition::AddCommonLabel(std::string_view name, std::string_view value) {
 void Exposition::Begin(std::string_view name, std::string_view type, std::string_view help) {
   if (family_ == name) return;
   family_ = name;
-  for (const std::string_view piece : {std::string_view("# HELP "), name, std::string_view(" "), help,
-                                       std::string_view("\n# TYPE "), name, std::string_view(" "),
-                                       type, std::string_view("\n")}) {
+  for (const std::string_view piece :
+       {std::string_view("# HELP "), name, std::string_view(" "), help,
+        std::string_view("\n# TYPE "), name, std::string_view(" "), type, std::string_view("\n")}) {
     text_ += piece;
   }
 }

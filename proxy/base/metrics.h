@@ -77,6 +77,11 @@ class Spells {
   Duration total_{0};
 };
 
+// Bytes of one kind of connection, without what TCP adds.
+struct Traffic {
+  uint64_t in = 0, out = 0;
+};
+
 // Prometheus' text format, version 0.0.4: families one after the other, each with its samples.
 //
 //   Exposition out;
@@ -96,12 +101,10 @@ class Exposition {
   void AddCommonLabel(std::string_view name, std::string_view value);
 
   // `help` is of the family's first sample.
-  void Counter(std::string_view name, std::string_view help, uint64_t value,
-               Labels labels = {});
+  void Counter(std::string_view name, std::string_view help, uint64_t value, Labels labels = {});
   void Counter(std::string_view name, std::string_view help, Duration value,
                Labels labels = {});  // in seconds
-  void Gauge(std::string_view name, std::string_view help, uint64_t value,
-             Labels labels = {});
+  void Gauge(std::string_view name, std::string_view help, uint64_t value, Labels labels = {});
   void Gauge(std::string_view name, std::string_view help, Duration value,
              Labels labels = {});  // in seconds
   void Times(std::string_view name, std::string_view help, const Histogram& values,
@@ -111,8 +114,8 @@ class Exposition {
 
  private:
   void Begin(std::string_view name, std::string_view type, std::string_view help);
-  void Sample(std::string_view name, std::string_view suffix, Labels labels,
-              std::string_view bound, std::string_view value);
+  void Sample(std::string_view name, std::string_view suffix, Labels labels, std::string_view bound,
+              std::string_view value);
 
   std::string common_;  // a="b",c="d"
   std::string family_;  // the one that goes on

@@ -14,21 +14,24 @@ constexpr resp::Limits kLimits{
 }  // namespace
 
 PeerLink::PeerLink(chain::LinkId id, io::Reactor& reactor, const io::Address& address,
-                   const auth::Credentials& credentials, PeerLinkHandler* handler)
+                   const auth::Credentials& credentials, PeerLinkHandler* handler, Traffic* traffic)
     : id_(id),
       handler_(handler),
+      traffic_(traffic),
       dialler_(std::make_unique<auth::Dialler>(credentials, reactor.RandomBytes(16))),
       decoder_(kLimits),
       stream_(reactor.Connect(address, this)) {}
 
-PeerLink::PeerLink(chain::LinkId id, std::unique_ptr<io::Stream> stream, PeerLinkHandler* handler)
-    : id_(id), handler_(handler), decoder_(kLimits), stream_(std::move(stream)) {
+PeerLink::PeerLink(chain::LinkId id, std::unique_ptr<io::Stream> stream, PeerLinkHandler* handler,
+                   Traffic* traffic)
+    : id_(id), handler_(handler), traffic_(traffic), decoder_(kLimits), stream_(std::move(stream)) {
   stream_->SetHandler(this);
 }
 
 void PeerLink::OnConnected() { stream_->Write(dialler_->Greeting()); }
 
 void PeerLink::OnRead(std::string_view bytes) {
+  traffic_->in += bytes.size();
   input_.append(bytes);
   if (dialler_ && !Authenticate()) return;
   DecodeMessages();
@@ -84,6 +87,7 @@ void PeerLink::OnDrained() { handler_->OnLinkDrained(*this); }
 void PeerLink::Send(const chain::Message& message) {
   std::string out;
   Encode(message, out);
+  traffic_->out += out.size();
   stream_->Write(out);
 }
 
@@ -91,6 +95,7 @@ void PeerLink::SendAppend(const chain::AppendSlice& append) {
   const chain::Log::Slice& slice = append.slice;
   std::string out;
   EncodeAppendHeader(append.from, append.committed, slice.bytes.size(), out);
+  traffic_->out += out.size() + slice.bytes.size() + 2;
   stream_->Write(out);
   if (slice.bytes.size() >= kSharedWriteBytesMin) {
     stream_->WriteShared(slice.owner, slice.bytes);

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "proxy/auth/proof.h"
+#include "proxy/base/metrics.h"
 #include "proxy/chain/log.h"
 #include "proxy/chain/message.h"
 #include "proxy/chain/replica.h"
@@ -34,13 +35,17 @@ class PeerLink final : public io::StreamHandler {
   // Unsent bytes at which a sender of log or snapshot bytes waits (I9).
   static constexpr size_t kUnsentBytesMax = 4u << 20;
 
-  // Dials `address`. `handler` outlives the link.
+  // Dials `address`. `handler` and `traffic`, into which the link's bytes are counted, outlive the
+  // link.
   PeerLink(chain::LinkId id, io::Reactor& reactor, const io::Address& address,
-           const auth::Credentials& credentials, PeerLinkHandler* handler);
+           const auth::Credentials& credentials, PeerLinkHandler* handler, Traffic* traffic);
   // Takes over an accepted stream that has proved the secret; call Received for bytes already read.
-  PeerLink(chain::LinkId id, std::unique_ptr<io::Stream> stream, PeerLinkHandler* handler);
+  PeerLink(chain::LinkId id, std::unique_ptr<io::Stream> stream, PeerLinkHandler* handler,
+           Traffic* traffic);
 
   chain::LinkId id() const { return id_; }
+  // It is known what the link is for: further bytes count there.
+  void CountInto(Traffic* traffic) { traffic_ = traffic; }
   const std::string& peer_name() const { return stream_->PeerName(); }
 
   void Send(const chain::Message& message);
@@ -67,6 +72,7 @@ class PeerLink final : public io::StreamHandler {
 
   chain::LinkId id_;
   PeerLinkHandler* handler_;
+  Traffic* traffic_;
   std::unique_ptr<auth::Dialler> dialler_;  // until proved
   resp::CommandDecoder decoder_;
   resp::Command command_;

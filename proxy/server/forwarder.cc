@@ -60,6 +60,7 @@ class Forwarder::Connection : public io::StreamHandler {
   void OnConnected() override { stream_->Write(dialler_.Greeting()); }
 
   void OnRead(std::string_view bytes) override {
+    traffic().in += bytes.size();
     if (is_ready() && input_.empty()) {
       std::optional<size_t> used = Take(bytes, nullptr);
       if (used) Keep(bytes.substr(*used));
@@ -92,6 +93,10 @@ class Forwarder::Connection : public io::StreamHandler {
 
   Forwarder& owner_;
   std::unique_ptr<io::Stream>& stream() { return stream_; }
+  Traffic& traffic() {
+    const bool to_head = std::get<Target>(key_) == Target::kHead;
+    return owner_.meter_.traffic(to_head ? TrafficOf::kHead : TrafficOf::kTail);
+  }
   size_t unsent() const { return stream_ ? stream_->UnsentBytes() : 0; }
 
  private:
@@ -193,6 +198,7 @@ class Forwarder::Channel final : public Connection {
         now + owner_.options_.write_timeout + kExpireSlack + TransferTime(2 * owed_bytes_);
     owed_.push_back(Owed{&session, number, may_have_effect, raw.size(), now, expires_at});
     ++owner_.owed_;
+    traffic().out += raw.size();
     if (owner) {
       stream()->WriteShared(owner, raw);
     } else {
@@ -271,7 +277,10 @@ class Forwarder::Tunnel final : public Connection, public PrivateChannel {
   bool ready() const override { return is_ready(); }
   bool full() const override { return unsent() > owner_.options_.pending_bytes_max; }
   void OnReady() override { CountOpened(); }
-  void Submit(std::string_view command) override { stream()->Write(command); }
+  void Submit(std::string_view command) override {
+    traffic().out += command.size();
+    stream()->Write(command);
+  }
 
  private:
   bool OnMessage(std::string_view message, const BytesOwner& owner) override {
@@ -298,8 +307,9 @@ class Forwarder::Tunnel final : public Connection, public PrivateChannel {
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 
-Forwarder::Forwarder(io::Reactor& reactor, chain::Replica& replica, const Options& options)
-    : reactor_(reactor), replica_(replica), options_(options) {}
+Forwarder::Forwarder(io::Reactor& reactor, chain::Replica& replica, const Options& options,
+                     Meter& meter)
+    : reactor_(reactor), replica_(replica), options_(options), meter_(meter) {}
 
 Forwarder::~Forwarder() = default;
 
@@ -353,7 +363,11 @@ Dispatch Forwarder::Submit(Session& session, uint64_t number, const Request& req
                            bool may_have_effect) {
   bool script = RunsScript(request) && target == Target::kHead;
   Channel* channel = ReadyChannel(Key{target, session.database, session.protocol, script});
-  if (channel == nullptr || channel->Full()) return Dispatch::kWait;
+  if (channel == nullptr) return Dispatch::kWait;
+  if (channel->Full()) {
+    meter_.BeginStall(StallCause::kPendingFull);
+    return Dispatch::kWait;
+  }
   Path to_head = script ? Path::kForwardScripts : Path::kForwardHead;
   session.CountOutstanding(target == Target::kHead ? to_head : Path::kForwardTail);
   channel->Send(session, number, request.command->raw, request.owner, may_have_effect);
@@ -384,6 +398,12 @@ void Forwarder::Expire(TimePoint now) {
     if (tunnel->OpeningTooLong(now)) tunnel->Break("no answer");
     next = tunnels_.upper_bound(number);
   }
+}
+
+bool Forwarder::AnyChannelFull() const {
+  return std::any_of(channels_.begin(), channels_.end(), [](const auto& item) {
+    return item.second->is_ready() && item.second->Full();
+  });
 }
 
 void Forwarder::EndTurn() { closed_.clear(); }

@@ -26,6 +26,7 @@
 #include "proxy/chain/configuration.h"
 #include "proxy/chain/replica.h"
 #include "proxy/io/reactor.h"
+#include "proxy/server/meter.h"
 #include "proxy/server/options.h"
 #include "proxy/server/private_channel.h"
 #include "proxy/server/session.h"
@@ -34,7 +35,7 @@ namespace catena::server {
 
 class Forwarder {
  public:
-  Forwarder(io::Reactor& reactor, chain::Replica& replica, const Options& options);
+  Forwarder(io::Reactor& reactor, chain::Replica& replica, const Options& options, Meter& meter);
   ~Forwarder();
 
   // Where head and tail are now (nullopt: nowhere but here, or unknown). A channel to another one
@@ -56,6 +57,8 @@ class Forwarder {
   // which may run for long. A head that hangs leaves the configuration.
   void Expire(TimePoint now);
   size_t owed() const { return owed_; }
+  // As much waits for the head or the tail as may.
+  bool AnyChannelFull() const;
   void FailAll(std::string_view why);
 
  private:
@@ -72,6 +75,7 @@ class Forwarder {
   io::Reactor& reactor_;
   chain::Replica& replica_;
   const Options& options_;
+  Meter& meter_;
   std::optional<chain::Member> head_, tail_;
   std::map<Key, std::unique_ptr<Channel>> channels_;
   std::vector<std::unique_ptr<Channel>> closed_;  // destroyed at the end of the turn

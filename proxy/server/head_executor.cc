@@ -56,6 +56,8 @@ class HeadExecutor::HeadLane final : public backend::LaneHandler {
     CATENA_CHECK(!sent.empty() && sent.front()->answered == sent.front()->held.size(),
                  "the position closes a batch");
     sent.front()->bound = bound;
+    executor_.meter_.BackendAnswered(sent.front()->sent_at);
+    executor_.meter_.Reached(WriteStage::kExecuted, sent.front()->sent_at, sent.front()->writes);
     executor_.waiting_.push_back(std::move(sent.front()));
     sent.pop_front();
   }
@@ -189,11 +191,12 @@ void HeadExecutor::ReleasePrivate(TimePoint now) {
 }
 
 HeadExecutor::HeadExecutor(chain::Replica& replica, backend::Backend& backend,
-                           const Options& options, std::function<TimePoint()> now,
+                           const Options& options, Meter& meter, std::function<TimePoint()> now,
                            std::function<std::string(std::string_view)> add_info)
     : replica_(replica),
       backend_(backend),
       options_(options),
+      meter_(meter),
       now_(std::move(now)),
       add_info_(std::move(add_info)),
       effects_(backend, options.node) {}
@@ -216,8 +219,18 @@ bool HeadExecutor::ScriptsHeldUp(const Session& session) const {
   return now_() - found->second->sent.front()->sent_at > kScriptIsSlow;
 }
 
-bool HeadExecutor::Full(HeadLane& lane) const {
-  return lane.lane().UnsentBytes() > options_.pending_bytes_max || LogFull();
+bool HeadExecutor::Full(HeadLane& lane) {
+  const bool log_full = LogFull();
+  if (log_full) meter_.BeginStall(StallCause::kLogFull);
+  const bool lane_full = lane.lane().UnsentBytes() > options_.pending_bytes_max;
+  if (lane_full) meter_.BeginStall(StallCause::kPendingFull);
+  return log_full || lane_full;
+}
+
+bool HeadExecutor::AnyLaneFull() const {
+  return std::any_of(lanes_.begin(), lanes_.end(), [this](const auto& item) {
+    return item.second->lane().UnsentBytes() > options_.pending_bytes_max;
+  });
 }
 
 bool HeadExecutor::LogFull() const {
@@ -249,6 +262,7 @@ Dispatch HeadExecutor::Submit(Session& session, uint64_t number, const Request& 
     batch.hashes.insert(batch.hashes.end(), request.key_hashes->begin(), request.key_hashes->end());
   }
   batch.held.push_back(held);
+  if (kind == ReplyKind::kEffect) ++batch.writes;
   batch.effect_bytes += effect_bytes;
   effects_.Take(effect_bytes);
   ++owed_;
@@ -304,6 +318,10 @@ void HeadExecutor::ReleaseBatch(Batch& batch, TimePoint now) {
     return;
   GiveEffects(batch);
   bool bound_committed = replica_.committed() >= batch.bound;
+  if (bound_committed && !std::exchange(batch.known_committed, true)) {
+    meter_.Reached(WriteStage::kCommitted, batch.sent_at, batch.writes);
+  }
+  uint64_t writes_answered = 0;
   std::optional<bool> authority;
   for (size_t i = 0; i < batch.held.size(); ++i) {
     Held& held = batch.held[i];
@@ -316,8 +334,10 @@ void HeadExecutor::ReleaseBatch(Batch& batch, TimePoint now) {
       }
       if (!*authority) continue;
     }
+    if (held.kind == ReplyKind::kEffect) ++writes_answered;
     Answer(batch, held);
   }
+  meter_.Reached(WriteStage::kReplied, batch.sent_at, writes_answered);
 }
 
 bool HeadExecutor::DataSettled(Batch& batch, Held& held, bool bound_committed) {
@@ -423,6 +443,8 @@ void HeadExecutor::Recycle(BatchPtr batch) {
   batch->replies.clear();
   batch->bound_to_come.reset();
   batch->answered = batch->released = 0;
+  batch->writes = 0;
+  batch->known_committed = false;
   batch->verify_ticket.reset();
   recycled_.push_back(std::move(batch));
 }

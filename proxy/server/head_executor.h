@@ -25,6 +25,7 @@
 #include "proxy/base/ring.h"
 #include "proxy/chain/replica.h"
 #include "proxy/server/effect_budget.h"
+#include "proxy/server/meter.h"
 #include "proxy/server/options.h"
 #include "proxy/server/private_channel.h"
 #include "proxy/server/session.h"
@@ -42,7 +43,7 @@ enum class ReplyKind : uint8_t {
 class HeadExecutor {
  public:
   HeadExecutor(chain::Replica& replica, backend::Backend& backend, const Options& options,
-               std::function<TimePoint()> now,
+               Meter& meter, std::function<TimePoint()> now,
                std::function<std::string(std::string_view)> add_info);
   ~HeadExecutor();
 
@@ -68,6 +69,9 @@ class HeadExecutor {
   void FailAll(std::string_view why);
   bool idle() const { return owed_ == 0 && private_waiting_.empty(); }
   size_t owed() const { return owed_; }
+  // As much is uncommitted, or waits for the database, as may be.
+  bool LogFull() const;
+  bool AnyLaneFull() const;
 
  private:
   struct Held {
@@ -89,6 +93,8 @@ class HeadExecutor {
     std::string replies;
     size_t answered = 0;
     size_t released = 0;
+    uint64_t writes = 0;
+    bool known_committed = false;
     size_t effect_bytes = 0;  // taken from the budget, until captured
     Position captured_at_send;
     Position bound;
@@ -127,8 +133,7 @@ class HeadExecutor {
                        TimePoint now);
   void Answer(Batch& batch, Held& held);
   void FailBatch(Batch& batch, std::string_view why, bool nothing_sent = false);
-  bool Full(HeadLane& lane) const;
-  bool LogFull() const;
+  bool Full(HeadLane& lane);
   // When what is sent or asked now is given up.
   TimePoint ExpiryOf(size_t unsent_bytes);
   void GiveEffects(Batch& batch) { effects_.Give(std::exchange(batch.effect_bytes, 0)); }
@@ -139,6 +144,7 @@ class HeadExecutor {
   chain::Replica& replica_;
   backend::Backend& backend_;
   const Options& options_;
+  Meter& meter_;
   std::function<TimePoint()> now_;
   std::function<std::string(std::string_view)> add_info_;
   std::map<LaneKey, std::unique_ptr<HeadLane>> lanes_;

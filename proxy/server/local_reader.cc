@@ -16,6 +16,7 @@ class LocalReader::ReadLane final : public backend::LaneHandler {
     Session* session = nullptr;
     uint64_t number = 0;
     ReplyKind kind = ReplyKind::kKeys;
+    TimePoint sent_at{};
     std::unique_ptr<std::string>
         script;  // of a script: the command, should it have to go to the head
   };
@@ -38,6 +39,7 @@ class LocalReader::ReadLane final : public backend::LaneHandler {
     Owed to = std::move(owed.front());
     owed.pop_front();
     --reader_.in_flight_;
+    reader_.meter_.BackendAnswered(to.sent_at);
     if (to.script && (reply.starts_with("-READONLY") || reply.starts_with("-NOSCRIPT"))) {
       reader_.reroute_(*to.session, to.number, std::move(*to.script));
     } else if (to.kind == ReplyKind::kInfo) {
@@ -70,11 +72,12 @@ class LocalReader::ReadLane final : public backend::LaneHandler {
 };
 
 LocalReader::LocalReader(chain::Replica& replica, backend::Backend& backend, const Options& options,
-                         std::function<TimePoint()> now,
+                         Meter& meter, std::function<TimePoint()> now,
                          std::function<std::string(std::string_view)> add_info)
     : replica_(replica),
       backend_(backend),
       options_(options),
+      meter_(meter),
       now_(std::move(now)),
       add_info_(std::move(add_info)) {}
 
@@ -130,9 +133,9 @@ void LocalReader::StartWait(ReadWait& wait, const Request& request, TimePoint no
     if (!verify_ticket_) verify_ticket_ = replica_.RequestVerify();
     wait.verify_ticket = verify_ticket_;
   }
-  bool dirty = wait.needs > replica_.committed();
-  ++(dirty ? stats_.dirty : stats_.clean);
-  if (dirty) {
+  wait.dirty = wait.needs > replica_.committed();
+  ++(wait.dirty ? stats_.dirty : stats_.clean);
+  if (wait.dirty) {
     if (!query_ticket_) query_ticket_ = replica_.RequestQuery();
     wait.query_ticket = query_ticket_;
   }
@@ -154,15 +157,27 @@ Dispatch LocalReader::Submit(Session& session, uint64_t number, const Request& r
   if (!lane)
     lane =
         std::make_unique<ReadLane>(*this, backend::LaneOptions{session.database, session.protocol});
-  if (lane->lane().UnsentBytes() > options_.pending_bytes_max) return Dispatch::kWait;
+  if (lane->lane().UnsentBytes() > options_.pending_bytes_max) {
+    meter_.BeginStall(StallCause::kPendingFull);
+    return Dispatch::kWait;
+  }
+  if (session.read_wait.dirty) session.CountAs(RequestClass::kDirtyRead);
   lane->owed.push_back(
-      ReadLane::Owed{&session, number, kind,
+      ReadLane::Owed{&session, number, kind, SentNow(),
                      script ? std::make_unique<std::string>(request.command->raw) : nullptr});
   ++in_flight_;
   session.CountOutstanding(LocalPath(request));
   lane->lane().Submit(request.command->raw);
   return Dispatch::kTaken;
 }
+
+bool LocalReader::AnyLaneFull() const {
+  return std::any_of(lanes_.begin(), lanes_.end(), [this](const auto& item) {
+    return item.second->lane().UnsentBytes() > options_.pending_bytes_max;
+  });
+}
+
+TimePoint LocalReader::SentNow() { return meter_.measures_times() ? meter_.Now() : TimePoint(); }
 
 void LocalReader::EndTurn() {
   closed_lanes_.clear();

@@ -21,6 +21,7 @@
 #include "backends/backend.h"
 #include "proxy/chain/replica.h"
 #include "proxy/server/head_executor.h"
+#include "proxy/server/meter.h"
 #include "proxy/server/options.h"
 #include "proxy/server/session.h"
 
@@ -29,7 +30,7 @@ namespace catena::server {
 class LocalReader {
  public:
   LocalReader(chain::Replica& replica, backend::Backend& backend, const Options& options,
-              std::function<TimePoint()> now,
+              Meter& meter, std::function<TimePoint()> now,
               std::function<std::string(std::string_view)> add_info);
   ~LocalReader();
 
@@ -40,6 +41,8 @@ class LocalReader {
   void EndTurn();
   void FailAll(std::string_view why);
   size_t in_flight() const { return in_flight_; }
+  // As much waits for the database as may.
+  bool AnyLaneFull() const;
   // Where a script goes that a follower's database refuses (it lacks it, or takes it for a write):
   // to the head.
   using Reroute = std::function<void(Session&, uint64_t number, std::string command)>;
@@ -57,11 +60,13 @@ class LocalReader {
   // False: not yet; the database is asked to say when.
   bool Applied(Position position);
   void StartWait(ReadWait& wait, const Request& request, TimePoint now);
+  TimePoint SentNow();
   Dispatch Submit(Session& session, uint64_t number, const Request& request, ReplyKind kind);
 
   chain::Replica& replica_;
   backend::Backend& backend_;
   const Options& options_;
+  Meter& meter_;
   std::function<TimePoint()> now_;
   std::function<std::string(std::string_view)> add_info_;
   // By database, protocol, and whether for scripts.

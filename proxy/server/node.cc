@@ -17,12 +17,6 @@ constexpr Duration kTick = std::chrono::milliseconds(20);
 constexpr Duration kRedialAfter = std::chrono::milliseconds(20);
 constexpr Duration kStopWithin = std::chrono::seconds(8);
 
-const char* PhaseName(coordinator::ReportPhase phase) {
-  constexpr const char* kNames[] = {"starting", "candidate", "member",
-                                    "joining",  "resigning", "refused"};
-  return kNames[static_cast<int>(phase)];
-}
-
 std::string NewReplid(io::Reactor& reactor) {
   static constexpr char kHex[] = "0123456789abcdef";
   std::string replid(backend::kChainReplidPrefix);
@@ -43,6 +37,12 @@ Incarnation NewIncarnation(io::Reactor& reactor, Incarnation above) {
 
 }  // namespace
 
+const char* PhaseName(coordinator::ReportPhase phase) {
+  constexpr const char* kNames[] = {"starting", "candidate", "member",
+                                    "joining",  "resigning", "refused"};
+  return kNames[static_cast<int>(phase)];
+}
+
 const char* ConsistencyName(Consistency consistency) {
   constexpr const char* kNames[] = {"linearizable", "sequential", "eventual", "tail"};
   return kNames[static_cast<int>(consistency)];
@@ -60,17 +60,18 @@ Node::Node(io::Reactor& reactor, Options options, const MakeBackend& make_backen
                   OnPeerOpened(std::move(stream), arguments, std::move(rest));
                 }),
       join_source_(options_.join_bytes_max),
+      meter_([this] { return reactor_.Now(); }, options_.measures_times),
       heartbeat_(
           reactor, options_,
           {[this] { return Report(); },
            [this](const auto& answer, auto sent_at) { OnCoordinatorAnswer(answer, sent_at); }}),
       head_executor_(
-          replica_, *backend_, options_, [this] { return reactor_.Now(); },
+          replica_, *backend_, options_, meter_, [this] { return reactor_.Now(); },
           [this](std::string_view reply) { return AddInfoSection(reply); }),
       local_reader_(
-          replica_, *backend_, options_, [this] { return reactor_.Now(); },
+          replica_, *backend_, options_, meter_, [this] { return reactor_.Now(); },
           [this](std::string_view reply) { return AddInfoSection(reply); }),
-      forwarder_(reactor, replica_, options_),
+      forwarder_(reactor, replica_, options_, meter_),
       tick_(reactor.MakeTimer([this] {
         tick_armed_ = false;
         OnTick();
@@ -124,6 +125,8 @@ void Node::EndTurn() {
   if (stopping_) ContinueStop();
   DestroyDead();
   ArmTick();
+  UpdateStalls();
+  meter_.EndTurn();
 }
 
 void Node::PerformOutput() {
@@ -146,6 +149,7 @@ void Node::PerformOutput() {
 
 void Node::SendLog() {
   auto found = links_.find(successor_.link);
+  successor_full_ = false;
   if (found == links_.end()) return;
   for (size_t budget = found->second->SendBudget(); budget > 0;
        budget = found->second->SendBudget()) {
@@ -153,6 +157,7 @@ void Node::SendLog() {
     if (!append) return;
     found->second->SendAppend(*append);
   }
+  successor_full_ = true;
 }
 
 void Node::FeedBackend() {
@@ -163,6 +168,7 @@ void Node::FeedBackend() {
     backend_->SetCommitted(committed);
   } else if (following_) {
     backend_->FeedAvailable(committed);
+    if (!applying_) applying_ = Applying{committed, meter_.Now()};
     if (replica_.is_head() || stopping_) backend_->ApplyAwaited(committed);
   }
   // A database that cannot keep up slows the chain down, or its own join, rather than filling the
@@ -184,6 +190,8 @@ void Node::MaybePromote() {
   if (local_reader_.in_flight() > 0 && !CATENA_MUTANT("promoted-under-reads")) return;
   promote_wanted_ = false;
   following_ = false;
+  applying_.reset();
+  ++meter_.promotions;
   log::Info("promoting", {{"position", promote_at_.value()}});
   backend_->Promote(replica_.replid(), promote_at_);
 }
@@ -277,6 +285,7 @@ void Node::InstallConfiguration(const chain::Configuration& configuration, const
 }
 
 void Node::AfterRoleChange(const std::string& why) {
+  ++meter_.epochs;
   log::Info("installed", {{"epoch", replica_.epoch().value()},
                           {"role", RoleName(replica_.role())},
                           {"members", replica_.configuration().members.size()},
@@ -323,6 +332,7 @@ void Node::FailOwed(std::string_view why) {
 void Node::Resign(const std::string& reason) {
   if (phase_ == Phase::kResigning) return;
   if (!replica_.is_member()) return AbandonJoining(reason);
+  ++meter_.resignations;
   replica_.Resign();
   AbandonJoinSource("resigning");
   FailOwed("this node left the chain: " + reason);
@@ -342,6 +352,8 @@ void Node::BeginNewLife(Incarnation above) {
   joining_ = Joining{};
   promote_wanted_ = attaching_ = following_ = false;
   fed_ = Position();
+  applying_.reset();
+  probe_.reset();
   resign_number_.reset();
   resign_known_ = false;
   examined_ = false;
@@ -522,6 +534,10 @@ void Node::OnEffects(std::string_view bytes) {
 
 void Node::OnApplied(Position position) {
   replica_.OnApplied(position);
+  if (applying_ && position >= applying_->upto) {
+    meter_.Applied(applying_->since);
+    applying_.reset();
+  }
   if (!(predecessor_paused_ || joining_.log_paused) ||
       replica_.unapplied_bytes() > options_.log_bytes_max / 2)
     return;
@@ -556,10 +572,12 @@ void Node::KeepDialled(Dialled& dialled, const chain::Member* member) {
   if (dialled.link != chain::kNoLink && !current) DropLink(dialled.link);
   if (member == nullptr || dialled.link != chain::kNoLink || reactor_.Now() < dialled.redial_at)
     return;
-  dialled = Dialled{++last_link_, replica_.epoch(), member->id, reactor_.Now() + kRedialAfter};
+  dialled = Dialled{++last_link_, replica_.epoch(), member->id, reactor_.Now() + kRedialAfter,
+                    dialled.traffic};
   heard_[dialled.link] = reactor_.Now();
-  links_[dialled.link] = std::make_unique<peer::PeerLink>(dialled.link, reactor_, member->peers,
-                                                          options_.credentials, this);
+  links_[dialled.link] =
+      std::make_unique<peer::PeerLink>(dialled.link, reactor_, member->peers, options_.credentials,
+                                       this, &meter_.traffic(dialled.traffic));
 }
 
 void Node::DropLink(chain::LinkId id) {
@@ -601,8 +619,9 @@ void Node::AskForNews() {
   news_from_ = replica_.configuration().members[next];
   news_link_ = ++last_link_;
   heard_[news_link_] = now;
-  links_[news_link_] = std::make_unique<peer::PeerLink>(news_link_, reactor_, news_from_.peers,
-                                                        options_.credentials, this);
+  links_[news_link_] =
+      std::make_unique<peer::PeerLink>(news_link_, reactor_, news_from_.peers, options_.credentials,
+                                       this, &meter_.traffic(TrafficOf::kOthers));
 }
 
 void Node::OnLinkReady(peer::PeerLink& link) {
@@ -668,9 +687,11 @@ void Node::OnHello(peer::PeerLink& link, const chain::Hello& hello) {
   }
   if (copy.purpose == chain::LinkPurpose::kAcks) {
     acknowledged_head_ = id;
+    link.CountInto(&meter_.traffic(TrafficOf::kAcks));
     return;
   }
   predecessor_link_ = id;
+  link.CountInto(&meter_.traffic(TrafficOf::kPredecessor));
   parser_->Reset(replica_.received());
 }
 
@@ -692,7 +713,8 @@ void Node::OnPeerOpened(std::unique_ptr<io::Stream> stream,
 void Node::OpenLink(std::unique_ptr<io::Stream> stream, const std::vector<std::string>& arguments,
                     std::string rest) {
   chain::LinkId id = ++last_link_;
-  auto& link = links_[id] = std::make_unique<peer::PeerLink>(id, std::move(stream), this);
+  auto& link = links_[id] = std::make_unique<peer::PeerLink>(id, std::move(stream), this,
+                                                             &meter_.traffic(TrafficOf::kOthers));
   heard_[id] = reactor_.Now();
   std::string bytes;
   std::vector<std::string_view> views(arguments.begin(), arguments.end());
@@ -810,7 +832,8 @@ Session& Node::AddSession(std::unique_ptr<io::Stream> stream) {
   settings.limits.command_bytes_max = options_.command_bytes_max;
   settings.output_bytes_max = options_.client_output_bytes_max;
   settings.pipeline_max = options_.client_pipeline_max;
-  auto& session = sessions_[id] = std::make_unique<Session>(id, std::move(stream), this, settings);
+  auto& session = sessions_[id] =
+      std::make_unique<Session>(id, std::move(stream), this, meter_, settings);
   session->connected_at_ms = reactor_.WallMilliseconds();
   return *session;
 }
@@ -843,7 +866,6 @@ void Node::OnFinished(Session& session) {
 }
 
 Dispatch Node::OnCommand(Session& session, uint64_t number, Request& request) {
-  ++commands_processed_;
   // Which commands there are is told by the database; until it was reached once, everybody waits.
   if (!commands_) return Dispatch::kWait;
   if (!session.forwarded && !CheckAuthenticated(*this, session, number, request))
@@ -860,6 +882,7 @@ Dispatch Node::OnCommand(Session& session, uint64_t number, Request& request) {
     return Dispatch::kTaken;
   }
   if (session.state ? session.state->Captures(request) : ClientState::Begins(request)) {
+    session.CountAs(RequestClass::kPrivate);
     return StateOf(session).OnCommand(number, request);
   }
   const command::CommandInfo* info = request.info;
@@ -916,6 +939,7 @@ Dispatch Node::RouteData(Session& session, uint64_t number, const Request& reque
   if (follows || !replica_.serves()) return RouteForwarded(session, number, request, true);
   if (session.consistency == Consistency::kTail && !replica_.is_tail() && !scans) {
     if (session.outstanding() > 0 && session.path != Path::kForwardTail) return Dispatch::kWait;
+    session.CountAs(RequestClass::kForwardedRead);
     return forwarder_.Submit(session, number, request, Target::kTail, false);
   }
   const bool elsewhere = session.outstanding() > 0 && session.path != LocalPath(request);
@@ -940,6 +964,8 @@ Dispatch Node::RouteForwarded(Session& session, uint64_t number, const Request& 
   bool script = RunsScript(request);
   Path path = script ? Path::kForwardScripts : Path::kForwardHead;
   if (session.outstanding() > 0 && session.path != path) return Dispatch::kWait;
+  if (reads && request.route == command::Route::kRead)
+    session.CountAs(RequestClass::kForwardedRead);
   bool alone = script && session.outstanding() == 0;
   if (alone && forwarder_.ScriptsHeldUp(session))
     return StateOf(session).OnCommand(number, request);

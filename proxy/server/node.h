@@ -32,6 +32,7 @@
 #include "proxy/server/head_executor.h"
 #include "proxy/server/heartbeat.h"
 #include "proxy/server/local_reader.h"
+#include "proxy/server/meter.h"
 #include "proxy/server/options.h"
 #include "proxy/server/peer_acceptor.h"
 #include "proxy/server/session.h"
@@ -79,6 +80,11 @@ class Node final : public SessionOwner,
   const std::string& server_version() const { return info_.version; }
   // The local server's reply to INFO with the `# Catena` section behind it.
   std::string AddInfoSection(std::string_view reply) const;
+  // What the node has counted and measured, and how it is, into `out`.
+  void AppendMetrics(Exposition& out);
+  // Why this node cannot answer linearizable reads now, for people; "" it can: it is a synced member
+  // with a lease, or the chain confirms that it is current.
+  std::string WhyNotReady();
   // CLIENT PAUSE: clients' commands, or their writes, wait so long.
   void PauseClients(Duration duration, bool all);
   void UnpauseClients() { pause_ = Pause::kNone; }
@@ -138,6 +144,7 @@ class Node final : public SessionOwner,
   // --- turn (node.cc) ---
   void EndTurn();
   void PerformOutput();
+  void UpdateStalls();
   void SendLog();
   void SendJoinLog();
   void FeedBackend();
@@ -147,6 +154,11 @@ class Node final : public SessionOwner,
   void ArmTick();
   void OnBeat();
   void DestroyDead();
+
+  // --- what is published (node_metrics.cc) ---
+  void AppendReads(Exposition& out) const;
+  void AppendLinks(Exposition& out) const;
+  void AppendResyncs(Exposition& out) const;
 
   // --- configuration and life ---
   void OnCoordinatorAnswer(const coordinator::HeartbeatAnswer& answer,
@@ -236,10 +248,22 @@ class Node final : public SessionOwner,
   Phase phase_ = Phase::kStarting;
   std::string phase_why_;
   backend::Info info_;
-  bool examined_ = false;        // info_ is of the database as it is now
-  bool attaching_ = false;       // AttachCapture was asked for
-  bool following_ = false;       // the database is fed from the log
-  Position fed_;                 // committed position that the backend was told last
+  bool examined_ = false;   // info_ is of the database as it is now
+  bool attaching_ = false;  // AttachCapture was asked for
+  bool following_ = false;  // the database is fed from the log
+  Position fed_;            // committed position that the backend was told last
+  // One of the things that are being measured: how long the database takes for what is committed.
+  struct Applying {
+    Position upto;
+    TimePoint since;
+  };
+  std::optional<Applying> applying_;
+  // A verify that was begun for WhyNotReady().
+  struct Probe {
+    uint64_t ticket = 0;
+    TimePoint since;
+  };
+  std::optional<Probe> probe_;
   bool promote_wanted_ = false;  // ... at promote_at_, as soon as no local read is in flight
   Position promote_at_;
   class DatabaseProbe;
@@ -259,12 +283,14 @@ class Node final : public SessionOwner,
   // A link that this node keeps to another member.
   struct Dialled {
     chain::LinkId link = chain::kNoLink;  // dialled or dialling
-    Epoch epoch;                          // for which it was dialled, and whom
-    NodeId to;
+    Epoch epoch{};                         // for which it was dialled, and whom
+    NodeId to{};
     TimePoint redial_at{};
+    TrafficOf traffic = TrafficOf::kOthers;
   };
-  Dialled successor_;
-  Dialled acknowledging_tail_;
+  Dialled successor_{.traffic = TrafficOf::kSuccessor};
+  Dialled acknowledging_tail_{.traffic = TrafficOf::kAcks};
+  bool successor_full_ = false;                       // takes no more of the log now
   chain::LinkId acknowledged_head_ = chain::kNoLink;  // at the tail: the other end of such a link
   chain::LinkId news_link_ = chain::kNoLink;          // to one that may know a newer configuration
   chain::Member news_from_;
@@ -280,6 +306,7 @@ class Node final : public SessionOwner,
   TimePoint join_retry_at_{};  // a failed attempt is repeated then
   Joining joining_;
 
+  Meter meter_;
   Heartbeat heartbeat_;
   std::optional<uint64_t>
       resign_number_;  // heartbeat that told it; answered: the coordinator knows
@@ -314,8 +341,10 @@ class Node final : public SessionOwner,
   bool stopped_ = false;
   TimePoint stop_deadline_{};
   TimePoint started_at_{};
-  uint64_t commands_processed_ = 0;
 };
+
+// "starting" ..., for people.
+const char* PhaseName(coordinator::ReportPhase phase);
 
 // Answers a command of Route::kProxy (session_commands.cc). kWait only for those that must not
 // overtake others. `capture`: the reply goes there at once, and nowhere else.

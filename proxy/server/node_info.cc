@@ -77,7 +77,7 @@ std::string Node::AddInfoSection(std::string_view reply) const {
   text += "catena_lease_left_ms:" +
           number(static_cast<uint64_t>(lease / std::chrono::milliseconds(1))) + "\r\n";
   text += "catena_clients:" + number(sessions_.size()) + "\r\n";
-  text += "catena_commands_processed:" + number(commands_processed_) + "\r\n";
+  text += "catena_commands_processed:" + number(meter_.answered()) + "\r\n";
   text += "catena_reads_clean:" + number(local_reader_.stats().clean) + "\r\n";
   text += "catena_reads_dirty:" + number(local_reader_.stats().dirty) + "\r\n";
   text += "catena_version_queries:" + number(replica_.stats().queries_sent) + "\r\n";

@@ -30,6 +30,7 @@ void Node::OnJoinHello(peer::PeerLink& link, const chain::Hello& hello) {
   replica_.DropStaged();
   parser_->Reset(replica_.received());
   joining_.link = link.id();
+  link.CountInto(&meter_.traffic(TrafficOf::kJoin));
   joining_.started = false;
   joining_.paused = joining_.log_paused = false;
   Enter(Phase::kJoining, "");
@@ -66,6 +67,7 @@ void Node::OnJoinMessage(peer::PeerLink& link, const chain::Message& message) {
     joining_.done = 0;
     joining_.total = begin->length;
     following_ = false;
+    ++meter_.full_resyncs;
     backend_->BeginSnapshot(joining_.replid, begin->position, begin->length, this);
   } else if (const auto* chunk = std::get_if<chain::SnapshotChunk>(&message)) {
     if (!joining_.loading) return;
@@ -88,6 +90,7 @@ void Node::StartFollowing(Position from) {
   parser_->Reset(from);
   following_ = true;
   joining_.loaded = true;
+  ++meter_.partial_resyncs;
   replica_.OnApplied(from);
   backend_->Follow(joining_.replid, from, this);
 }
@@ -150,7 +153,8 @@ void Node::FollowJoinOrder(const std::optional<coordinator::JoinOrder>& order) {
   join_link_ = ++last_link_;
   heard_[join_link_] = reactor_.Now();
   links_[join_link_] = std::make_unique<peer::PeerLink>(join_link_, reactor_, order->peers,
-                                                        options_.credentials, this);
+                                                        options_.credentials, this,
+                                                        &meter_.traffic(TrafficOf::kJoin));
 }
 
 void Node::AbandonJoinSource(const std::string& why) {
@@ -177,6 +181,7 @@ void Node::OnOffer(const chain::Offer& offer) {
                            {"answer", snapshot ? "snapshot" : "continue"}});
   replica_.PinLog(join_source_.pin());
   if (snapshot) {
+    ++meter_.resyncs_given;
     snapshot_reader_ = backend_->TakeSnapshot(this);
   } else {
     links_[join_link_]->Send(start);

@@ -37,6 +37,7 @@ struct Options {
   std::string
       backend_address;  // without credentials; tells the coordinator one database from another
   bool overwrite = false;
+  bool measures_times = false;  // somebody can ask how long things take
   Consistency consistency = Consistency::kLinearizable;
   Duration write_timeout = std::chrono::seconds(5);
   Duration max_staleness{0};  // 0: eventual reads are answered however old

@@ -27,10 +27,11 @@ constexpr size_t kKeptBytes = 64u << 10;
 
 }  // namespace
 
-Session::Session(uint64_t id, std::unique_ptr<io::Stream> stream, SessionOwner* owner,
+Session::Session(uint64_t id, std::unique_ptr<io::Stream> stream, SessionOwner* owner, Meter& meter,
                  const Settings& settings)
     : id_(id),
       owner_(owner),
+      meter_(meter),
       settings_(settings),
       stream_(std::move(stream)),
       decoder_(settings.limits),
@@ -43,6 +44,8 @@ Session::~Session() = default;
 void Session::OnRead(std::string_view bytes) {
   if (close_after_replies_) return;
   last_read_ = owner_->Now();
+  if (!waiting_) arrived_ = last_read_;
+  traffic().in += bytes.size();
   if (!input_.empty() || waiting_) {
     input_.append(bytes);
     if (!waiting_) {
@@ -56,11 +59,26 @@ void Session::OnRead(std::string_view bytes) {
     input_.assign(bytes.substr(used));
   }
   if (decoder_.bytes_wanted() > input_.capacity()) input_.reserve(decoder_.bytes_wanted());
-  if (waiting_ && input_.size() > kWaitingInputBytes && !reading_paused_ && stream_) {
-    reading_paused_ = true;
-    stream_->PauseReading();
-  }
+  if (waiting_ && input_.size() > kWaitingInputBytes) PauseReading();
   MaybeFinish();
+}
+
+void Session::PauseReading() {
+  if (reading_paused_ || !stream_) return;
+  reading_paused_ = true;
+  paused_at_ = last_read_;
+  paused_for_ = over_limits_ ? StallCause::kClientReplies : StallCause::kClientCommands;
+  stream_->PauseReading();
+}
+
+void Session::ResumeReading() {
+  if (!std::exchange(reading_paused_, false)) return;
+  meter_.stall(paused_for_).Add(meter_.Now() - paused_at_);
+  if (stream_) stream_->ResumeReading();
+}
+
+Traffic& Session::traffic() {
+  return meter_.traffic(forwarded ? TrafficOf::kForwarded : TrafficOf::kClients);
 }
 
 void Session::TakeInput(size_t used) {
@@ -138,6 +156,7 @@ bool Session::TakeShared(size_t end) {
 bool Session::Take() {
   uint64_t number = next_number_++;
   slots_.push_back(Slot{});
+  slots_.back().since = arrived_;
   bool skipped = std::exchange(skip_next_, false);
   slots_.back().silent = skipped || reply_mode == ReplyMode::kOff;
   if (DispatchCommand(number) == Dispatch::kWait) {
@@ -169,6 +188,7 @@ Dispatch Session::DispatchCommand(uint64_t number) {
   request.key_hashes = &key_hashes_;
   key_hashes_.clear();
   if (table != nullptr) request.info = table->Find(command_.arguments);
+  CountAs(ClassOf(request.info));
   if (request.info != nullptr) {
     request.route = request.info->route;
     key_positions_.clear();
@@ -188,6 +208,7 @@ void Session::ProtocolError(const std::string& error) {
   resp::AppendError(reply, "ERR " + error);
   uint64_t number = next_number_++;
   slots_.push_back(Slot{});
+  slots_.back().since = arrived_;
   Complete(number, reply);
   CloseAfterReplies();
 }
@@ -199,6 +220,7 @@ void Session::Complete(uint64_t number, std::string_view reply, const BytesOwner
   Slot& slot = slots_[index];
   CATENA_CHECK(!slot.done, "one answer a command");
   slot.done = true;
+  meter_.Answered(slot.counts_as, reply, slot.since, forwarded);
   if (slot.counted) --outstanding_;
   if (outstanding_ == 0) path = Path::kNone;
   LearnFrom(reply.size());
@@ -253,6 +275,7 @@ void Session::FlushReady() {
 
 void Session::Emit(std::string_view reply, const BytesOwner& owner) {
   if (!stream_) return;
+  traffic().out += reply.size();
   if (owner) return stream_->WriteShared(owner, reply);
   stream_->Write(reply);
 }
@@ -261,6 +284,7 @@ void Session::Push(std::string_view message) {
   if (!stream_) return;
   if (stream_->UnsentBytes() > settings_.output_bytes_max)
     return CloseNow("it does not read its messages");
+  traffic().out += message.size();
   stream_->Write(message);
 }
 
@@ -269,10 +293,7 @@ void Session::Retry() {
   waiting_ = false;
   size_t used = Process(input_);
   TakeInput(used);
-  if (!waiting_ && reading_paused_ && stream_) {
-    reading_paused_ = false;
-    stream_->ResumeReading();
-  }
+  if (!waiting_) ResumeReading();
   MaybeFinish();
 }
 
@@ -288,6 +309,9 @@ void Session::FailWaiting(std::string_view error_reply) {
   read_wait = ReadWait{};
   uint64_t number = next_number_++;
   slots_.push_back(Slot{});
+  const command::CommandTable* table = owner_->Commands();
+  CountAs(ClassOf(table != nullptr ? table->Find(command_.arguments) : nullptr));
+  slots_.back().since = arrived_;
   Complete(number, error_reply);
   Retry();
 }
@@ -304,6 +328,7 @@ void Session::CloseNow(std::string_view why) {
 
 void Session::OnClosed(std::string_view) {
   stream_.reset();
+  ResumeReading();
   waiting_ = false;
   input_.clear();
   owner_->OnDisconnected(*this);

@@ -23,6 +23,7 @@
 #include "proxy/command/user_rights.h"
 #include "proxy/io/reactor.h"
 #include "proxy/resp/decoder.h"
+#include "proxy/server/meter.h"
 #include "proxy/server/options.h"
 
 namespace catena::server {
@@ -78,6 +79,7 @@ inline Path LocalPath(const Request& request) {
 struct ReadWait {
   bool started = false;
   bool authority = false;  // proved at or after arrival
+  bool dirty = false;      // an entry for its keys was under way when it came
   std::optional<uint64_t> verify_ticket;
   std::optional<uint64_t> query_ticket;
   Position needs;  // version that the local database must have applied
@@ -113,7 +115,8 @@ class Session final : public io::StreamHandler {
     size_t pipeline_max = 100'000;
   };
 
-  Session(uint64_t id, std::unique_ptr<io::Stream> stream, SessionOwner* owner,
+  // `owner` and `meter` outlive the session.
+  Session(uint64_t id, std::unique_ptr<io::Stream> stream, SessionOwner* owner, Meter& meter,
           const Settings& settings);
   ~Session() override;
 
@@ -159,6 +162,10 @@ class Session final : public io::StreamHandler {
   void Push(std::string_view message);
   // Marks the command being dispatched as being with an executor (Complete ends it).
   void CountOutstanding(Path on);
+  // What the command being dispatched counts as, where its name does not tell.
+  void CountAs(RequestClass of) { slots_.back().counts_as = of; }
+  // Its client has waited since.
+  TimePoint arrived() const { return arrived_; }
   // Tries the waiting command again.
   void Retry();
   // Answers the waiting command with an error instead.
@@ -187,6 +194,8 @@ class Session final : public io::StreamHandler {
     bool done = false;
     bool counted = false;
     bool silent = false;           // CLIENT REPLY OFF / SKIP
+    RequestClass counts_as = RequestClass::kOther;
+    TimePoint since{};
     std::string reply;             // only when it came before its turn
     std::unique_ptr<Large> large;  // the same of a large one
   };
@@ -205,12 +214,16 @@ class Session final : public io::StreamHandler {
   void LearnFrom(size_t reply_bytes);
   size_t GivenUpBytes() const;
   void ProtocolError(const std::string& error);
+  void PauseReading();
+  void ResumeReading();
+  Traffic& traffic();
   void FlushReady();
   void Emit(std::string_view reply, const BytesOwner& owner);
   void MaybeFinish();
 
   uint64_t id_;
   SessionOwner* owner_;
+  Meter& meter_;
   Settings settings_;
   std::unique_ptr<io::Stream> stream_;
   resp::CommandDecoder decoder_;
@@ -237,6 +250,9 @@ class Session final : public io::StreamHandler {
   std::vector<uint32_t> key_positions_;
   std::string last_command_;
   TimePoint last_read_{};
+  TimePoint arrived_{};  // of the oldest command in input_
+  TimePoint paused_at_{};
+  StallCause paused_for_ = StallCause::kClientCommands;
   std::string inline_command_;
 };
 

@@ -96,8 +96,9 @@ TEST_CASE_FIXTURE(Fixture, "two requests on one connection, HEAD among them") {
 }
 
 TEST_CASE_FIXTURE(Fixture, "nothing can be changed, and nonsense is refused") {
-  CHECK(Answer("POST /there HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc")
-            .starts_with("HTTP/1.1 405"));
+  CHECK(
+      Answer("POST /there HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc")
+          .starts_with("HTTP/1.1 405"));
   CHECK(Answer("GET /there HTTP/1.1\r\nHost: x\r\nX: " + std::string(64 << 10, 'y') + "\r\n\r\n")
             .starts_with("HTTP/1.1 4"));
 }

@@ -346,7 +346,8 @@ TEST_CASE("addresses for HTTP") {
            "admin has 2 addresses and listen 1; allowed: one for each of listen");
   Contains(Refusal(With("[coordinator]", "admin = [\"10.0.0.1:7400\"]")), "is used twice");
   Contains(Refusal(With("id = \"a\"", "admin = \"10.0.0.1:6390\"")), "is used twice");
-  Contains(Refusal(With("id = \"a\"", "admin = \"0.0.0.0:6480\"")), "admin: \"0.0.0.0:6480\" is nowhere");
+  Contains(Refusal(With("id = \"a\"", "admin = \"0.0.0.0:6480\"")),
+           "admin: \"0.0.0.0:6480\" is nowhere");
 }
 
 TEST_CASE("everything is used once") {

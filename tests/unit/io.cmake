@@ -5,3 +5,4 @@ catena_unit_test(tls_test SOURCES unit/tls_test.cc
                  LIBS catena_io catena_test_certificates OpenSSL::SSL)
 catena_unit_test(metrics_test SOURCES unit/metrics_test.cc LIBS catena_base)
 catena_unit_test(admin_test SOURCES unit/admin_test.cc LIBS catena_admin)
+catena_unit_test(meter_test SOURCES unit/meter_test.cc LIBS catena_server)
