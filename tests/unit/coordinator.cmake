@@ -1,5 +1,5 @@
 catena_unit_test(records_test SOURCES unit/records_test.cc LIBS catena_records)
-catena_unit_test(policy_test SOURCES unit/policy_test.cc LIBS catena_coordinator_policy)
+catena_unit_test(policy_test LONG SOURCES unit/policy_test.cc LIBS catena_coordinator_policy)
 catena_unit_test(registry_test SOURCES unit/registry_test.cc LIBS catena_coordinator_policy)
 catena_unit_test(etcd_codec_test SOURCES unit/etcd_codec_test.cc LIBS catena_coordinator_policy)
 catena_unit_test(chain_keeper_test SOURCES unit/chain_keeper_test.cc LIBS catena_coordinator)
