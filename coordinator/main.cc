@@ -12,6 +12,7 @@
 #include "coordinator/etcd_client.h"
 #include "coordinator/server.h"
 #include "proxy/base/log.h"
+#include "proxy/base/version.h"
 #include "proxy/io/uv_reactor.h"
 
 namespace catena::coordinator {
@@ -108,6 +109,7 @@ int Main(int argc, char** argv) {
   app.add_flag("--check", flags.check, "check the file and the flags, then end");
   app.add_option("--log-level", flags.log_level, "debug | info | warn | error")
       ->check(CLI::IsMember({"debug", "info", "warn", "error"}));
+  app.set_version_flag("--version", "catena-coordinator " + std::string(ProgramVersion()));
   CLI11_PARSE(app, argc, argv);
   Result<config::Config> config = config::Load(flags.config);
   if (!config) {

@@ -207,6 +207,7 @@ json ToJson(const NodeReport& report) {
               {"incarnation", report.incarnation.value()},
               {"number", report.number},
               {"clients", report.clients},
+              {"version", report.version},
               {"peers", report.peers},
               {"phase", PhaseWord(report.phase)},
               {"problem", report.problem},
@@ -237,6 +238,7 @@ void FromJson(Reader& in, NodeReport& out) {
   in.Need("incarnation", out.incarnation);
   in.Get("number", out.number);
   in.Get("clients", out.clients);
+  in.Get("version", out.version);
   in.Get("peers", out.peers);
   in.Need("phase", out.phase);
   in.Get("problem", out.problem);

@@ -59,6 +59,7 @@ struct NodeReport {
   Incarnation incarnation;
   uint64_t number =
       0;  // echoed in the answer; the proxy measures its lease from this one's sending
+  std::string version;         // of the program, for people
   std::string clients, peers;  // addresses for Member
   ReportPhase phase = ReportPhase::kStarting;
   // kStarting: backend not examined yet, no candidate. kCandidate: examined, wants to be (or

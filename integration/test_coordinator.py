@@ -41,10 +41,10 @@ class Connection:
     def _prove(self, secret, cluster):
         nonce = os.urandom(16).hex()
         self.send("CATENA.AUTH", "1", cluster, nonce)
-        theirs, proof = self.receive()
+        version, theirs, proof = self.receive()
 
         def expected(role):
-            text = f"{role}|1|{cluster}|{nonce}|{theirs}"
+            text = f"{role}|1|{version}|{cluster}|{nonce}|{theirs}"
             return hmac.new(secret, text.encode(), hashlib.sha256).hexdigest()
 
         if proof != expected("listener"):

@@ -126,13 +126,14 @@ class PeerWire(Wire):
         challenge = self.call("CATENA.AUTH", "1", cluster, mine)
         if challenge.startswith(b"-"):
             return challenge
-        theirs, proof = (part.decode() for part in challenge.split(b"\r\n")[2:5:2])
+        version, theirs, proof = (part.decode() for part in challenge.split(b"\r\n")[2:7:2])
+        assert version == "1", version
         self.listener_proved = proof == _proof(secret, "listener", cluster, mine, theirs)
         return self.call("CATENA.PROVE", _proof(secret, "dialler", cluster, mine, theirs))
 
 
 def _proof(secret, role, cluster, dialler, listener):
-    fields = f"{role}|1|{cluster}|{dialler}|{listener}"
+    fields = f"{role}|1|1|{cluster}|{dialler}|{listener}"
     return hmac.new(secret.encode(), fields.encode(), hashlib.sha256).hexdigest()
 
 

@@ -14,6 +14,7 @@
 #include "proxy/admin/http_server.h"
 #include "proxy/admin/process_metrics.h"
 #include "proxy/base/log.h"
+#include "proxy/base/version.h"
 #include "proxy/io/uv_reactor.h"
 #include "proxy/server/node.h"
 
@@ -181,6 +182,7 @@ int main(int argc, char** argv) {
   app.add_option("--log-level", log_level, "debug, info, warn or error; default: cluster.log_level")
       ->check(CLI::IsMember({"debug", "info", "warn", "error"}));
   app.add_flag("--check", check, "validate the file and exit");
+  app.set_version_flag("--version", "catena-proxy " + std::string(ProgramVersion()));
   CLI11_PARSE(app, argc, argv);
   // Blocks of the log and large values go back to the system when they are freed. Left alone, the
   // threshold grows with them, and a burst's memory stays with the process, in pieces.

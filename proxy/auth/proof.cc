@@ -5,6 +5,8 @@
 #include <openssl/hmac.h>
 
 #include <algorithm>
+#include <charconv>
+#include <optional>
 
 #include "proxy/base/check.h"
 #include "proxy/resp/decoder.h"
@@ -50,11 +52,15 @@ bool IsNonce(std::string_view hex) {
 }
 
 // The role in front keeps one side's proof from being sent back as the other's.
-std::string Proof(const Credentials& credentials, std::string_view role, std::string_view dialler,
-                  std::string_view listener) {
+struct Fields {
+  std::string_view versions, version;  // as on the wire
+  std::string_view dialler, listener;  // nonces
+};
+
+std::string Proof(const Credentials& credentials, std::string_view role, const Fields& of) {
   std::string fields(role);
   for (std::string_view field :
-       {kProtocolVersion, std::string_view(credentials.cluster), dialler, listener}) {
+       {of.versions, of.version, std::string_view(credentials.cluster), of.dialler, of.listener}) {
     fields += '|';
     fields += field;
   }
@@ -73,6 +79,25 @@ tl::unexpected<Error> Refuse(std::string text, std::string& out) {
   return Fail(std::move(text));
 }
 
+// "1" or "1-2", each at most six digits; nullopt: neither.
+std::optional<ProtocolVersions> ParseVersions(std::string_view text) {
+  constexpr size_t kDigitsMax = 6;
+  const auto number = [](std::string_view digits) {
+    int value = 0;
+    const char* end = digits.data() + digits.size();
+    const auto [stop, error] = std::from_chars(digits.data(), end, value);
+    const bool good = error == std::errc() && stop == end && digits.size() <= kDigitsMax;
+    return good && value > 0 ? value : 0;
+  };
+  const size_t dash = text.find('-');
+  ProtocolVersions versions;
+  versions.oldest = number(text.substr(0, dash));
+  versions.newest =
+      dash == std::string_view::npos ? versions.oldest : number(text.substr(dash + 1));
+  if (versions.oldest == 0 || versions.newest < versions.oldest) return std::nullopt;
+  return versions;
+}
+
 tl::unexpected<Error> RefuseStranger(std::string& out) {
   return Refuse(
       "NOAUTH this port is for the processes of a Catena cluster; Redis clients connect to "
@@ -88,14 +113,14 @@ bool EqualSecrets(std::string_view a, std::string_view b) {
 
 // ------------------------------------------------------------------------------------- Dialler
 
-Dialler::Dialler(Credentials credentials, std::string_view nonce)
-    : credentials_(std::move(credentials)), nonce_(Hex(nonce)) {
+Dialler::Dialler(Credentials credentials, std::string_view nonce, ProtocolVersions versions)
+    : credentials_(std::move(credentials)), versions_(versions), nonce_(Hex(nonce)) {
   CATENA_CHECK(nonce.size() == kNonceBytes, "a nonce of the agreed length");
 }
 
 std::string Dialler::Greeting() const {
   std::string greeting;
-  resp::AppendCommand(greeting, {kAuthCommand, kProtocolVersion, credentials_.cluster, nonce_});
+  resp::AppendCommand(greeting, {kAuthCommand, versions_.Text(), credentials_.cluster, nonce_});
   return greeting;
 }
 
@@ -122,23 +147,29 @@ Result<bool> Dialler::Feed(std::string& input, std::string& out) {
 
 Result<bool> Dialler::AnswerChallenge(const resp::Value& challenge, std::string& out) {
   const auto& fields = challenge.elements;
-  if (challenge.type != resp::Type::kArray || fields.size() != 2 || !IsNonce(fields[0].text)) {
+  if (challenge.type != resp::Type::kArray || fields.size() != 3 || !IsNonce(fields[1].text)) {
     return Fail("unexpected answer to the greeting: not a Catena process?");
   }
-  const std::string& listener_nonce = fields[0].text;
-  if (!EqualSecrets(fields[1].text, Proof(credentials_, kListenerRole, nonce_, listener_nonce))) {
+  const std::string offered = versions_.Text();
+  const Fields proven{offered, fields[0].text, nonce_, fields[1].text};
+  const auto chosen = ParseVersions(fields[0].text);
+  if (!chosen || chosen->oldest != chosen->newest || chosen->oldest < versions_.oldest ||
+      chosen->newest > versions_.newest) {
+    return Fail("unexpected answer to the greeting: a protocol version that was not offered");
+  }
+  if (!EqualSecrets(fields[2].text, Proof(credentials_, kListenerRole, proven))) {
     return Fail("the process there does not know this cluster's secret");
   }
-  resp::AppendCommand(out,
-                      {kProveCommand, Proof(credentials_, kDiallerRole, nonce_, listener_nonce)});
+  resp::AppendCommand(out, {kProveCommand, Proof(credentials_, kDiallerRole, proven)});
+  version_ = chosen->newest;
   sent_proof_ = true;
   return false;
 }
 
 // ------------------------------------------------------------------------------------ Acceptor
 
-Acceptor::Acceptor(Credentials credentials, std::string_view nonce)
-    : credentials_(std::move(credentials)), nonce_(Hex(nonce)) {
+Acceptor::Acceptor(Credentials credentials, std::string_view nonce, ProtocolVersions versions)
+    : credentials_(std::move(credentials)), versions_(versions), nonce_(Hex(nonce)) {
   CATENA_CHECK(nonce.size() == kNonceBytes, "a nonce of the agreed length");
 }
 
@@ -166,9 +197,13 @@ Result<bool> Acceptor::Feed(std::string& input, std::string& out) {
 
 Result<bool> Acceptor::Challenge(const std::vector<std::string_view>& greeting, std::string& out) {
   if (greeting.size() < 2 || greeting[0] != kAuthCommand) return RefuseStranger(out);
-  if (greeting[1] != kProtocolVersion) {
-    return Refuse("NOAUTH protocol version " + std::string(greeting[1]) +
-                      " is not spoken here, only " + std::string(kProtocolVersion),
+  const auto theirs = ParseVersions(greeting[1]);
+  if (!theirs) return RefuseStranger(out);
+  const int common = std::min(theirs->newest, versions_.newest);
+  if (common < std::max(theirs->oldest, versions_.oldest)) {
+    return Refuse("WRONGVERSION this process (Catena " + std::string(ProgramVersion()) +
+                      ") speaks protocol " + versions_.Text() + ", the one that called speaks " +
+                      theirs->Text() + ": upgrade in steps that have one in common",
                   out);
   }
   if (greeting.size() != 4 || !IsNonce(greeting[3])) return RefuseStranger(out);
@@ -177,10 +212,13 @@ Result<bool> Acceptor::Challenge(const std::vector<std::string_view>& greeting, 
                       "\", not \"" + std::string(greeting[2]) + "\"",
                   out);
   }
-  expected_proof_ = Proof(credentials_, kDiallerRole, greeting[3], nonce_);
-  resp::AppendArrayHeader(out, 2);
+  const std::string version = std::to_string(common);
+  const Fields proven{greeting[1], version, greeting[3], nonce_};
+  expected_proof_ = Proof(credentials_, kDiallerRole, proven);
+  resp::AppendArrayHeader(out, 3);
+  resp::AppendBulk(out, version);
   resp::AppendBulk(out, nonce_);
-  resp::AppendBulk(out, Proof(credentials_, kListenerRole, greeting[3], nonce_));
+  resp::AppendBulk(out, Proof(credentials_, kListenerRole, proven));
   return false;
 }
 

@@ -8,6 +8,7 @@
 
 #include "config/config.h"
 #include "coordinator/records.h"
+#include "proxy/base/version.h"
 #include "proxy/cli/check.h"
 #include "proxy/cli/choose.h"
 #include "proxy/cli/client.h"
@@ -102,6 +103,7 @@ int RunChoose(const config::Config& config, const std::string& chain, const std:
 
 int Run(int argc, char** argv) {
   CLI::App app{"Looks at a Catena cluster, checks it, and decides where it cannot.", "catenactl"};
+  app.set_version_flag("--version", "catenactl " + std::string(ProgramVersion()));
   app.require_subcommand(1);
   std::string path;
   app.add_option("--config", path, "the cluster's TOML file")->required();

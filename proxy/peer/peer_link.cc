@@ -1,5 +1,6 @@
 #include "proxy/peer/peer_link.h"
 
+#include "proxy/base/log.h"
 #include "proxy/peer/codec.h"
 
 namespace catena::peer {
@@ -46,6 +47,7 @@ bool PeerLink::Authenticate() {
     return false;
   }
   if (!*proved) return false;
+  log::Debug("peer_proven", {{"peer", stream_->PeerName()}, {"protocol", dialler_->version()}});
   dialler_.reset();
   std::shared_ptr<bool> alive = alive_;
   handler_->OnLinkReady(*this);

@@ -1,6 +1,7 @@
 #include "proxy/server/heartbeat.h"
 
 #include "proxy/base/log.h"
+#include "proxy/base/version.h"
 #include "proxy/resp/encoder.h"
 
 namespace catena::server {
@@ -88,6 +89,8 @@ bool Heartbeat::Prove() {
   stream_->Write(out);
   if (!*proved) return false;
   phase_ = Phase::kReady;
+  log::Info("coordinator_found",
+            {{"address", stream_->PeerName()}, {"protocol", dialler_->version()}});
   SendReport();
   return true;
 }
@@ -95,6 +98,7 @@ bool Heartbeat::Prove() {
 void Heartbeat::SendReport() {
   coordinator::NodeReport report = callbacks_.report();
   report.number = ++number_;
+  report.version = ProgramVersion();
   // The lease runs from here: before the bytes leave (design.md 6).
   sent_[number_] = reactor_.Now();
   std::string out;

@@ -72,21 +72,21 @@ TEST_CASE("both sides prove themselves, however the bytes are cut") {
 
 // The proofs were computed with Python's hmac: a change of the format breaks running clusters.
 TEST_CASE("the bytes on the wire are those of the documented format") {
-  Dialler dialler(Shop(), kNonceD);
+  Dialler dialler(Shop(), kNonceD, {1, 2});
   CHECK(dialler.Greeting() ==
-        "*4\r\n$11\r\nCATENA.AUTH\r\n$1\r\n1\r\n$4\r\nshop\r\n$32\r\n" + kNonceDHex + "\r\n");
-  Acceptor acceptor(Shop(), kNonceL);
+        "*4\r\n$11\r\nCATENA.AUTH\r\n$3\r\n1-2\r\n$4\r\nshop\r\n$32\r\n" + kNonceDHex + "\r\n");
+  Acceptor acceptor(Shop(), kNonceL, {2, 3});
   std::string input = dialler.Greeting();
   std::string challenge;
   CHECK(acceptor.Feed(input, challenge).value() == false);
-  CHECK(challenge == "*2\r\n$32\r\n" + kNonceLHex +
+  CHECK(challenge == "*3\r\n$1\r\n2\r\n$32\r\n" + kNonceLHex +
                          "\r\n$64\r\n"
-                         "c3a4f747900062d091e27db26b170f6208780c3049db5b289ffecee258c7d383\r\n");
+                         "62410d9fcfc03809060f21e260b98ca16a9b09463bec3e25eccb40b58af6864c\r\n");
   std::string proof;
   CHECK(dialler.Feed(challenge, proof).value() == false);
   CHECK(proof ==
         "*2\r\n$12\r\nCATENA.PROVE\r\n$64\r\n"
-        "d810a95f5b5f1fd1f2ea43715ffc9114fab01ab875290e1ce444785f978d43a7\r\n");
+        "58e4949bd7602221290f37942c0320805ac515cc761a53598e4000e0192ea232\r\n");
   std::string ok;
   proof += "what the dialler says next";
   CHECK(acceptor.Feed(proof, ok).value() == true);
@@ -135,7 +135,7 @@ TEST_CASE("a recorded handshake proves nothing to a listener with another nonce"
   CHECK(Refusal(fresh, proof).substr(0, 13) == "-WRONGSECRET ");
 }
 
-TEST_CASE("another cluster and another protocol version are told apart from a wrong secret") {
+TEST_CASE("another cluster is told apart from a wrong secret") {
   Handshake handshake({"shelf", "open sesame"}, Shop());
   const std::string text = "WRONGCLUSTER this is a process of cluster \"shop\", not \"shelf\"";
   CHECK(handshake.listener_error == text);
@@ -144,9 +144,57 @@ TEST_CASE("another cluster and another protocol version are told apart from a wr
   CHECK(
       Refusal(acceptor, "*5\r\n$11\r\nCATENA.AUTH\r\n$1\r\n2\r\n$1\r\na\r\n$1\r\nb\r\n$1\r\nc\r\n")
           .substr(0, 8) == "-NOAUTH ");
-  Acceptor newer(Shop(), kNonceL);
-  CHECK(Refusal(newer, "*4\r\n$11\r\nCATENA.AUTH\r\n$1\r\n2\r\n$4\r\nshop\r\n$1\r\nx\r\n") ==
-        "-NOAUTH protocol version 2 is not spoken here, only 1\r\n");
+}
+
+struct Meeting {
+  Meeting(ProtocolVersions dialler_speaks, ProtocolVersions listener_speaks)
+      : dialler(Shop(), kNonceD, dialler_speaks), acceptor(Shop(), kNonceL, listener_speaks) {
+    std::string greeting = dialler.Greeting(), challenge, proof;
+    const auto challenged = acceptor.Feed(greeting, challenge);
+    if (!challenged) refusal = challenged.error().message;
+    const auto answered = dialler.Feed(challenge, proof);
+    CHECK(answered.has_value() == challenged.has_value());
+    if (!answered) told = answered.error().message;
+  }
+  Dialler dialler;
+  Acceptor acceptor;
+  std::string refusal, told;
+};
+
+TEST_CASE("two that speak several versions use the newest that both do") {
+  CHECK(Meeting({1, 1}, {1, 1}).dialler.version() == 1);
+  CHECK(Meeting({1, 2}, {1, 1}).dialler.version() == 1);
+  CHECK(Meeting({1, 1}, {1, 2}).dialler.version() == 1);
+  CHECK(Meeting({1, 3}, {2, 5}).dialler.version() == 3);
+  CHECK(Meeting({4, 5}, {2, 4}).dialler.version() == 4);
+}
+
+TEST_CASE("two that have no version in common say what each speaks") {
+  const Meeting meeting({3, 4}, {1, 2});
+  CHECK(meeting.refusal.starts_with("WRONGVERSION this process (Catena "));
+  CHECK(meeting.refusal.find("speaks protocol 1-2, the one that called speaks 3-4") !=
+        std::string::npos);
+  CHECK(meeting.told == "refused: " + meeting.refusal);
+  CHECK(Meeting({1, 1}, {2, 2}).refusal.find("speaks protocol 2, the one") != std::string::npos);
+}
+
+TEST_CASE("nobody in between can talk two processes into an older version") {
+  Dialler dialler(Shop(), kNonceD, {1, 2});
+  Acceptor acceptor(Shop(), kNonceL, {1, 2});
+  std::string greeting = dialler.Greeting(), challenge, proof;
+  SUBCASE("by another offer") {
+    const size_t at = greeting.find("$3\r\n1-2");
+    REQUIRE(at != std::string::npos);
+    greeting.replace(at, 7, "$1\r\n1");
+    REQUIRE(acceptor.Feed(greeting, challenge));
+  }
+  SUBCASE("by another answer") {
+    REQUIRE(acceptor.Feed(greeting, challenge));
+    REQUIRE(challenge.starts_with("*3\r\n$1\r\n2"));
+    challenge[8] = '1';
+  }
+  CHECK(dialler.Feed(challenge, proof).error().message ==
+        "the process there does not know this cluster's secret");
 }
 
 TEST_CASE("strangers are refused as soon as they can be told") {
@@ -156,6 +204,9 @@ TEST_CASE("strangers are refused as soon as they can be told") {
         std::string("GET / HTTP/1.1\r\n"), std::string("\x16\x03\x01"), std::string("\r\n"),
         std::string("*1000000\r\n"), std::string("*2\r\n$1000000000\r\n"), std::string("*-7x\r\n"),
         std::string("*2\r\n$11\r\nCATENA.AUTH\r\n$1\r\n1\r\n"),
+        std::string("*2\r\n$11\r\nCATENA.AUTH\r\n$3\r\n2-1\r\n"),
+        std::string("*2\r\n$11\r\nCATENA.AUTH\r\n$1\r\n0\r\n"),
+        std::string("*2\r\n$11\r\nCATENA.AUTH\r\n$7\r\n1000000\r\n"),
         std::string("*2\r\n$12\r\nCATENA.PROVE\r\n$0\r\n\r\n"),
         "*4\r\n$11\r\nCATENA.AUTH\r\n$1\r\n1\r\n$4\r\nshop\r\n$32\r\n" + std::string(32, 'G') +
             "\r\n",
@@ -176,8 +227,11 @@ TEST_CASE("strangers are refused as soon as they can be told") {
 TEST_CASE("a dialler that reached something else says so") {
   for (const std::string& answer :
        {std::string("+PONG\r\n"), std::string("$-1\r\n"), std::string("*1\r\n$1\r\nx\r\n"),
-        std::string("*2\r\n$1\r\nx\r\n$1\r\ny\r\n"), std::string("HTTP/1.1 400 Bad Request\r\n"),
-        std::string("*-1\r\n"), std::string("$1000000\r\n"), "+" + std::string(2000, 'x'),
+        std::string("*2\r\n$1\r\nx\r\n$1\r\ny\r\n"),
+        "*3\r\n$1\r\n9\r\n$32\r\n" + std::string(32, 'a') + "\r\n$1\r\nx\r\n",
+        "*3\r\n$3\r\n1-2\r\n$32\r\n" + std::string(32, 'a') + "\r\n$1\r\nx\r\n",
+        std::string("HTTP/1.1 400 Bad Request\r\n"), std::string("*-1\r\n"),
+        std::string("$1000000\r\n"), "+" + std::string(2000, 'x'),
         "*2\r\n$32\r\n" + std::string(32, 'A') + "\r\n$1\r\nx\r\n"}) {
     CAPTURE(answer);
     Dialler dialler(Shop(), kNonceD);
