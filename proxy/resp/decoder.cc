@@ -13,6 +13,7 @@ constexpr size_t kKeptElements = 1024;
 constexpr int64_t kReplyElementsMax = int64_t{1} << 40;
 
 constexpr char kStreamed[] = "Protocol error: streamed replies are not supported";
+constexpr char kLongLine[] = "Protocol error: too big line in a reply";
 
 bool IsDigit(char c) { return static_cast<unsigned char>(c - '0') <= 9; }
 
@@ -345,6 +346,7 @@ Progress ReplyScanner::ScanLine(std::string_view input) {
   size_t from = line_scanned_;
   while (const void* found = memchr(line + from, '\n', available - from)) {
     const size_t newline = static_cast<size_t>(static_cast<const char*>(found) - line);
+    if (newline > limits_.bulk_bytes_max) return Fail(kLongLine);
     if (newline > 0 && line[newline - 1] == '\r') {
       offset_ += newline + 1;
       line_scanned_ = 0;
@@ -352,7 +354,7 @@ Progress ReplyScanner::ScanLine(std::string_view input) {
     }
     from = newline + 1;
   }
-  if (available > limits_.bulk_bytes_max) return Fail("Protocol error: too big line in a reply");
+  if (available > limits_.bulk_bytes_max) return Fail(kLongLine);
   line_scanned_ = available;
   return Progress::kNeedMore;
 }
@@ -459,12 +461,9 @@ Progress ValueReader::Read(Value& value, int depth) {
 
 Progress ValueReader::ReadLine(char type, Value& value) {
   const size_t end = input_.find("\r\n", offset_);
-  if (end == std::string_view::npos) {
-    if (input_.size() - offset_ > limits_.bulk_bytes_max) {
-      return Fail("Protocol error: too big line in a reply");
-    }
-    return Progress::kNeedMore;
-  }
+  const size_t before_lf = (end == std::string_view::npos ? input_.size() : end + 1) - offset_;
+  if (before_lf > limits_.bulk_bytes_max) return Fail(kLongLine);
+  if (end == std::string_view::npos) return Progress::kNeedMore;
   const std::string_view text = input_.substr(offset_ + 1, end - offset_ - 1);
   offset_ = end + 2;
   switch (type) {

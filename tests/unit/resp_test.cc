@@ -687,5 +687,25 @@ TEST_CASE("the encoder's bytes") {
   CHECK(Decimal(UINT64_MAX) == "18446744073709551615");
 }
 
+TEST_CASE("a line is too long wherever it is cut") {
+  const Limits limits{.bulk_bytes_max = 8};
+  const auto scan = [&limits](const std::string& line, size_t cut) {
+    ReplyScanner scanner(limits);
+    size_t length = 0;
+    const Progress first = scanner.Scan(std::string_view(line).substr(0, cut), length);
+    return first == Progress::kNeedMore ? scanner.Scan(line, length) : first;
+  };
+  for (const std::string& line : {std::string("+123456\r\n"), std::string("+1234567\r\n")}) {
+    CAPTURE(line);
+    const Progress whole = scan(line, 0);
+    CHECK(whole == (line.size() == 9 ? Progress::kComplete : Progress::kError));
+    for (size_t cut = 1; cut < line.size(); ++cut) CHECK(scan(line, cut) == whole);
+    Value value;
+    size_t consumed = 0;
+    std::string error;
+    CHECK(DecodeValue(line, value, consumed, error, limits) == whole);
+  }
+}
+
 }  // namespace
 }  // namespace catena::resp
