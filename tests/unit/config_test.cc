@@ -465,5 +465,17 @@ TEST_CASE("a node is found by its id, wherever it is") {
   Contains(config->FindNode("q").error().message, "no node \"q\"; allowed: a, b, z");
 }
 
+TEST_CASE("a table's name that begins with what no name begins with is an error, not an end") {
+  for (const std::string& name : {std::string("%"), std::string("\x1a"), std::string("\u00e4")}) {
+    Contains(Refusal("[cluster]\n[" + name + "]\n"), "c.toml:2:2: ");
+  }
+}
+
+TEST_CASE("a letter beyond ASCII outside of strings and comments is named by its place") {
+  Contains(Refusal("\u04ce = 1\n"), "c.toml:1:1: ");
+  Contains(Refusal("[cluster]\nname = \"x\" \u00e4\n"), "c.toml:2:12: ");
+  CHECK(ParseText(Good() + "# \u00e4\n"));
+}
+
 }  // namespace
 }  // namespace catena::config
