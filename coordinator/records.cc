@@ -20,6 +20,9 @@ constexpr std::array<std::pair<ReportPhase, const char*>, 6> kPhases{{
     {ReportPhase::kRefused, "refused"},
 }};
 
+// More than any lease or age, and far from overflow when it is added to a time.
+constexpr Duration kDurationMax = std::chrono::hours(24 * 365 * 100);
+
 // Reads the fields of one JSON object and keeps the first problem. A field that is missing leaves
 // its default, so that processes of neighbouring versions understand each other; unknown fields are
 // ignored for the same reason. A field of the wrong type is an error.
@@ -52,6 +55,8 @@ class Reader {
   void Get(const char* name, Counter<Tag>& out) {
     uint64_t value = out.value();
     Get(name, value);
+    // All of them count in 63 bits, so that the next one is a number too.
+    if (value > INT64_MAX) return Complain(name, "is too large");
     out = Counter<Tag>(value);
   }
   void Get(const char* name, int64_t& out) {
@@ -63,7 +68,11 @@ class Reader {
   void Get(const char* name, Duration& out) {
     int64_t count = out.count();
     Get(name, count);
-    out = Duration(count);
+    const Duration duration(count);
+    if (duration > kDurationMax || duration < -kDurationMax) {
+      return Complain(name, "is too large");
+    }
+    out = duration;
   }
   void Get(const char* name, std::vector<std::string>& out) {
     const json* field = Find(name);
@@ -260,6 +269,8 @@ void FromJson(Reader& in, NodeReport& out) {
   in.Get("snapshot_total", out.snapshot_total);
   in.Get("clients_connected", out.clients_connected);
   in.Get("lease_left", out.lease_left);
+  // A choice writes the epoch behind the newest that was reported.
+  if (out.epoch.value() > INT64_MAX / 2) in.Complain("epoch", "is too large");
 }
 
 json ToJson(const HeartbeatAnswer& answer) {

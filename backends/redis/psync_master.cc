@@ -18,6 +18,7 @@ resp::Limits ReplicaLimits() {
   limits.bulk_bytes_max = kCommandBytesMax;
   limits.elements_max = 64;
   limits.inline_bytes_max = kCommandBytesMax;
+  limits.command_bytes_max = kCommandBytesMax;
   return limits;
 }
 

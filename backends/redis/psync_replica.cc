@@ -204,7 +204,7 @@ PsyncReplica::Event PsyncReplica::PsyncReply() {
   const auto position = space == std::string_view::npos
                             ? std::nullopt
                             : ParseNumber<uint64_t>(rest.substr(space + 1));
-  if (reply_[0] != '+' || !position)
+  if (reply_[0] != '+' || !position || *position > INT64_MAX)
     return Refuse("unexpected answer to PSYNC: " + std::string(text));
   phase_ = Phase::kLength;
   event.kind = Kind::kFullResync;

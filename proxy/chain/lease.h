@@ -19,7 +19,7 @@ class Lease {
   void Grant(TimePoint sent_at, Duration duration) {
     if (closed_) return;
     const int margin = CATENA_MUTANT("lease-without-margin") ? 0 : drift_per_mille_;
-    expires_ = std::max(expires_, sent_at + duration - duration * margin / 1000);
+    expires_ = std::max(expires_, sent_at + duration - duration / 1000 * margin);
   }
   bool ValidAt(TimePoint now) const { return !closed_ && now < expires_; }
   // Ends it for good: a member that resigned ignores later grants.

@@ -94,6 +94,12 @@ class Reader {
     ok_ = ok_ && value;
     return value.value_or(0);
   }
+  // Redis counts its stream in 63 bits; beyond them, adding the length of what follows would wrap.
+  Position ReadPosition() {
+    const uint64_t value = Number();
+    if (value > INT64_MAX) ok_ = false;
+    return Position(value);
+  }
   // One of two words; true for `yes`.
   bool Choice(std::string_view yes, std::string_view no) {
     std::string_view text = Text();
@@ -149,29 +155,29 @@ Answer ReadAnswer(Reader& in) {
   answer.verify = in.Choice("verify", "query");
   answer.asker = in.String();
   answer.number = in.Number();
-  answer.committed = Position(in.Number());
+  answer.committed = in.ReadPosition();
   return answer;
 }
 
 std::optional<Message> Read(std::string_view name, Reader& in) {
   // In order of frequency; braces evaluate left to right.
   if (name == "CATENA.APPEND") {
-    return Append{Position(in.Number()), Position(in.Number()), in.Text()};
+    return Append{in.ReadPosition(), in.ReadPosition(), in.Text()};
   }
-  if (name == "CATENA.ACK") return Ack{Position(in.Number())};
+  if (name == "CATENA.ACK") return Ack{in.ReadPosition()};
   if (name == "CATENA.ASK") return Ask{in.Choice("verify", "query"), in.String(), in.Number()};
   if (name == "CATENA.ANSWER") return ReadAnswer(in);
   if (name == "CATENA.CHUNK") return SnapshotChunk{in.Text()};
   if (name == "CATENA.VERIFY") return VerifyRequest{in.String(), in.Number()};
-  if (name == "CATENA.JOINED") return JoinProgress{Position(in.Number()), in.Choice("1", "0")};
+  if (name == "CATENA.JOINED") return JoinProgress{in.ReadPosition(), in.Choice("1", "0")};
   if (name == "CATENA.HELLO") return ReadHello(in);
-  if (name == "CATENA.WELCOME") return Welcome{Position(in.Number()), in.String()};
-  if (name == "CATENA.START") return Start{Position(in.Number())};
-  if (name == "CATENA.TARGET") return Target{Position(in.Number())};
-  if (name == "CATENA.OFFER") return Offer{in.String(), Position(in.Number())};
+  if (name == "CATENA.WELCOME") return Welcome{in.ReadPosition(), in.String()};
+  if (name == "CATENA.START") return Start{in.ReadPosition()};
+  if (name == "CATENA.TARGET") return Target{in.ReadPosition()};
+  if (name == "CATENA.OFFER") return Offer{in.String(), in.ReadPosition()};
   if (name == "CATENA.REFUSE") return ReadRefuse(in);
   if (name == "CATENA.CANNOT") return CannotCatchUp{in.String()};
-  if (name == "CATENA.SNAPSHOT") return SnapshotBegin{Position(in.Number()), in.Number()};
+  if (name == "CATENA.SNAPSHOT") return SnapshotBegin{in.ReadPosition(), in.Number()};
   if (name == "CATENA.SNAPSHOTEND") return SnapshotEnd{};
   return std::nullopt;
 }

@@ -16,8 +16,8 @@ constexpr uint64_t kLarge = UINT64_MAX;
 
 Configuration TwoMembers() {
   return {"shop \"x\"",
-          Epoch(kLarge),
-          {{"a", Incarnation(kLarge), "10.0.0.1:6379", "unix:///tmp/a b", "run\n1"},
+          Epoch(INT64_MAX),
+          {{"a", Incarnation(INT64_MAX), "10.0.0.1:6379", "unix:///tmp/a b", "run\n1"},
            {"b", Incarnation(1), "", "", ""}}};
 }
 
@@ -48,10 +48,10 @@ std::vector<Message> AllMessages() {
             "replid"},
       Hello{TwoMembers(), "", Incarnation(0), "", Incarnation(0), LinkPurpose::kJoin, ""},
       Hello{TwoMembers(), "a", Incarnation(1), "b", Incarnation(2), LinkPurpose::kAcks, "r"},
-      Start{Position(kLarge)},
+      Start{Position(INT64_MAX)},
       Target{Position(0)},
       Append{Position(12), Position(7), binary},
-      Append{Position(12), Position(kLarge), ""},
+      Append{Position(12), Position(INT64_MAX), ""},
       Ask{false, "a node", 7},
       Ask{true, "b", kLarge},
       CannotCatchUp{"it has 5,\r\nthe log begins at 9"},
@@ -60,13 +60,13 @@ std::vector<Message> AllMessages() {
       SnapshotEnd{},
       Welcome{Position(1), "replid"},
       Offer{"", Position(0)},
-      Offer{"replid", Position(kLarge)},
+      Offer{"replid", Position(INT64_MAX)},
       Refuse{"epoch is 5 here", std::nullopt},
       Refuse{"", TwoMembers()},
       Ack{Position(9)},
       VerifyRequest{"a", 3},
       Answer{true, "a", 3, Position(4)},
-      Answer{false, "", kLarge, Position(kLarge)},
+      Answer{false, "", kLarge, Position(INT64_MAX)},
       JoinProgress{Position(8), true},
       JoinProgress{Position(0), false},
   };
@@ -167,6 +167,10 @@ TEST_CASE("numbers, words and configurations that are none are refused") {
       {"CATENA.ACK", "0x1"},
       {"CATENA.ACK", "18446744073709551616"},
       {"CATENA.START", "9.0"},
+      // A position that the next bytes would make wrap.
+      {"CATENA.START", "9223372036854775808"},
+      {"CATENA.APPEND", "18446744073709551615", "0", "bytes"},
+      {"CATENA.SNAPSHOT", "9223372036854775808", "5"},
       {"CATENA.ASK", "both", "a", "1"},
       {"CATENA.ASK", "VERIFY", "a", "1"},
       {"CATENA.ANSWER", "query", "a", "1", "one"},

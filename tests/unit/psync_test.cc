@@ -356,6 +356,34 @@ TEST_CASE("what a peer piles up behind its question is bounded") {
 // ----------------------------------------------------------------------------------------------
 // INFO and ROLE
 
+TEST_CASE("a command that is too long for a replica is refused wherever it is cut") {
+  std::string command;
+  resp::AppendCommand(command,
+                      {"REPLCONF", "a", std::string(9000, 'x'), "b", std::string(9000, 'y')});
+  for (size_t cut : {size_t{0}, size_t{100}, size_t{9100}, command.size() - 1}) {
+    CAPTURE(cut);
+    PsyncMaster master;
+    std::string out;
+    PsyncMaster::Event event = master.Next(std::string_view(command).substr(0, cut), out);
+    if (event.kind == PsyncMaster::Kind::kNeedMore) {
+      event = master.Next(std::string_view(command).substr(cut), out);
+    }
+    CHECK(event.kind == PsyncMaster::Kind::kClose);
+    CHECK(out.empty());
+  }
+}
+
+TEST_CASE("a position that the next bytes would make wrap is no answer to PSYNC") {
+  PsyncReplica replica(ReplicaHello{});
+  replica.Hello();
+  std::string_view hello = "+PONG\r\n+OK\r\n";
+  REQUIRE(replica.Next(hello).kind == PsyncReplica::Kind::kReady);
+  replica.Ask("", std::nullopt, false);
+  const std::string answer = "+FULLRESYNC " + kChain + " 9223372036854775808\r\n";
+  std::string_view input = answer;
+  CHECK(replica.Next(input).kind == PsyncReplica::Kind::kRefused);
+}
+
 TEST_CASE("INFO of a master and of a replica") {
   const ServerInfo master = ParseInfo(
       "# Server\r\nredis_version:7.0.15\r\nredis_mode:standalone\r\nrun_id:abc\r\n# "

@@ -13,7 +13,7 @@ chain::Configuration TwoMembers() {
   configuration.epoch = Epoch(7);
   configuration.members = {
       {"a", Incarnation(1700000000001), "h:1", "h:2", "run-a"},
-      {"b", Incarnation(UINT64_MAX), "h:3", "h:4", "run-b"},
+      {"b", Incarnation(INT64_MAX), "h:3", "h:4", "run-b"},
   };
   return configuration;
 }
@@ -246,6 +246,25 @@ TEST_CASE("a configuration without members or with epoch 0 is refused") {
           .has_value());
   CHECK(DecodeConfiguration(R"({"chain":"x","epoch":1,"members":[{"id":"a","incarnation":1}]})")
             .has_value());
+}
+
+TEST_CASE("numbers to which something may be added leave room for it") {
+  auto message = [](const std::string& fields) {
+    const auto decoded =
+        DecodeReport(R"({"cluster":"c","chain":"x","node":"a","phase":"member",)" + fields + "}");
+    return decoded ? std::string("decoded") : decoded.error().message;
+  };
+  CHECK(message(R"("incarnation":9223372036854775807)") == "decoded");
+  CHECK(message(R"("incarnation":9223372036854775808)") == "heartbeat.incarnation is too large");
+  CHECK(message(R"("incarnation":1,"received":18446744073709551615)") ==
+        "heartbeat.received is too large");
+  // The epoch behind it, which a choice may have to write, can be read again.
+  CHECK(message(R"("incarnation":1,"epoch":9223372036854775807)") ==
+        "heartbeat.epoch is too large");
+  for (const char* duration : {"9223372036854775807", "-9223372036854775808"}) {
+    CHECK(message(std::string(R"("incarnation":1,"lease_left":)") + duration) ==
+          "heartbeat.lease_left is too large");
+  }
 }
 
 }  // namespace
