@@ -236,6 +236,7 @@ bool Replica::OnHello(LinkId link, const Hello& hello) {
 
 void Replica::Step(LinkId link, const Message& message, TimePoint now) {
   if (link == kNoLink || resigned_) return;
+  if (!AskedByMember(message)) return CloseLink(link);
   if (link == successor_.link) {
     StepFromSuccessor(message);
   } else if (link == predecessor_link_) {
@@ -246,6 +247,17 @@ void Replica::Step(LinkId link, const Message& message, TimePoint now) {
     return;
   }
   AnswerAsks(now);
+}
+
+// Only members ask: what is kept of questions is bounded by their number.
+bool Replica::AskedByMember(const Message& message) const {
+  const NodeId* asker = nullptr;
+  if (const auto* ask = std::get_if<Ask>(&message)) asker = &ask->asker;
+  if (const auto* answer = std::get_if<Answer>(&message)) asker = &answer->asker;
+  if (const auto* request = std::get_if<VerifyRequest>(&message)) asker = &request->asker;
+  const auto& members = configuration_.members;
+  return asker == nullptr || std::any_of(members.begin(), members.end(),
+                                         [&](const Member& m) { return m.id == *asker; });
 }
 
 void Replica::StepFromSuccessor(const Message& message) {
@@ -550,6 +562,8 @@ void Replica::Settle(const Answer& answer) {
   AdvanceCommitted(std::min(answer.committed, log_.end()), From::kBelow);
   if (answer.asker != options_.id) return SendUp(answer);
   Question& question = answer.verify ? verify_ : query_;
+  // What was not asked cannot be settled: it would answer those who ask later.
+  if (answer.number > question.asked) return;
   question.settled = std::max(question.settled, answer.number);
   AskIfWanted(question, answer.verify);
 }

@@ -230,6 +230,7 @@ class Replica {
   void CloseLink(LinkId link);
   void CloseLinks();
 
+  bool AskedByMember(const Message& message) const;
   void StepFromSuccessor(const Message& message);
   void StepFromPredecessor(const Message& message);
   void OnWelcome(const Welcome& welcome);

@@ -346,5 +346,34 @@ TEST_CASE("only the head of the epoch gets acks the short way, and only from its
   CHECK(pair.replica("A").AcknowledgingTail() == nullptr);
 }
 
+TEST_CASE("a question of somebody who is no member ends the link: what is kept is bounded") {
+  World world({"A", "B", "C"});
+  world.Form({"A", "B", "C"});
+  chain::Replica& middle = world.replica("B");
+  chain::LinkId link = world["B"].predecessor_link;
+  middle.Step(link, chain::Ask{true, "C", 1}, world.now());
+  CHECK(middle.predecessor_linked());
+  SUBCASE("a question") { middle.Step(link, chain::Ask{false, "nobody", 1}, world.now()); }
+  SUBCASE("an answer") { middle.Step(link, chain::Answer{true, "", 1, Position()}, world.now()); }
+  CHECK_FALSE(middle.predecessor_linked());
+  CHECK(Contains(middle.TakeOutput().close, link));
+}
+
+TEST_CASE("an answer to what was not asked settles nothing") {
+  World world({"A", "B", "C"});
+  world.Form({"A", "B", "C"});
+  world.Hold("B>C");
+  chain::Replica& middle = world.replica("B");
+  const uint64_t asked = middle.RequestQuery();
+  world.Settle();
+  const chain::LinkId link = world["B"].successor.link;
+  middle.Step(link, chain::Answer{false, "B", UINT64_MAX, middle.committed()}, world.now());
+  CHECK(middle.successor_linked());
+  CHECK(middle.settled_query() < asked);
+  middle.Step(link, chain::Answer{false, "B", asked, middle.committed()}, world.now());
+  CHECK(middle.settled_query() == asked);
+  CHECK(middle.RequestQuery() == asked + 1);
+}
+
 }  // namespace
 }  // namespace catena::scenario
