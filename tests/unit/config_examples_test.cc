@@ -194,13 +194,15 @@ TEST_CASE("example.toml explains every key, and its defaults are those of the pr
 
 TEST_CASE("example.toml says of each option whether a running process takes a new value") {
   const auto documented = Documented(ReadText(kDirectory + "example.toml"));
-  for (const auto& [section, defaults] : AllDefaults()) {
-    for (const auto& [key, fallback] : defaults) {
+  for (const auto& of_section : AllDefaults()) {
+    const std::string& section = of_section.first;
+    for (const auto& option : of_section.second) {
+      const std::string& key = option.first;
       // What a table is known by cannot change: it would be another.
       if (section.starts_with("[[") && (key == "name" || key == "id")) continue;
       INFO(section << " " << key);
       const std::string& comment = documented.at(section).at(key).comment;
-      CHECK((comment.find("Needs a restart.") == std::string::npos) == fallback.live);
+      CHECK((comment.find("Needs a restart.") == std::string::npos) == option.second.live);
     }
   }
 }
