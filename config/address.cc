@@ -8,8 +8,8 @@ namespace catena::config {
 namespace {
 
 constexpr std::string_view kBackendForms =
-    "allowed: redis://[user:password@]host:port, unix://[user:password@]/path of a socket, "
-    "rocksdb:///directory";
+    "allowed: redis://[user:password@]host:port, rediss:// for the same with TLS, "
+    "unix://[user:password@]/path of a socket, rocksdb:///directory";
 
 bool IsHostCharacter(char c) {
   return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '.' || c == '-' || c == '_';
@@ -42,21 +42,24 @@ bool PercentDecode(std::string_view text, std::string& out) {
   return true;
 }
 
-// Cuts "user:password@" off the front of `rest`. false: not decodable.
+// Cuts "user:password@" or "user@" off the front of `rest`. false: not decodable.
 bool TakeUserInfo(std::string_view& rest, BackendUrl& url) {
   const size_t at = rest.rfind('@');
   if (at == std::string_view::npos) return true;
   const std::string_view info = rest.substr(0, at);
   rest.remove_prefix(at + 1);
   const size_t colon = info.find(':');
-  if (colon == std::string_view::npos) return false;
+  // The password may be in a file of its own.
+  if (colon == std::string_view::npos) return PercentDecode(info, url.user) && !url.user.empty();
   return PercentDecode(info.substr(0, colon), url.user) &&
          PercentDecode(info.substr(colon + 1), url.password) && !url.password.empty();
 }
 
 std::string Redacted(std::string_view scheme, const BackendUrl& url, std::string_view rest) {
   std::string text(scheme);
-  if (!url.password.empty()) text += url.user + ":***@";
+  // What stands there alone may be a password at the wrong place.
+  if (!url.password.empty()) text += url.user;
+  if (!url.password.empty() || !url.user.empty()) text += ":***@";
   return text.append(rest);
 }
 
@@ -81,6 +84,7 @@ Result<BackendUrl> ParseRedis(std::string_view scheme, std::string_view rest) {
   if (!parsed) return Fail("\"" + url.text + "\": " + parsed.error().message);
   if (IsWildcard(parsed->host)) return Fail("\"" + url.text + "\" is no host to connect to");
   url.address = std::string(rest);
+  url.tls = scheme == "rediss://";
   return url;
 }
 
@@ -128,7 +132,7 @@ bool IsLoopback(std::string_view host) {
 bool IsWildcard(std::string_view host) { return host == "0.0.0.0" || host == "::"; }
 
 Result<BackendUrl> ParseBackendUrl(std::string_view text) {
-  for (const std::string_view scheme : {"redis://", "unix://"}) {
+  for (const std::string_view scheme : {"redis://", "rediss://", "unix://"}) {
     if (text.starts_with(scheme)) return ParseRedis(scheme, text.substr(scheme.size()));
   }
   constexpr std::string_view kRocksDb = "rocksdb://";
@@ -137,13 +141,16 @@ Result<BackendUrl> ParseBackendUrl(std::string_view text) {
   return Fail("no backend URL; " + std::string(kBackendForms));
 }
 
-Result<HostPort> ParseEtcdUrl(std::string_view text) {
-  constexpr std::string_view kScheme = "http://";
-  if (text.starts_with(kScheme)) {
-    const Result<HostPort> parsed = ParseHostPort(text.substr(kScheme.size()), false);
-    if (parsed && !IsWildcard(parsed->host)) return parsed;
+Result<EtcdUrl> ParseEtcdUrl(std::string_view text) {
+  for (const std::string_view scheme : {"http://", "https://"}) {
+    if (!text.starts_with(scheme)) continue;
+    const std::string_view address = text.substr(scheme.size());
+    const Result<HostPort> parsed = ParseHostPort(address, false);
+    if (!parsed || IsWildcard(parsed->host)) break;
+    return EtcdUrl{scheme == "https://", std::string(address)};
   }
-  return Fail("\"" + std::string(text) + "\" is no etcd endpoint; allowed: http://host:port");
+  return Fail("\"" + std::string(text) +
+              "\" is no etcd endpoint; allowed: http://host:port, https://host:port");
 }
 
 }  // namespace catena::config

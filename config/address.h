@@ -22,11 +22,15 @@ bool IsLoopback(std::string_view host);
 // 0.0.0.0 and ::, which one can listen on but never connect to.
 bool IsWildcard(std::string_view host);
 
-// redis://[user:password@]host:port, unix://[user:password@]/path, rocksdb:///directory. User and
+// redis://[user:password@]host:port, rediss:// for the same with TLS, unix://[user:password@]/path, rocksdb:///directory. User and
 // password may be percent-encoded. Messages never contain the password.
 Result<BackendUrl> ParseBackendUrl(std::string_view text);
 
-// http://host:port, nothing behind it.
-Result<HostPort> ParseEtcdUrl(std::string_view text);
+// http://host:port or https://host:port, nothing behind it.
+struct EtcdUrl {
+  bool tls = false;
+  std::string address;  // "host:port"
+};
+Result<EtcdUrl> ParseEtcdUrl(std::string_view text);
 
 }  // namespace catena::config

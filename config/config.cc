@@ -4,6 +4,7 @@
 #include <cstring>
 #include <fstream>
 #include <map>
+#include <optional>
 #include <sstream>
 
 #include "config/address.h"
@@ -64,9 +65,16 @@ class Loader {
  private:
   void ReadCluster(const toml::table& table);
   void ReadSecret(TableReader& reader);
+  // What the file named by `key` holds, without white space at its end. Nothing: reported.
+  std::optional<std::string> ReadNamed(TableReader& reader, std::string_view key,
+                                       const std::string& written, const std::string& allowed);
   void ReadCoordinator(const toml::table& table);
+  void ReadTls(const toml::table& table);
+  void CheckTls(const toml::table* table);
   void ReadChain(const toml::table& table);
   void ReadUsers(TableReader& chain_reader, Chain& chain);
+  void ReadUserPassword(TableReader& reader, User& user);
+  void ReadBackendPassword(TableReader& reader, Node& node);
   void ReadNodes(TableReader& chain_reader, Chain& chain);
   void ClaimAdminAddresses(const Coordinator& coordinator, TableReader& reader);
   void ClaimAddresses(const Node& node, TableReader& reader);
@@ -95,6 +103,9 @@ void Loader::Read(const toml::table& root) {
     section == "cluster" ? ReadCluster(*table) : ReadCoordinator(*table);
   }
   for (const toml::table* table : reader.SubTables("chain")) ReadChain(*table);
+  const toml::table* tls = reader.SubTable("tls");
+  if (tls != nullptr) ReadTls(*tls);
+  if (tls != nullptr || !root.contains("tls")) CheckTls(tls);
   reader.Finish();
 }
 
@@ -106,22 +117,35 @@ void Loader::ReadCluster(const toml::table& table) {
 }
 
 void Loader::ReadSecret(TableReader& reader) {
-  const std::string path = JoinPath(directory_, config_.cluster.secret_file);
   const std::string allowed =
-      "; allowed: a file with at least " + std::to_string(kSecretBytesMin) + " bytes of secret";
-  Result<std::string> secret = ReadFile(path);
-  if (!secret) {
-    reader.Wrong("secret_file",
-                 "cannot read secret_file " + path + ": " + secret.error().message + allowed);
-    return;
-  }
-  secret->erase(secret->find_last_not_of(" \t\r\n\v\f") + 1);
+      "a file with at least " + std::to_string(kSecretBytesMin) + " bytes of secret";
+  auto secret = ReadNamed(reader, "secret_file", config_.cluster.secret_file, allowed);
+  if (!secret) return;
   if (secret->size() < kSecretBytesMin) {
-    reader.Wrong("secret_file", "secret_file " + path + " holds " +
-                                    (secret->empty() ? "nothing" : "too short a secret") + allowed);
+    reader.Wrong("secret_file", "secret_file " + config_.cluster.secret_file +
+                                    " holds too short a secret; allowed: " + allowed);
     return;
   }
   config_.cluster.secret = *std::move(secret);
+}
+
+std::optional<std::string> Loader::ReadNamed(TableReader& reader, std::string_view key,
+                                             const std::string& written,
+                                             const std::string& allowed) {
+  const std::string path = JoinPath(directory_, written);
+  const std::string named = std::string(key) + " " + path;
+  Result<std::string> text = ReadFile(path);
+  if (!text) {
+    reader.Wrong(key,
+                 "cannot read " + named + ": " + text.error().message + "; allowed: " + allowed);
+    return std::nullopt;
+  }
+  text->erase(text->find_last_not_of(" \t\r\n\v\f") + 1);
+  if (text->empty()) {
+    reader.Wrong(key, named + " holds nothing; allowed: " + allowed);
+    return std::nullopt;
+  }
+  return *std::move(text);
 }
 
 void Loader::ReadCoordinator(const toml::table& table) {
@@ -162,6 +186,49 @@ void Loader::ClaimAdminAddresses(const Coordinator& coordinator, TableReader& re
   }
 }
 
+void Loader::ReadTls(const toml::table& table) {
+  Tls& tls = config_.tls;
+  TableReader reader(table, "[tls]", problems_);
+  VisitFields(reader, tls);
+  reader.Finish();
+  if (tls.certificate_file.empty() != tls.key_file.empty()) {
+    const std::string_view there = tls.key_file.empty() ? "certificate_file" : "key_file";
+    reader.Wrong(there, "[tls] has certificate_file or key_file alone; allowed: both or none");
+  }
+  for (std::string* path : {&tls.ca_file, &tls.certificate_file, &tls.key_file}) {
+    if (!path->empty()) *path = JoinPath(directory_, *path);
+  }
+}
+
+// Whatever speaks TLS needs its files.
+void Loader::CheckTls(const toml::table* table) {
+  const Tls& tls = config_.tls;
+  std::string own, others;  // the first that needs a certificate of ours, and the CA
+  const auto needs = [](bool does, std::string& what, const std::string& text) {
+    if (does && what.empty()) what = text;
+  };
+  needs(tls.clients != ClientTls::kOff, own, "clients");
+  needs(tls.clients == ClientTls::kMutual, others, "clients = \"mutual\"");
+  for (std::string* what : {&own, &others}) {
+    needs(tls.peers, *what, "peers = true");
+    needs(tls.coordinators, *what, "coordinators = true");
+  }
+  for (const std::string& url : config_.coordinator.etcd) {
+    needs(url.starts_with("https://"), others, url);
+  }
+  for (const Chain& chain : config_.chains) {
+    for (const Node& node : chain.nodes) needs(node.backend.tls, others, node.backend.text);
+  }
+  const Place place = table != nullptr ? table->source().begin : Place{1, 1};
+  if (!own.empty() && tls.certificate_file.empty() && tls.key_file.empty()) {
+    problems_.Add(place,
+                  own + " needs a certificate; allowed: [tls] certificate_file and key_file");
+  }
+  if (!others.empty() && tls.ca_file.empty()) {
+    problems_.Add(place, others + " needs a CA to check certificates by; allowed: [tls] ca_file");
+  }
+}
+
 void Loader::ReadChain(const toml::table& table) {
   Chain chain;
   TableReader reader(table, "[[chain]]", problems_);
@@ -192,9 +259,42 @@ void Loader::ReadUsers(TableReader& chain_reader, Chain& chain) {
     TableReader reader(*table, "[[chain.user]]", problems_);
     VisitFields(reader, user);
     reader.Finish();
+    ReadUserPassword(reader, user);
     names.Claim(user.name, "user name \"" + user.name + "\"", reader.At("name"));
     chain.users.push_back(std::move(user));
   }
+}
+
+void Loader::ReadUserPassword(TableReader& reader, User& user) {
+  constexpr std::string_view kFile = "password_file";
+  if (reader.Has("password") == reader.Has(kFile)) {
+    reader.Wrong(kFile, "[[chain.user]] has " +
+                            std::string(reader.Has(kFile) ? "two passwords" : "no password") +
+                            "; allowed: password or password_file");
+  } else if (!user.password_file.empty()) {
+    auto text = ReadNamed(reader, kFile, user.password_file, "a file with a password");
+    if (text && reader.MayBePassword(kFile, *text)) user.password = *std::move(text);
+  }
+}
+
+void Loader::ReadBackendPassword(TableReader& reader, Node& node) {
+  constexpr std::string_view kFile = "backend_password_file";
+  if (node.backend_password_file.empty()) {
+    if (node.backend.user.empty() || !node.backend.password.empty()) return;
+    return reader.Wrong("backend",
+                        "backend names a user and no password; allowed: user:password@, "
+                        ":password@, or backend_password_file");
+  }
+  if (!node.backend.password.empty() || node.backend.kind != BackendKind::kRedis) {
+    reader.Wrong(kFile,
+                 "backend_password_file beside a backend " +
+                     std::string(node.backend.kind == BackendKind::kRedis ? "URL with a password"
+                                                                          : "without passwords") +
+                     "; allowed: one of them, with redis://, rediss:// or unix://");
+    return;
+  }
+  auto text = ReadNamed(reader, kFile, node.backend_password_file, "a file with a password");
+  if (text) node.backend.password = *std::move(text);
 }
 
 void Loader::ReadNodes(TableReader& chain_reader, Chain& chain) {
@@ -203,6 +303,7 @@ void Loader::ReadNodes(TableReader& chain_reader, Chain& chain) {
     TableReader reader(*table, "[[chain.node]]", problems_);
     VisitFields(reader, node);
     reader.Finish();
+    ReadBackendPassword(reader, node);
     node_ids_.Claim(node.id, "node id \"" + node.id + "\"", reader.At("id"));
     ClaimAddresses(node, reader);
     if (!chain.nodes.empty() && !node.backend.text.empty() &&
@@ -267,6 +368,28 @@ Result<Config> Load(const std::string& path) {
   if (!text) return Fail(path + ": cannot read the file: " + text.error().message);
   const size_t slash = path.rfind('/');
   return Parse(*text, path, slash == std::string::npos ? "" : path.substr(0, slash + 1));
+}
+
+std::vector<std::string> Warnings(const Config& config) {
+  std::vector<std::string> warnings;
+  const bool readable = config.tls.clients == ClientTls::kOff;
+  const bool anybody = config.tls.clients != ClientTls::kMutual;
+  for (const Chain& chain : config.chains) {
+    for (const Node& node : chain.nodes) {
+      const Result<HostPort> address = ParseHostPort(node.clients, false);
+      if (!address || IsLoopback(address->host)) continue;
+      const std::string port = "node " + node.id + ": the clients' port " + node.clients + " is ";
+      if (chain.users.empty() && anybody) {
+        warnings.push_back(port + "open to whoever reaches it: no [[chain.user]] has a password");
+      }
+      if (readable) {
+        warnings.push_back(port +
+                           "not encrypted: passwords and data can be read on the way; see "
+                           "clients in [tls]");
+      }
+    }
+  }
+  return warnings;
 }
 
 Result<Config::NodeRef> Config::FindNode(std::string_view id) const {

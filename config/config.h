@@ -19,6 +19,8 @@ enum class Consistency { kLinearizable, kSequential, kEventual, kTail };
 enum class BackendKind { kRedis, kRocksDb };
 enum class Recovery { kOperator, kAutomatic };
 enum class Access { kAll, kReadOnly };
+// TLS on the clients' ports: none; with our certificate; and with one of theirs by our CA as well.
+enum class ClientTls { kOff, kOn, kMutual };
 
 struct Cluster {
   std::string name;
@@ -32,7 +34,7 @@ struct Coordinator {
   std::vector<std::string> listen;  // host:port of each coordinator
   // host:port for HTTP of each coordinator, in the order of `listen`; empty: none
   std::vector<std::string> admin;
-  std::vector<std::string> etcd;    // http://host:port
+  std::vector<std::string> etcd;    // http://host:port or https://host:port
   Duration heartbeat = std::chrono::milliseconds(200);
   Duration lease = std::chrono::seconds(1);  // >= 2 * heartbeat
   // Share of the lease a proxy gives up against clock drift between machines, in parts per
@@ -42,8 +44,19 @@ struct Coordinator {
       std::chrono::seconds(2);  // etcd lease of the leader key, whole seconds >= 2
 };
 
+// Paths are those of the TOML, joined to its directory; "" where it names none. What is in the files
+// is not looked at here.
+struct Tls {
+  std::string ca_file;
+  std::string certificate_file, key_file;  // both or none
+  ClientTls clients = ClientTls::kOff;
+  bool peers = false;         // TLS with certificates on both sides
+  bool coordinators = false;  // the same
+};
+
 struct BackendUrl {
   BackendKind kind = BackendKind::kRedis;
+  bool tls = false;     // rediss://
   std::string text;     // as written, password replaced by ***
   std::string address;  // "host:port" or "unix:///path"; RocksDB: the directory
   std::string user, password;
@@ -52,8 +65,9 @@ struct BackendUrl {
 // What clients must say to AUTH, and what they may do then. No users: no AUTH needed, everything
 // allowed.
 struct User {
-  std::string name;      // "default" is the one of AUTH with one argument
-  std::string password;  // plain, or "sha256:<64 hex>"
+  std::string name;           // "default" is the one of AUTH with one argument
+  std::string password;       // plain, or "sha256:<64 hex>"; perhaps from password_file
+  std::string password_file;  // as written
   Access access = Access::kAll;
   // Redis' patterns; none: no key, no channel.
   std::vector<std::string> keys = {"*"};
@@ -86,6 +100,7 @@ struct Node {
   std::string replication = "127.0.0.1:0";  // where the node's own Redis finds its proxy as master
   std::string admin;  // host:port for HTTP; "" none
   BackendUrl backend;
+  std::string backend_password_file;  // as written; its content is in backend.password
   bool overwrite = false;
 };
 
@@ -108,6 +123,7 @@ struct Config {
   std::string path;
   Cluster cluster;
   Coordinator coordinator;
+  Tls tls;
   std::vector<Chain> chains;
 
   // The chain and node with this node id. Node ids are unique in the whole file.
@@ -122,6 +138,10 @@ struct Config {
 Result<Config> Load(const std::string& path);
 // The same for text already read; `directory` is where secret_file is looked up.
 Result<Config> Parse(std::string_view text, const std::string& path, const std::string& directory);
+
+// What is allowed and perhaps not meant, one sentence each: clients' ports that others than this
+// machine reach without a password, or without TLS.
+std::vector<std::string> Warnings(const Config& config);
 
 // "200ms", "1s", "5m", "1h" (an integer and a unit; us, ms, s, m, h).
 Result<Duration> ParseDuration(std::string_view text);

@@ -52,6 +52,18 @@ void VisitFields(Visitor& v, Coordinator& coordinator) {
 }
 
 template <typename Visitor>
+void VisitFields(Visitor& v, Tls& tls) {
+  v.Text(Live("ca_file"), tls.ca_file, Need::kOptional);
+  v.Text(Live("certificate_file"), tls.certificate_file, Need::kOptional);
+  v.Text(Live("key_file"), tls.key_file, Need::kOptional);
+  v.Choice("clients", tls.clients,
+           Choices<ClientTls>{
+               {"off", ClientTls::kOff}, {"on", ClientTls::kOn}, {"mutual", ClientTls::kMutual}});
+  v.Boolean("peers", tls.peers);
+  v.Boolean("coordinators", tls.coordinators);
+}
+
+template <typename Visitor>
 void VisitFields(Visitor& v, Limits& limits) {
   constexpr size_t kKb = 1u << 10;
   v.Bytes(Live("backlog_bytes"), limits.backlog_bytes, 16 * kKb);
@@ -69,6 +81,7 @@ template <typename Visitor>
 void VisitFields(Visitor& v, User& user) {
   v.Text("name", user.name, Need::kRequired);
   v.Password(Live("password"), user.password);
+  v.Text(Live("password_file"), user.password_file, Need::kOptional);
   v.Choice(Live("access"), user.access,
            Choices<Access>{{"all", Access::kAll}, {"read-only", Access::kReadOnly}});
   v.Patterns(Live("keys"), user.keys);
@@ -83,6 +96,7 @@ void VisitFields(Visitor& v, Node& node) {
   v.Address("replication", node.replication, Need::kOptional);
   v.OptionalAddress("admin", node.admin);
   v.Backend("backend", node.backend);
+  v.Text("backend_password_file", node.backend_password_file, Need::kOptional);
   v.Boolean(Live("overwrite"), node.overwrite);
 }
 
@@ -110,6 +124,7 @@ template <typename Visitor>
 void VisitFields(Visitor& v, Config&) {
   v.Table("cluster");
   v.Table("coordinator");
+  v.Table("tls");
   v.Tables("chain", Need::kRequired);
 }
 

@@ -146,15 +146,16 @@ void TableReader::Text(std::string_view key, std::string& out, Need need) {
 }
 
 void TableReader::Password(std::string_view key, std::string& out) {
-  const std::string* text = FindString(key, Need::kRequired);
-  if (text == nullptr) return;
-  if (!IsPassword(*text)) {
-    Wrong(key, std::string(key) +
-                   " begins with sha256: and no hash follows; allowed: the plain "
-                   "text, or sha256: and 64 hexadecimal digits");
-    return;
-  }
-  out = *text;
+  const std::string* text = FindString(key, Need::kOptional);
+  if (text != nullptr && MayBePassword(key, *text)) out = *text;
+}
+
+bool TableReader::MayBePassword(std::string_view key, std::string_view text) {
+  if (IsPassword(text)) return true;
+  Wrong(key, std::string(key) +
+                 " begins with sha256: and no hash follows; allowed: the plain "
+                 "text, or sha256: and 64 hexadecimal digits");
+  return false;
 }
 
 void TableReader::Boolean(std::string_view key, bool& out) {
@@ -293,7 +294,7 @@ void TableReader::Addresses(std::string_view key, std::vector<std::string>& out,
 
 void TableReader::EtcdUrls(std::string_view key, std::vector<std::string>& out) {
   Strings(key, Need::kRequired, [&](Place place, const std::string& text) {
-    const Result<HostPort> url = ParseEtcdUrl(text);
+    const Result<EtcdUrl> url = ParseEtcdUrl(text);
     if (!url) {
       problems_.Add(place, std::string(key) + ": " + url.error().message);
     } else if (std::ranges::find(out, text) != out.end()) {

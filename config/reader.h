@@ -81,6 +81,9 @@ class TableReader {
 
   void Finish();
 
+  // Whether `text` may be a user's password; reports it at `key` if not.
+  bool MayBePassword(std::string_view key, std::string_view text);
+  bool Has(std::string_view key) const { return table_.contains(key); }
   // Where the value of `key` stands; where the table does, if the key is absent.
   Place At(std::string_view key) const;
   void Wrong(std::string_view key, std::string text) { problems_.Add(At(key), std::move(text)); }

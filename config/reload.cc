@@ -84,6 +84,7 @@ class Merging {
     MergeTable("cluster.", running_.cluster, out_.config.cluster);
     KeepSecret();
     MergeTable("coordinator.", running_.coordinator, out_.config.coordinator);
+    MergeTable("tls.", running_.tls, out_.config.tls);
     Match("chain.", running_.chains, out_.config.chains, &Chain::name,
           [this](const std::string& where, Chain& before, Chain& now) {
             MergeChain(where + ".", before, now);

@@ -156,9 +156,9 @@ TEST_CASE("backend URLs") {
 
   for (const char* bad :
        {"", "127.0.0.1:6379", "redis://", "redis://h", "redis://h:0", "redis://h:1/0",
-        "redis://user@h:1", "redis://u:%zz@h:1", "redis://u:%4@h:1", "redis://u:@h:1",
+        "redis://@h:1", "redis://u:%zz@h:1", "redis://u:%4@h:1", "redis://u:@h:1",
         "redis://0.0.0.0:1", "unix://relative", "unix:///", "rocksdb://relative", "rocksdb:///",
-        "http://h:1", "rediss://h:1"}) {
+        "http://h:1", "rediss://h"}) {
     INFO(bad);
     CHECK_FALSE(ParseBackendUrl(bad));
   }
@@ -439,6 +439,107 @@ TEST_CASE("the secret's file") {
   std::filesystem::remove(directory.path() + "/secret");
   std::filesystem::create_directory(directory.path() + "/secret");
   Contains(refusal(), "cannot read secret_file");
+}
+
+TEST_CASE("passwords in files") {
+  TemporaryDirectory directory;
+  directory.Write("secret", "0123456789abcdef\n");
+  directory.Write("word", "open sesame\n");
+  directory.Write("empty", "\n");
+  directory.Write("hash", "sha256:12\n");
+  const auto parse = [&](const std::string& node, const std::string& user) {
+    return Parse(std::string(kCluster) + kCoordinator + kChain +
+                     (user.empty() ? "" : "[[chain.user]]\nname = \"u\"\n" + user + "\n") +
+                     NodeText("a", "10.0.0.1",
+                              node.find("://") != std::string::npos ? node.substr(0, node.find(' '))
+                                                                    : "redis://127.0.0.1:6379") +
+                     (node.find(' ') != std::string::npos ? node.substr(node.find(' ') + 1) : "") +
+                     "\n",
+                 "c.toml", directory.path());
+  };
+  const auto refusal = [&](const std::string& node, const std::string& user) {
+    const auto config = parse(node, user);
+    CHECK_FALSE(config);
+    return config ? "" : config.error().message;
+  };
+  const std::string file = "backend_password_file = \"word\"";
+  auto config = parse("redis://u@127.0.0.1:1 " + file, "password_file = \"word\"");
+  REQUIRE(config);
+  CHECK(config->chains[0].users[0].password == "open sesame");
+  const BackendUrl& backend = config->chains[0].nodes[0].backend;
+  CHECK(backend.user == "u");
+  CHECK(backend.password == "open sesame");
+  CHECK(backend.text == "redis://:***@127.0.0.1:1");
+
+  Contains(refusal("", "password = \"x\"\npassword_file = \"word\""),
+           "[[chain.user]] has two passwords; allowed: password or password_file");
+  Contains(refusal("", "access = \"all\""), "[[chain.user]] has no password");
+  Contains(refusal("", "password_file = \"none\""), "c.toml:11:17: cannot read password_file " +
+                                                        directory.path() +
+                                                        "/none: No such file or directory");
+  Contains(refusal("", "password_file = \"empty\""), "/empty holds nothing");
+  Contains(refusal("", "password_file = \"hash\""), "begins with sha256: and no hash follows");
+  Contains(refusal("redis://:x@127.0.0.1:1 " + file, ""), "beside a backend URL with a password");
+  Contains(refusal("rocksdb:///d " + file, ""), "beside a backend without passwords");
+  Contains(refusal("redis://u@127.0.0.1:1", ""), "backend names a user and no password");
+}
+
+TEST_CASE("TLS: what speaks it needs its files") {
+  const auto with = [](const std::string& tls) { return Good() + "[tls]\n" + tls + "\n"; };
+  const std::string own = "certificate_file = \"n.pem\"\nkey_file = \"/k/n.key\"\n";
+  const std::string all = own + "ca_file = \"ca.pem\"\n";
+  const auto config =
+      ParseText(with(all + "clients = \"mutual\"\npeers = true\ncoordinators = true"));
+  REQUIRE(config);
+  CHECK(config->tls.clients == ClientTls::kMutual);
+  CHECK(config->tls.peers);
+  CHECK(config->tls.coordinators);
+  CHECK(config->tls.certificate_file.ends_with("/n.pem"));
+  CHECK(config->tls.key_file == "/k/n.key");
+  CHECK(ParseText(with("")));
+  CHECK(ParseText(with(own + "clients = \"on\"")));
+  Contains(Refusal(with("clients = \"on\"")),
+           "clients needs a certificate; allowed: [tls] certificate_file and key_file");
+  Contains(Refusal(with(own + "clients = \"mutual\"")), "clients = \"mutual\" needs a CA");
+  Contains(Refusal(with("peers = true")), "peers = true needs a certificate");
+  Contains(Refusal(with("peers = true")), "peers = true needs a CA");
+  Contains(Refusal(with("clients = \"yes\"")), "unknown clients \"yes\"; allowed: off, on, mutual");
+  Contains(Refusal(with("key_file = \"k\"")), "certificate_file or key_file alone");
+  Contains(Refusal(Good() + "tls = 1\n"), "tls");
+
+  const std::string chain = std::string(kCluster) + kCoordinator + kChain;
+  const std::string secure = chain + NodeText("a", "10.0.0.1", "rediss://u:p@10.0.0.1:6379");
+  Contains(Refusal(secure), "rediss://u:***@10.0.0.1:6379 needs a CA");
+  const auto backend = ParseText(secure + "[tls]\nca_file = \"ca.pem\"\n");
+  REQUIRE(backend);
+  CHECK(backend->chains[0].nodes[0].backend.tls);
+  CHECK(backend->chains[0].nodes[0].backend.address == "10.0.0.1:6379");
+  const std::string etcd =
+      std::string(kCluster) +
+      "[coordinator]\nlisten = [\"10.0.0.1:7400\"]\netcd = [\"https://10.0.0.1:2379\"]\n" + kChain +
+      NodeText("a", "10.0.0.1");
+  Contains(Refusal(etcd), "https://10.0.0.1:2379 needs a CA");
+}
+
+TEST_CASE("ports that others reach without a password or without TLS are told") {
+  const auto warnings = [](const std::string& text) {
+    const auto config = ParseText(text);
+    REQUIRE(config);
+    return Warnings(*config);
+  };
+  const std::string head = std::string(kCluster) + kCoordinator + kChain;
+  const std::string user = "[[chain.user]]\nname = \"u\"\npassword = \"p\"\n";
+  const std::string tls = "[tls]\ncertificate_file = \"c\"\nkey_file = \"k\"\nca_file = \"a\"\n";
+  const std::string out = NodeText("a", "10.0.0.1");
+  CHECK(warnings(head + NodeText("a", "127.0.0.1")).empty());
+  const auto both = warnings(head + out);
+  REQUIRE(both.size() == 2);
+  Contains(both[0], "node a: the clients' port 10.0.0.1:6380 is open to whoever reaches it");
+  Contains(both[1], "node a: the clients' port 10.0.0.1:6380 is not encrypted");
+  CHECK(warnings(head + user + out).size() == 1);
+  CHECK(warnings(head + out + tls + "clients = \"on\"\n").size() == 1);
+  CHECK(warnings(head + user + out + tls + "clients = \"on\"\n").empty());
+  CHECK(warnings(head + out + tls + "clients = \"mutual\"\n").empty());
 }
 
 TEST_CASE("files are found beside each other") {
