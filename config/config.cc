@@ -217,7 +217,10 @@ void Loader::CheckTls(const toml::table* table) {
     needs(url.starts_with("https://"), others, url);
   }
   for (const Chain& chain : config_.chains) {
-    for (const Node& node : chain.nodes) needs(node.backend.tls, others, node.backend.text);
+    for (const Node& node : chain.nodes) {
+      // It dials us, too.
+      for (std::string* what : {&own, &others}) needs(node.backend.tls, *what, node.backend.text);
+    }
   }
   const Place place = table != nullptr ? table->source().begin : Place{1, 1};
   if (!own.empty() && tls.certificate_file.empty() && tls.key_file.empty()) {

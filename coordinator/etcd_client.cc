@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <atomic>
 #include <deque>
+#include <iterator>
 #include <optional>
 #include <utility>
 
@@ -20,6 +21,7 @@ struct Request {
   Duration timeout{0};
   // Doing it twice is as good as once: after any failure the next endpoint is asked.
   bool repeatable = false;
+  std::shared_ptr<const io::TlsPem> tls;  // null: no https
 };
 
 struct Reply {
@@ -104,11 +106,14 @@ class Handle {
     curl_easy_setopt(curl_, CURLOPT_TCP_NODELAY, 1L);
     curl_easy_setopt(curl_, CURLOPT_WRITEFUNCTION, Collect);
     curl_easy_setopt(curl_, CURLOPT_WRITEDATA, &reply.body);
+    if (request.tls != nullptr) UseTls(*request.tls);
+    char detail[CURL_ERROR_SIZE] = "";
+    curl_easy_setopt(curl_, CURLOPT_ERRORBUFFER, detail);
     code = curl_easy_perform(curl_);
+    curl_easy_setopt(curl_, CURLOPT_ERRORBUFFER, nullptr);
     if (code != CURLE_OK) {
-      const bool unsent = code == CURLE_COULDNT_CONNECT || code == CURLE_COULDNT_RESOLVE_HOST ||
-                          code == CURLE_URL_MALFORMAT || code == CURLE_UNSUPPORTED_PROTOCOL;
-      return Failed(!unsent, endpoint + ": " + curl_easy_strerror(code));
+      const char* why = detail[0] != '\0' ? detail : curl_easy_strerror(code);
+      return Failed(!WasUnsent(code), endpoint + ": " + why);
     }
     long status = 0;
     curl_easy_getinfo(curl_, CURLINFO_RESPONSE_CODE, &status);
@@ -119,6 +124,26 @@ class Handle {
     }
     reply.ok = true;
     return reply;
+  }
+
+  static bool WasUnsent(CURLcode code) {
+    constexpr CURLcode kBefore[] = {
+        CURLE_COULDNT_CONNECT,      CURLE_COULDNT_RESOLVE_HOST,     CURLE_URL_MALFORMAT,
+        CURLE_UNSUPPORTED_PROTOCOL, CURLE_PEER_FAILED_VERIFICATION, CURLE_SSL_CERTPROBLEM,
+        CURLE_SSL_CACERT_BADFILE,   CURLE_SSL_CONNECT_ERROR};
+    return std::find(std::begin(kBefore), std::end(kBefore), code) != std::end(kBefore);
+  }
+
+  // From memory: what was loaded counts, not what is in the files now.
+  void UseTls(const io::TlsPem& pem) {
+    const auto set = [this](CURLoption option, const std::string& text) {
+      curl_blob blob{const_cast<char*>(text.data()), text.size(), CURL_BLOB_COPY};
+      if (!text.empty()) curl_easy_setopt(curl_, option, &blob);
+    };
+    curl_easy_setopt(curl_, CURLOPT_SSLVERSION, CURL_SSLVERSION_TLSv1_2);
+    set(CURLOPT_CAINFO_BLOB, pem.ca);
+    set(CURLOPT_SSLCERT_BLOB, pem.certificate);
+    set(CURLOPT_SSLKEY_BLOB, pem.key);
   }
 
   CURL* curl_;
@@ -236,7 +261,8 @@ class CurlClient final : public Client {
             Done<T> done) {
     const bool leadership = kind == Class::kLeadership;
     Request request{path, std::move(body),
-                    leadership ? options_.leadership_timeout : options_.data_timeout, repeatable};
+                    leadership ? options_.leadership_timeout : options_.data_timeout, repeatable,
+                    options_.tls ? options_.tls->pem() : nullptr};
     (leadership ? leadership_ : data_)
         .Add(std::move(request), [decode, done = std::move(done)](Reply reply) {
           if (!reply.ok) return done(tl::unexpected(std::move(reply.failure)));

@@ -15,6 +15,7 @@
 #include "coordinator/etcd_codec.h"
 #include "proxy/base/clock.h"
 #include "proxy/io/reactor.h"
+#include "proxy/io/tls_context.h"
 
 namespace catena::coordinator::etcd {
 
@@ -45,7 +46,9 @@ class Client {
 };
 
 struct CurlOptions {
-  std::vector<std::string> endpoints;  // http://host:port
+  std::vector<std::string> endpoints;  // http://host:port or https://host:port
+  // For https: the CA that etcd's certificate must come from, and what we show it, if anything.
+  std::shared_ptr<const io::TlsContext> tls;
   Duration leadership_timeout = std::chrono::milliseconds(500);
   Duration data_timeout = std::chrono::seconds(1);  // of one request, all endpoints together
 };

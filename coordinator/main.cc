@@ -14,6 +14,7 @@
 #include "proxy/base/log.h"
 #include "proxy/base/version.h"
 #include "proxy/io/uv_reactor.h"
+#include "proxy/tls_setup.h"
 
 namespace catena::coordinator {
 namespace {
@@ -63,10 +64,13 @@ void SetLogging(const config::Config& config, const Flags& flags) {
   log::SetForm(log::ParseForm(config.cluster.log_format));
 }
 
-int Serve(config::Config config, const std::string& listen, const Flags& flags) {
+int Serve(config::Config config, const std::string& listen, const Flags& flags,
+          const std::shared_ptr<io::TlsContext>& tls) {
   const auto reactor = io::MakeUvReactor();
+  TlsReactors secured(*reactor, tls);
   etcd::CurlOptions curl;
   curl.endpoints = config.coordinator.etcd;
+  curl.tls = tls;
   // Two endpoints can be tried before the next keep-alive is due.
   curl.leadership_timeout = config.coordinator.leader_ttl / 4;
   const auto etcd = etcd::MakeCurlClient(*reactor, std::move(curl));
@@ -74,7 +78,7 @@ int Serve(config::Config config, const std::string& listen, const Flags& flags) 
   Server::Options options;
   options.listen = listen;
   options.credentials = {config.cluster.name, config.cluster.secret};
-  Server server(*reactor, controller, std::move(options));
+  Server server(secured.Mutual(config.tls.coordinators), controller, std::move(options));
   if (const auto started = server.Start(); !started) {
     log::Error("cannot_listen", {{"address", listen}, {"why", started.error().message}});
     return 1;
@@ -93,6 +97,7 @@ int Serve(config::Config config, const std::string& listen, const Flags& flags) 
     if (!changed) return;
     config = *std::move(changed);
     SetLogging(config, flags);
+    ReloadTls(tls, config.tls);
     controller.Reconfigure(ControllerOptionsOf(config, listen));
   });
   controller.Start();
@@ -121,13 +126,21 @@ int Main(int argc, char** argv) {
     std::fprintf(stderr, "%s\n", listen.error().message.c_str());
     return 2;
   }
+  const Result<std::shared_ptr<io::TlsContext>> tls = LoadTls(config->tls);
+  if (!tls) {
+    std::fprintf(stderr, "%s\n", tls.error().message.c_str());
+    return 2;
+  }
   if (flags.check) {
+    for (const std::string& warning : config::Warnings(*config)) {
+      std::fprintf(stderr, "warning: %s\n", warning.c_str());
+    }
     std::printf("%s: ok\n", flags.config.c_str());
     return 0;
   }
   log::Init("coordinator@" + *listen, log::Level::kInfo, log::Form::kText);
   SetLogging(*config, flags);
-  return Serve(*std::move(config), *listen, flags);
+  return Serve(*std::move(config), *listen, flags, *tls);
 }
 
 }  // namespace

@@ -17,6 +17,7 @@
 #include "proxy/base/version.h"
 #include "proxy/io/uv_reactor.h"
 #include "proxy/server/node.h"
+#include "proxy/tls_setup.h"
 
 namespace {
 
@@ -89,6 +90,7 @@ server::Node::MakeBackend BackendMaker(io::Reactor& reactor, const config::Node&
   return [&reactor, node](Incarnation incarnation) {
     redis::RedisOptions options;
     options.address = node.backend.address;
+    options.tls = node.backend.tls;
     options.user = node.backend.user;
     options.password = node.backend.password;
     options.replication_address = node.replication;
@@ -141,13 +143,19 @@ void SetLogging(const config::Config& config, const std::string& level) {
   log::SetForm(log::ParseForm(config.cluster.log_format));
 }
 
-int Run(config::Config config, const std::string& id, const std::string& log_level) {
+int Run(config::Config config, const std::string& id, const std::string& log_level,
+        const std::shared_ptr<io::TlsContext>& tls) {
   log::Init(id, log::Level::kInfo, log::Form::kText);
   SetLogging(config, log_level);
   const config::Config::NodeRef self = *config.FindNode(id);
   std::unique_ptr<io::Reactor> reactor = io::MakeUvReactor();
-  server::Node driver(*reactor, NodeOptions(config, *self.chain, *self.node),
-                      BackendMaker(*reactor, *self.node), [&reactor] { reactor->Stop(); });
+  TlsReactors secured(*reactor, tls);
+  const server::Reactors reactors(secured.Clients(config.tls.clients),
+                                  secured.Mutual(config.tls.peers),
+                                  secured.Mutual(config.tls.coordinators));
+  server::Node driver(reactors, NodeOptions(config, *self.chain, *self.node),
+                      BackendMaker(secured.Mutual(self.node->backend.tls), *self.node),
+                      [&reactor] { reactor->Stop(); });
   std::optional<AdminPort> port;
   std::unique_ptr<admin::HttpServer> http;
   if (!self.node->admin.empty()) {
@@ -164,10 +172,20 @@ int Run(config::Config config, const std::string& id, const std::string& log_lev
     if (!changed) return;
     config = *std::move(changed);
     SetLogging(config, log_level);
+    ReloadTls(tls, config.tls);
     const config::Config::NodeRef now = *config.FindNode(id);
     driver.Reconfigure(NodeOptions(config, *now.chain, *now.node));
   });
   reactor->Run();
+  return 0;
+}
+
+// What --check says of a file that can be used.
+int TellGood(const config::Config& config) {
+  for (const std::string& warning : config::Warnings(config)) {
+    std::fprintf(stderr, "catena-proxy: warning: %s\n", warning.c_str());
+  }
+  std::printf("%s: ok\n", config.path.c_str());
   return 0;
 }
 
@@ -190,20 +208,16 @@ int main(int argc, char** argv) {
 
   auto config = config::Load(path);
   if (!config) return ExitWith("\n" + config.error().message);
-  if (check && id.empty()) {
-    std::printf("%s: ok\n", path.c_str());
-    return 0;
-  }
+  auto tls = LoadTls(config->tls);
+  if (!tls) return ExitWith(tls.error().message);
+  if (check && id.empty()) return TellGood(*config);
   if (id.empty()) return ExitWith("--node is required: which node of " + path + " is this?");
   auto ref = config->FindNode(id);
   if (!ref) return ExitWith(ref.error().message);
   if (ref->node->backend.kind != config::BackendKind::kRedis) {
     return ExitWith("node " + id + ": backend " + ref->node->backend.text +
-                    ": this build supports redis:// and unix:// backends");
+                    ": this build supports redis://, rediss:// and unix:// backends");
   }
-  if (check) {
-    std::printf("%s: ok\n", path.c_str());
-    return 0;
-  }
-  return Run(*std::move(config), id, log_level);
+  if (check) return TellGood(*config);
+  return Run(*std::move(config), id, log_level, *tls);
 }

@@ -21,14 +21,15 @@ ALLOWED = {
     "coordinator/records": ["proxy/base", "proxy/chain/configuration.h"],
     "coordinator/policy": ["proxy/base", "proxy/chain/configuration.h", "coordinator/records.h"],
     "coordinator": ["proxy/base", "proxy/resp", "proxy/auth", "proxy/io", "proxy/chain/configuration.h"],
-    "coordinator/main": ["proxy/base", "proxy/io", "proxy/admin", "proxy/auth", "config", "coordinator"],
+    "proxy/tls_setup": ["proxy/base", "proxy/io", "config"],
+    "coordinator/main": ["proxy/base", "proxy/io", "proxy/admin", "proxy/auth", "proxy/tls_setup", "config", "coordinator"],
     "config": ["proxy/base"],
     "proxy/peer": ["proxy/base", "proxy/resp", "proxy/auth", "proxy/io", "proxy/chain", "coordinator/records.h"],
     "proxy/server": ["proxy/base", "proxy/resp", "proxy/auth", "proxy/io", "proxy/chain", "proxy/command", "proxy/peer",
                      "backends/backend.h", "coordinator/records.h"],
     "proxy/cli": ["proxy/base", "proxy/resp", "proxy/auth", "proxy/io", "proxy/chain/configuration.h", "config",
-                  "coordinator/records.h"],
-    "proxy/main": ["proxy/base", "proxy/io", "proxy/admin", "proxy/server", "backends/redis", "config"],
+                  "proxy/tls_setup", "coordinator/records.h"],
+    "proxy/main": ["proxy/base", "proxy/io", "proxy/admin", "proxy/server", "proxy/tls_setup", "backends/redis", "config"],
 }
 # Who may include the outside's libraries.
 LIBRARIES = {"uv.h": "proxy/io/", "hiredis": "tests/", "curl/": "coordinator/etcd_client", "rocksdb/": "backends/rocksdb/",

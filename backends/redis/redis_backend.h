@@ -21,6 +21,8 @@ namespace catena::redis {
 struct RedisOptions {
   std::string address;         // "host:port" or "unix:///path"
   std::string user, password;  // both empty: no AUTH; only a password: the default user
+  // The reactor's connections speak TLS; so must those that the Redis makes to us.
+  bool tls = false;
   // Where we listen as the master of this Redis. Port 0: any free one. The host must be reachable
   // from the Redis; 0.0.0.0 is announced to it as the address from which we reach it.
   std::string replication_address = "127.0.0.1:0";

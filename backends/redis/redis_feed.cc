@@ -121,6 +121,15 @@ void RedisFeed::Listen() {
 }
 
 void RedisFeed::AskForReplica() {
+  if (options_.tls) {
+    control_.Request(
+        {"CONFIG", "SET", "tls-replication", "yes"},
+        [this, watch = Liveness::Watch(liveness_)](std::optional<std::string_view> reply) {
+          if (watch.Gone() || !reply || ReplyError(*reply).empty()) return;
+          log::Warn("tls_replication_unset",
+                    {{"address", options_.address}, {"why", ReplyError(*reply)}});
+        });
+  }
   const std::string& listen = options_.replication_address;
   if (listen.size() < 2 || listen.compare(listen.size() - 2, 2, ":0") != 0) {
     // A fixed port may be the one that it has already; then REPLICAOF does nothing, and the Redis

@@ -48,21 +48,22 @@ const char* ConsistencyName(Consistency consistency) {
   return kNames[static_cast<int>(consistency)];
 }
 
-Node::Node(io::Reactor& reactor, Options options, const MakeBackend& make_backend,
+Node::Node(const Reactors& reactors, Options options, const MakeBackend& make_backend,
            std::function<void()> on_stopped)
-    : reactor_(reactor),
+    : reactors_(reactors),
+      reactor_(reactors.peers),
       options_(std::move(options)),
       on_stopped_(std::move(on_stopped)),
       replica_({options_.chain, options_.node, options_.drift_per_mille, options_.backlog_bytes}),
-      backend_(make_backend(NewIncarnation(reactor, Incarnation()))),
-      acceptor_(reactor, options_.credentials,
+      backend_(make_backend(NewIncarnation(reactor_, Incarnation()))),
+      acceptor_(reactor_, options_.credentials,
                 [this](auto stream, const auto& arguments, std::string rest) {
                   OnPeerOpened(std::move(stream), arguments, std::move(rest));
                 }),
       join_source_(options_.join_bytes_max),
       meter_([this] { return reactor_.Now(); }, options_.measures_times),
       heartbeat_(
-          reactor, options_,
+          reactors_.coordinators, options_,
           {[this] { return Report(); },
            [this](const auto& answer, auto sent_at) { OnCoordinatorAnswer(answer, sent_at); }}),
       head_executor_(
@@ -71,8 +72,8 @@ Node::Node(io::Reactor& reactor, Options options, const MakeBackend& make_backen
       local_reader_(
           replica_, *backend_, options_, meter_, [this] { return reactor_.Now(); },
           [this](std::string_view reply) { return AddInfoSection(reply); }),
-      forwarder_(reactor, replica_, options_, meter_),
-      tick_(reactor.MakeTimer([this] {
+      forwarder_(reactor_, replica_, options_, meter_),
+      tick_(reactor_.MakeTimer([this] {
         tick_armed_ = false;
         OnTick();
       })) {}
@@ -84,7 +85,7 @@ Result<void> Node::Start() {
   started_at_ = reactor_.Now();
   replica_.BeginLife(NewIncarnation(reactor_, Incarnation()));
   if (auto listening = acceptor_.Listen(options_.peers_address); !listening) return listening;
-  auto listener = reactor_.Listen(
+  auto listener = reactors_.clients.Listen(
       options_.clients_address,
       [this](std::unique_ptr<io::Stream> stream) { OnAcceptClient(std::move(stream)); });
   if (!listener) return tl::unexpected(listener.error());

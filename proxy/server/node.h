@@ -39,6 +39,18 @@
 
 namespace catena::server {
 
+// By which reactor each kind of connection is made and taken. All share one loop; they differ in
+// whether they speak TLS. Each outlives the node.
+struct Reactors {
+  Reactors(io::Reactor& all) : clients(all), peers(all), coordinators(all) {}
+  Reactors(io::Reactor& of_clients, io::Reactor& of_peers, io::Reactor& of_coordinators)
+      : clients(of_clients), peers(of_peers), coordinators(of_coordinators) {}
+
+  io::Reactor& clients;
+  io::Reactor& peers;
+  io::Reactor& coordinators;
+};
+
 class Node final : public SessionOwner,
                    public peer::PeerLinkHandler,
                    public backend::BackendEvents,
@@ -48,7 +60,7 @@ class Node final : public SessionOwner,
   using MakeBackend = std::function<std::unique_ptr<backend::Backend>(Incarnation)>;
 
   // `on_stopped` is called once, after Stop() has finished.
-  Node(io::Reactor& reactor, Options options, const MakeBackend& make_backend,
+  Node(const Reactors& reactors, Options options, const MakeBackend& make_backend,
        std::function<void()> on_stopped);
   ~Node() override;
 
@@ -240,7 +252,8 @@ class Node final : public SessionOwner,
   std::string WhyWaiting(const Session& session) const;
   void LearnDatabases();
 
-  io::Reactor& reactor_;
+  const Reactors reactors_;
+  io::Reactor& reactor_;  // of peers, and for timers and the like
   Options options_;
   std::function<void()> on_stopped_;
   chain::Replica replica_;

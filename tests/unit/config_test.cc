@@ -154,11 +154,10 @@ TEST_CASE("backend URLs") {
   CHECK(rocksdb->kind == BackendKind::kRocksDb);
   CHECK(rocksdb->address == "/var/lib/db");
 
-  for (const char* bad :
-       {"", "127.0.0.1:6379", "redis://", "redis://h", "redis://h:0", "redis://h:1/0",
-        "redis://@h:1", "redis://u:%zz@h:1", "redis://u:%4@h:1", "redis://u:@h:1",
-        "redis://0.0.0.0:1", "unix://relative", "unix:///", "rocksdb://relative", "rocksdb:///",
-        "http://h:1", "rediss://h"}) {
+  for (const char* bad : {"", "127.0.0.1:6379", "redis://", "redis://h", "redis://h:0",
+                          "redis://h:1/0", "redis://@h:1", "redis://u:%zz@h:1", "redis://u:%4@h:1",
+                          "redis://u:@h:1", "redis://0.0.0.0:1", "unix://relative", "unix:///",
+                          "rocksdb://relative", "rocksdb:///", "http://h:1", "rediss://h"}) {
     INFO(bad);
     CHECK_FALSE(ParseBackendUrl(bad));
   }
@@ -510,7 +509,8 @@ TEST_CASE("TLS: what speaks it needs its files") {
   const std::string chain = std::string(kCluster) + kCoordinator + kChain;
   const std::string secure = chain + NodeText("a", "10.0.0.1", "rediss://u:p@10.0.0.1:6379");
   Contains(Refusal(secure), "rediss://u:***@10.0.0.1:6379 needs a CA");
-  const auto backend = ParseText(secure + "[tls]\nca_file = \"ca.pem\"\n");
+  Contains(Refusal(secure), "rediss://u:***@10.0.0.1:6379 needs a certificate");
+  const auto backend = ParseText(secure + "[tls]\n" + all);
   REQUIRE(backend);
   CHECK(backend->chains[0].nodes[0].backend.tls);
   CHECK(backend->chains[0].nodes[0].backend.address == "10.0.0.1:6379");
