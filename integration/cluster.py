@@ -36,12 +36,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import faults  # noqa: E402
+from certificates import Authority  # noqa: E402
 from processes import Failed, Process, stop_all, wait_until  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 # Offsets from the base port; a cluster uses at most PORTS of them.
 _PEERS, _BACKENDS, _COORDINATORS, _ETCD, _ETCD_PEERS, _ADMIN, PORTS = 20, 40, 60, 70, 80, 90, 120
 NODES_MAX, COORDINATORS_MAX = 20, 10
+# What may speak TLS.
+TLS_PARTS = ("clients", "peers", "coordinators", "etcd", "backends")
 
 
 def binary_directory():
@@ -112,7 +115,8 @@ class Node:
         import redis  # pylint: disable=import-outside-toplevel
         host, port = _host_port(self.clients)
         options.setdefault("socket_timeout", 30)
-        return redis.Redis(host=host, port=port, **options)
+        return redis.Redis(host=host, port=port, **{**self.cluster.tls_options("clients"),
+                                                    **options})
 
     def direct_client(self, **options):
         """A redis-py client of the database itself, past the proxy."""
@@ -120,7 +124,8 @@ class Node:
         host, port = _host_port(self.backend)
         options.setdefault("socket_timeout", 30)
         options.setdefault("password", self.cluster.redis_password)
-        return redis.Redis(host=host, port=port, **options)
+        return redis.Redis(host=host, port=port, **{**self.cluster.tls_options("backends"),
+                                                    **options})
 
     def http(self, path):
         """(status, body) of the proxy's admin port."""
@@ -141,13 +146,14 @@ class Cluster:
     [(name, password, {"access": "read-only", "keys": ["a*"]})]. own_networks: each node in a
     network namespace, see faults.py; cut() and heal() work then. directory: kept afterwards if given.
     admin: with admin ports. A coordinator's is its .admin.
+    tls: which of TLS_PARTS, with certificates of `authority`.
     """
 
     running = set()  # those not stopped yet, for whoever wants their logs
 
     def __init__(self, nodes=3, spares=0, coordinators=1, etcd=1, backend="redis", base_port=None,
                  directory=None, redis_args=(), settings=None, binaries=None, own_networks=False,
-                 users=(), redis_password=None, admin=True):
+                 users=(), redis_password=None, admin=True, tls=()):
         if not 1 <= nodes + spares <= NODES_MAX:
             raise Failed(f"{nodes + spares} nodes; allowed: 1 to {NODES_MAX}")
         if not 1 <= coordinators <= COORDINATORS_MAX or not 1 <= etcd <= COORDINATORS_MAX:
@@ -161,6 +167,10 @@ class Cluster:
         self.binaries = Path(binaries or binary_directory()).resolve()
         self.redis_password = redis_password
         self.admin = admin
+        self.tls = frozenset(tls)
+        if not self.tls <= set(TLS_PARTS):
+            raise Failed(f"tls: {', '.join(self.tls)}; allowed: {', '.join(TLS_PARTS)}")
+        self.authority = None
         self.nodes, self.coordinators, self.etcds = [], [], []
         self.network = None
         self._redis_args = list(redis_args)
@@ -174,6 +184,9 @@ class Cluster:
         Cluster.running.add(self)
         atexit.register(self.stop)
         try:
+            if self.tls:
+                self.authority = Authority(self.directory / "tls")
+                self.authority.issue("node")
             self._lay_out(ids, backend, coordinators, etcd)
             self._write_files(dict(settings or {}), users)
         except BaseException:
@@ -216,6 +229,14 @@ class Cluster:
     def processes(self):
         return (self.etcds + [n.redis for n in self.nodes if n.redis] + self.coordinators +
                 [n.proxy for n in self.nodes if n.proxy])
+
+    def tls_options(self, part):
+        """What redis-py needs to speak to that part."""
+        if part not in self.tls:
+            return {}
+        certificate, key = self.authority.issue("node")
+        return {"ssl": True, "ssl_ca_certs": str(self.authority.ca),
+                "ssl_certfile": str(certificate), "ssl_keyfile": str(key)}
 
     def check_alive(self):
         """Failed, with its log, if a process ended that nobody told to."""
@@ -393,8 +414,9 @@ class Cluster:
             node = Node(self, node_id, clients, peers, admin, f"rocksdb://{database}", str(database))
         else:
             user = f":{self.redis_password}@" if self.redis_password else ""
+            scheme = "rediss" if "backends" in self.tls else "redis"
             node = Node(self, node_id, clients, peers, admin,
-                        f"redis://{user}127.0.0.1:{port}", f"{hosts['clients']}:{port}")
+                        f"{scheme}://{user}127.0.0.1:{port}", f"{hosts['clients']}:{port}")
             node.redis = self._process(f"{node_id}-redis", prefix + self._redis_argv(
                 port, data, ["127.0.0.1"] + ([hosts["clients"]] if self.network else [])))
         node.proxy = self._process(f"{node_id}-proxy",
@@ -403,7 +425,13 @@ class Cluster:
         self.nodes.append(node)
 
     def _redis_argv(self, port, data, binds):
-        argv = ["redis-server", "--port", str(port), "--bind", *binds, "--save", "",
+        ports = ["--port", str(port)]
+        if "backends" in self.tls:
+            certificate, key = self.authority.issue("node")
+            ports = ["--port", "0", "--tls-port", str(port), "--tls-ca-cert-file",
+                     str(self.authority.ca), "--tls-cert-file", str(certificate),
+                     "--tls-key-file", str(key)]
+        argv = ["redis-server", *ports, "--bind", *binds, "--save", "",
                 "--appendonly", "no", "--dir", str(data)]
         if self.network:  # reached from outside of its namespace by tests
             argv += ["--protected-mode", "no"]
@@ -416,14 +444,20 @@ class Cluster:
         peers = {name: f"http://127.0.0.1:{self.base_port + _ETCD_PEERS + i}"
                  for i, name in enumerate(names)}
         everybody = ",".join(f"{name}={url}" for name, url in peers.items())
+        scheme, secure = "http", []
+        if "etcd" in self.tls:
+            certificate, key = self.authority.issue("node")
+            scheme, secure = "https", ["--cert-file", str(certificate), "--key-file", str(key),
+                                       "--trusted-ca-file", str(self.authority.ca),
+                                       "--client-cert-auth"]
         for number, name in enumerate(names):
-            client = f"http://127.0.0.1:{self.base_port + _ETCD + number}"
+            client = f"{scheme}://127.0.0.1:{self.base_port + _ETCD + number}"
             process = self._process(name, [
                 "etcd", "--name", name, "--data-dir", str(self.directory / name),
                 "--listen-client-urls", client, "--advertise-client-urls", client,
                 "--listen-peer-urls", peers[name], "--initial-advertise-peer-urls", peers[name],
                 "--initial-cluster", everybody, "--initial-cluster-state", "new",
-                "--logger", "zap", "--log-level", "warn"])
+                "--logger", "zap", "--log-level", "warn", *secure])
             process.address = client
             self.etcds.append(process)
 
@@ -441,11 +475,21 @@ class Cluster:
                          "remove it")
         self.config.write_text(text, encoding="utf-8")
 
+    def _tls_table(self):
+        if not self.tls:
+            return {}
+        return {"tls": {"ca_file": "tls/ca.pem", "certificate_file": "tls/node.pem",
+                        "key_file": "tls/node.key",
+                        "clients": "on" if "clients" in self.tls else "off",
+                        "peers": json.dumps("peers" in self.tls),
+                        "coordinators": json.dumps("coordinators" in self.tls)}}
+
     def _toml(self, settings, users):
         tables = {
             "cluster": {"name": "catena", "secret_file": "secret"},
             "coordinator": {"listen": json.dumps([c.address for c in self.coordinators]),
                             "etcd": json.dumps([e.address for e in self.etcds])},
+            **self._tls_table(),
             "chain": {"name": "main", "replicas": str(self.replicas)},
             "chain.limits": {},
         }
@@ -498,6 +542,9 @@ def _arguments():
                     help="a TOML value by its dotted path: coordinator.lease=2s, "
                     "chain.consistency=sequential, chain.limits.backlog_bytes=1mb, "
                     "node.n2.overwrite=true; repeatable")
+    up.add_argument("--tls", default="", metavar="PART,...",
+                    help=f"what speaks TLS, of {', '.join(TLS_PARTS)}, or all; certificates are made "
+                    "in the directory's tls/")
     up.add_argument("--own-networks", action="store_true",
                     help="each node in a network namespace of its own (root; see faults.py)")
     up.add_argument("--bin",
@@ -515,6 +562,10 @@ def settings_of(pairs):
             raise Failed(f"--set {pair}: wanted table.key=value")
         settings[key] = value
     return settings
+
+
+def tls_parts(text):
+    return TLS_PARTS if text == "all" else [part for part in text.split(",") if part]
 
 
 def _run_until_told(cluster):
@@ -537,7 +588,7 @@ def main():
             etcd=arguments.etcd, backend=arguments.backend, base_port=arguments.base_port,
             directory=arguments.dir, redis_args=shlex.split(arguments.redis_args),
             settings=settings_of(arguments.set), binaries=arguments.bin,
-            own_networks=arguments.own_networks)
+            own_networks=arguments.own_networks, tls=tls_parts(arguments.tls))
         try:
             cluster.start(timeout=arguments.timeout)
             print(json.dumps(cluster.describe()), flush=True)

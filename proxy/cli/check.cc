@@ -15,19 +15,19 @@ namespace {
 
 using Verdict = Finding::Verdict;
 
-Finding CheckProof(const config::Config& config, const std::string& what,
+Finding CheckProof(const config::Config& config, Port port, const std::string& what,
                    const std::string& address) {
-  const Result<Connection> connection = Dial(config, address);
+  const Result<Connection> connection = Dial(config, port, address);
   if (!connection) return {what + " " + address, Verdict::kBad, connection.error().message};
   return {what + " " + address, Verdict::kGood, "answers and knows the secret"};
 }
 
-Finding CheckEtcd(const std::string& url) {
-  const std::string what = "etcd " + url;
-  const std::string address = url.substr(std::string_view("http://").size());
-  Result<Connection> connection = Connection::Open(address, kPatience);
+Finding CheckEtcd(const config::Config& config, const std::string& text) {
+  const std::string what = "etcd " + text;
+  const config::EtcdUrl url = *config::ParseEtcdUrl(text);
+  Result<Connection> connection = Open(config, url.tls, url.address);
   if (!connection) return {what, Verdict::kBad, connection.error().message};
-  const std::string request = "GET /health HTTP/1.0\r\nHost: " + address + "\r\n\r\n";
+  const std::string request = "GET /health HTTP/1.0\r\nHost: " + url.address + "\r\n\r\n";
   if (auto sent = connection->Write(request); !sent) {
     return {what, Verdict::kBad, sent.error().message};
   }
@@ -76,9 +76,10 @@ std::string InfoField(const std::string& info, const std::string& field) {
   return info.substr(start, info.find_first_of("\r\n", start) - start);
 }
 
-Finding CheckRedis(const std::string& what, const config::BackendUrl& url) {
+Finding CheckRedis(const config::Config& config, const std::string& what,
+                   const config::BackendUrl& url) {
   const auto bad = [&](std::string text) { return Finding{what, Verdict::kBad, std::move(text)}; };
-  Result<Connection> connection = Connection::Open(url.address, kPatience);
+  Result<Connection> connection = Open(config, url.tls, url.address);
   if (!connection) return bad(connection.error().message);
   if (!url.password.empty()) {
     std::vector<std::string_view> arguments{"AUTH"};
@@ -101,10 +102,11 @@ Finding CheckRedis(const std::string& what, const config::BackendUrl& url) {
   return {what, Verdict::kGood, "Redis " + version + ", " + role->elements.at(0).text};
 }
 
-Finding CheckBackend(const config::Node& node) {
+Finding CheckBackend(const config::Config& config, const config::Node& node) {
   const std::string what = "backend of " + node.id + " " + node.backend.text;
   if (!IsReachableHere(node)) return {what, Verdict::kUnknown, "only reachable on its own machine"};
-  if (node.backend.kind == config::BackendKind::kRedis) return CheckRedis(what, node.backend);
+  if (node.backend.kind == config::BackendKind::kRedis)
+    return CheckRedis(config, what, node.backend);
   std::error_code error;
   if (std::filesystem::is_directory(node.backend.address, error)) {
     return {what, Verdict::kGood, "the directory is there"};
@@ -117,14 +119,17 @@ Finding CheckBackend(const config::Node& node) {
 std::vector<Finding> CheckCluster(const config::Config& config) {
   std::vector<Finding> findings;
   findings.push_back({config.path, Verdict::kGood, "valid"});
-  for (const std::string& url : config.coordinator.etcd) findings.push_back(CheckEtcd(url));
+  for (const std::string& warning : config::Warnings(config)) {
+    findings.push_back({config.path, Verdict::kWarning, warning});
+  }
+  for (const std::string& url : config.coordinator.etcd) findings.push_back(CheckEtcd(config, url));
   for (const std::string& address : config.coordinator.listen) {
-    findings.push_back(CheckProof(config, "coordinator", address));
+    findings.push_back(CheckProof(config, Port::kCoordinator, "coordinator", address));
   }
   for (const config::Chain& chain : config.chains) {
     for (const config::Node& node : chain.nodes) {
-      findings.push_back(CheckProof(config, "proxy " + node.id, node.peers));
-      findings.push_back(CheckBackend(node));
+      findings.push_back(CheckProof(config, Port::kPeers, "proxy " + node.id, node.peers));
+      findings.push_back(CheckBackend(config, node));
     }
   }
   return findings;
@@ -137,7 +142,8 @@ std::string RenderFindings(const std::vector<Finding>& findings, bool colour) {
   for (const Finding& finding : findings) {
     const bool good = finding.verdict == Verdict::kGood;
     const bool bad = finding.verdict == Verdict::kBad;
-    const std::string word = good ? "ok     " : bad ? "WRONG  " : "unknown";
+    const bool warning = finding.verdict == Verdict::kWarning;
+    const std::string word = good ? "ok     " : bad ? "WRONG  " : warning ? "warning" : "unknown";
     const std::string code = good ? "32" : bad ? "31" : "33";
     out += (colour ? "\033[" + code + "m" + word + "\033[0m" : word) + "  " + finding.what +
            std::string(width - finding.what.size() + 2, ' ') + finding.detail + "\n";

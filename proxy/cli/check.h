@@ -10,9 +10,10 @@ namespace catena::cli {
 
 struct Finding {
   std::string what;  // "coordinator 10.0.0.1:7400"
-  enum class Verdict { kGood, kBad, kUnknown } verdict = Verdict::kGood;
+  enum class Verdict { kGood, kBad, kUnknown, kWarning } verdict = Verdict::kGood;
   std::string
-      detail;  // what was found, or what is wrong; kUnknown: why it cannot be told from here
+      detail;  // what was found, or what is wrong; kUnknown: why it cannot be told from here;
+               // kWarning: what is allowed and perhaps not meant
 };
 
 // Tries every coordinator, etcd endpoint, proxy and database, one after the other; each takes a few

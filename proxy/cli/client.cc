@@ -11,6 +11,7 @@
 
 #include "proxy/auth/proof.h"
 #include "proxy/resp/encoder.h"
+#include "proxy/tls_setup.h"
 
 namespace catena::cli {
 namespace {
@@ -39,10 +40,18 @@ std::optional<std::string> Redirection(const resp::Value& answer) {
 
 }  // namespace
 
-Result<Connection> Dial(const config::Config& config, const std::string& address) {
+Result<Connection> Open(const config::Config& config, bool tls, const std::string& address) {
+  if (!tls) return Connection::Open(address, kPatience, nullptr);
+  const auto context = LoadTls(config.tls);
+  if (!context) return Fail(context.error().message);
+  return Connection::Open(address, kPatience, context->get());
+}
+
+Result<Connection> Dial(const config::Config& config, Port port, const std::string& address) {
   const Result<std::string> nonce = RandomNonce();
   if (!nonce) return Fail(nonce.error().message);
-  Result<Connection> connection = Connection::Open(address, kPatience);
+  const bool tls = port == Port::kCoordinator ? config.tls.coordinators : config.tls.peers;
+  Result<Connection> connection = Open(config, tls, address);
   if (!connection) return connection;
   auth::Dialler dialler({config.cluster.name, config.cluster.secret}, *nonce);
   std::string out = dialler.Greeting();
@@ -75,7 +84,7 @@ Result<resp::Value> AskLeader(const config::Config& config,
     addresses.pop_front();
     if (!tried.insert(address).second) continue;
     std::string problem;
-    if (Result<Connection> connection = Dial(config, address); !connection) {
+    if (Result<Connection> connection = Dial(config, Port::kCoordinator, address); !connection) {
       problem = connection.error().message;
     } else if (Result<resp::Value> answer = Ask(*connection, arguments); !answer) {
       problem = answer.error().message;

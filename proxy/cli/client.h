@@ -15,9 +15,14 @@ namespace catena::cli {
 
 inline constexpr Duration kPatience = std::chrono::seconds(3);
 
-// A connection to a coordinator or to a proxy's peers port on which both sides have proved the
-// secret.
-Result<Connection> Dial(const config::Config& config, const std::string& address);
+enum class Port { kCoordinator, kPeers };
+
+// A connection to a coordinator or to a proxy's peers port, with TLS if the TOML says so, on which
+// both sides have proved the secret.
+Result<Connection> Dial(const config::Config& config, Port port, const std::string& address);
+
+// The same without the secret; with TLS if `tls`.
+Result<Connection> Open(const config::Config& config, bool tls, const std::string& address);
 
 // Sends one command and waits for its answer. An error answer is a value, not a failure.
 Result<resp::Value> Ask(Connection& connection, const std::vector<std::string_view>& arguments);

@@ -22,6 +22,7 @@ namespace {
 
 // Answers to a tool are statuses and confirmations; whoever sends more is not what it should be.
 constexpr size_t kInputMax = 64u << 20;
+constexpr size_t kReadBytes = 16u << 10;
 
 int64_t NowMilliseconds() {
   timespec now{};
@@ -70,7 +71,8 @@ Result<int> StartTcp(const std::string& address) {
 
 }  // namespace
 
-Result<Connection> Connection::Open(const std::string& address, Duration patience) {
+Result<Connection> Connection::Open(const std::string& address, Duration patience,
+                                    const io::TlsContext* tls) {
   constexpr std::string_view kUnix = "unix://";
   const Result<int> fd = address.starts_with(kUnix)
                              ? StartUnix(std::string_view(address).substr(kUnix.size()))
@@ -83,18 +85,25 @@ Result<Connection> Connection::Open(const std::string& address, Duration patienc
   socklen_t length = sizeof(error);
   getsockopt(*fd, SOL_SOCKET, SO_ERROR, &error, &length);
   if (error != 0) return Fail(std::strerror(error));
+  if (tls != nullptr) {
+    if (auto shaken = connection.ShakeHands(*tls, address); !shaken) {
+      return Fail(shaken.error().message);
+    }
+  }
   return connection;
 }
 
 Connection::Connection(Connection&& other) noexcept
     : fd_(std::exchange(other.fd_, -1)),
       deadline_ms_(other.deadline_ms_),
-      input_(std::move(other.input_)) {}
+      input_(std::move(other.input_)),
+      tls_(std::move(other.tls_)) {}
 
 Connection& Connection::operator=(Connection&& other) noexcept {
   std::swap(fd_, other.fd_);
   deadline_ms_ = other.deadline_ms_;
   input_ = std::move(other.input_);
+  tls_ = std::move(other.tls_);
   return *this;
 }
 
@@ -113,7 +122,24 @@ Result<void> Connection::Await(short events) {
   }
 }
 
+Result<void> Connection::ShakeHands(const io::TlsContext& tls, const std::string& address) {
+  const auto parsed = config::ParseHostPort(address, false);
+  if (!parsed) return Fail(parsed.error().message);
+  tls_ = std::make_unique<io::TlsSession>(tls, parsed->host);
+  if (auto begun = Decrypt({}); !begun) return begun;
+  while (!tls_->open()) {
+    if (auto read = Read(); !read) return read;
+  }
+  return {};
+}
+
 Result<void> Connection::Write(std::string_view bytes) {
+  if (tls_ == nullptr) return SendAll(bytes);
+  tls_->Send(bytes);
+  return SendAll(std::exchange(tls_->output(), {}));
+}
+
+Result<void> Connection::SendAll(std::string_view bytes) {
   while (!bytes.empty()) {
     const ssize_t sent = send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
     if (sent >= 0) {
@@ -128,21 +154,37 @@ Result<void> Connection::Write(std::string_view bytes) {
 }
 
 Result<void> Connection::Read() {
-  char buffer[16384];
+  std::string buffer;
+  const auto bytes = Receive(buffer);
+  if (!bytes) return tl::unexpected(bytes.error());
+  if (input_.size() + bytes->size() > kInputMax) return Fail("answer too long");
+  if (tls_ != nullptr) return Decrypt(*bytes);
+  input_.append(*bytes);
+  return {};
+}
+
+Result<std::string_view> Connection::Receive(std::string& buffer) {
+  buffer.resize(kReadBytes);
   while (true) {
-    const ssize_t count = recv(fd_, buffer, sizeof(buffer), 0);
-    if (count > 0) {
-      if (input_.size() + static_cast<size_t>(count) > kInputMax) return Fail("answer too long");
-      input_.append(buffer, static_cast<size_t>(count));
-      return {};
-    }
+    const ssize_t count = recv(fd_, buffer.data(), buffer.size(), 0);
+    if (count > 0) return std::string_view(buffer.data(), static_cast<size_t>(count));
     if (count == 0) return Fail("connection closed by the other side");
     if (errno == EAGAIN) {
-      if (auto ready = Await(POLLIN); !ready) return ready;
+      if (auto ready = Await(POLLIN); !ready) return tl::unexpected(ready.error());
     } else if (errno != EINTR) {
       return Fail(std::strerror(errno));
     }
   }
+}
+
+Result<void> Connection::Decrypt(std::string_view bytes) {
+  std::string plain(bytes.size() + io::TlsSession::kPlainExtraBytes, '\0');
+  input_.append(plain.data(), tls_->Receive(bytes, plain));
+  const std::string out = std::exchange(tls_->output(), {});
+  if (auto sent = SendAll(out); !sent && tls_->error().empty()) return sent;
+  if (!tls_->error().empty()) return Fail("TLS: " + tls_->error());
+  if (tls_->ended()) return Fail("connection closed by the other side");
+  return {};
 }
 
 Result<std::string> Connection::ReadAll() {
