@@ -30,13 +30,13 @@ Result<std::shared_ptr<io::TlsContext>> LoadTls(const config::Tls& tls) {
   if (!NamesFiles(tls)) return nullptr;
   auto context = io::TlsContext::Load(FilesOf(tls));
   if (!context) return Fail("[tls] " + context.error().message);
-  TellExpiry(**context);
   return context;
 }
 
 TlsReactors::TlsReactors(io::Reactor& plain, std::shared_ptr<io::TlsContext> context)
     : plain_(plain) {
   if (context == nullptr) return;
+  TellExpiry(*context);
   mutual_ = io::MakeTlsReactor(plain, context, Accept::kCertificate);
   open_ = io::MakeTlsReactor(plain, std::move(context), Accept::kAnybody);
 }

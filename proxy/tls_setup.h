@@ -11,13 +11,14 @@
 
 namespace catena {
 
-// nullptr if [tls] names no file. The log warns of a certificate that ends soon. The error names [tls] and the file, and says what is wrong with it.
+// nullptr if [tls] names no file. The error names [tls] and the file, and says what is wrong with it.
 Result<std::shared_ptr<io::TlsContext>> LoadTls(const config::Tls& tls);
 
 // A reactor of the uv_reactor and its variants with TLS, for a program's connections.
 class TlsReactors {
  public:
-  // `context` may be nullptr: then all are plain. `plain` outlives this.
+  // `context` may be nullptr: then all are plain. `plain` outlives this. The log warns of a
+  // certificate that ends soon.
   TlsReactors(io::Reactor& plain, std::shared_ptr<io::TlsContext> context);
 
   // With certificates on both sides if `on`, else plain.
