@@ -12,6 +12,7 @@
 #include "coordinator/etcd_client.h"
 #include "coordinator/server.h"
 #include "proxy/base/log.h"
+#include "proxy/base/notify.h"
 #include "proxy/base/version.h"
 #include "proxy/io/uv_reactor.h"
 #include "proxy/tls_setup.h"
@@ -89,6 +90,7 @@ int Serve(config::Config config, const std::string& listen, const Flags& flags,
     log::Info("signal", {{"number", signal}});
     if (stopping) return reactor->Stop();
     stopping = true;
+    NotifyManager("STOPPING=1");
     server.Stop();
     controller.Stop([&] { reactor->Stop(); });
   });
@@ -101,6 +103,7 @@ int Serve(config::Config config, const std::string& listen, const Flags& flags,
     controller.Reconfigure(ControllerOptionsOf(config, listen));
   });
   controller.Start();
+  NotifyManager("READY=1");
   reactor->Run();
   return 0;
 }

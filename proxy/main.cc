@@ -14,6 +14,7 @@
 #include "proxy/admin/http_server.h"
 #include "proxy/admin/process_metrics.h"
 #include "proxy/base/log.h"
+#include "proxy/base/notify.h"
 #include "proxy/base/version.h"
 #include "proxy/io/uv_reactor.h"
 #include "proxy/server/node.h"
@@ -166,7 +167,10 @@ int Run(config::Config config, const std::string& id, const std::string& log_lev
     http = std::move(*served);
   }
   if (auto started = driver.Start(); !started) return ExitWith(started.error().message);
-  io::OnTermination(*reactor, [&driver](int) { driver.Stop(); });
+  io::OnTermination(*reactor, [&driver](int) {
+    NotifyManager("STOPPING=1");
+    driver.Stop();
+  });
   io::OnHangup(*reactor, [&] {
     std::optional<config::Config> changed = config::LoadAgain(config, id);
     if (!changed) return;
@@ -176,6 +180,7 @@ int Run(config::Config config, const std::string& id, const std::string& log_lev
     const config::Config::NodeRef now = *config.FindNode(id);
     driver.Reconfigure(NodeOptions(config, *now.chain, *now.node));
   });
+  NotifyManager("READY=1");
   reactor->Run();
   return 0;
 }
