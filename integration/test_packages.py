@@ -48,6 +48,8 @@ PYTHON
 echo "# mine" >> /etc/catena/catena.toml
 dpkg --install "$1" >/dev/null
 tail -1 /etc/catena/catena.toml
+catenactl --help | sed -n 's/^  \([a-z-]*\)  *[a-z].*/command \1/p' | sed '/--/d'
+man -E ascii -l /usr/share/man/man8/catenactl.8 | sed -n 's/^       \([a-z-]*\)\( .*\)\{0,1\}$/page \1/p'
 dpkg --remove catena >/dev/null
 ls /usr/bin/catena-proxy 2>/dev/null || echo removed
 ls /etc/catena/catena.toml
@@ -112,6 +114,8 @@ def test_installed_and_run(package, tmp_path):
                  "removed", "/etc/catena/catena.toml", "purged"):
         assert line in told.splitlines(), told
     assert "(catena)" in told
+    commands = re.findall(r"^command (\S+)", told, re.M)
+    assert "status" in commands and set(commands) <= set(re.findall(r"^page (\S+)", told, re.M)), told
     exposures = [float(number) for number in re.findall(r"exposure level .*: (\d+\.\d)", told)]
     assert len(exposures) == 2 and max(exposures) <= 2.0, told
 

@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+import socket
 
 import pytest
 import redis
@@ -113,7 +114,12 @@ def test_what_may_change_changes_and_the_rest_says_that_it_needs_a_restart(clust
     with pytest.raises(redis.ConnectionError, match="max number of clients"):
         for each in extra:
             each.ping()
-    wait_until(lambda: log_lines(node.proxy, "client_refused"), 5, "the refusal is told")
+    host, port = node.clients.split(":")
+    for _ in range(200):
+        socket.create_connection((host, int(port))).close()
+    left_out = wait_until(lambda: log_lines(node.proxy, "left_out"), 5, "a count of what was not told")
+    assert re.search(r"kind=client_refused times=[1-9]", left_out[-1])
+    assert 50 <= len(log_lines(node.proxy, "client_refused")) < 150
     assert not is_closed(standing)
 
 

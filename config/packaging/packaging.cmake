@@ -6,10 +6,17 @@ include(GNUInstallDirs)
 set(packaging ${CMAKE_SOURCE_DIR}/config/packaging)
 
 install(TARGETS catena-proxy catena-coordinator catenactl RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
-foreach(page catena-proxy.8 catena-coordinator.8 catenactl.8)
+foreach(page catena-proxy.8 catena-coordinator.8)
   configure_file(${packaging}/${page}.in ${CMAKE_BINARY_DIR}/man/${page} @ONLY)
   install(FILES ${CMAKE_BINARY_DIR}/man/${page} DESTINATION ${CMAKE_INSTALL_MANDIR}/man8)
 endforeach()
+# The commands are those that the program lists.
+install(CODE "
+  execute_process(COMMAND $<TARGET_FILE:catenactl> --help OUTPUT_VARIABLE help COMMAND_ERROR_IS_FATAL ANY)
+  execute_process(COMMAND ${CMAKE_COMMAND} \"-DHELP=\${help}\" -DVERSION=${PROJECT_VERSION}
+    -DTEMPLATE=${packaging}/catenactl.8.in -DPAGE=${CMAKE_BINARY_DIR}/man/catenactl.8
+    -P ${packaging}/commands.cmake COMMAND_ERROR_IS_FATAL ANY)")
+install(FILES ${CMAKE_BINARY_DIR}/man/catenactl.8 DESTINATION ${CMAKE_INSTALL_MANDIR}/man8)
 install(FILES ${packaging}/catena-proxy@.service ${packaging}/catena-coordinator.service
         DESTINATION lib/systemd/system)
 install(FILES ${packaging}/catena.sysusers DESTINATION lib/sysusers.d RENAME catena.conf)

@@ -1,0 +1,16 @@
+# catenactl's manual page: TEMPLATE with the subcommands of HELP (the text of --help) becomes PAGE.
+string(REPLACE ";" "," HELP "${HELP}")  # no border of a list
+string(REGEX REPLACE "^.*\nSubcommands:\n" "" list "${HELP}")
+string(REGEX MATCHALL "\n?  [a-z][a-z-]* +[^\n]+" lines "${list}")
+set(COMMANDS "")
+foreach(line IN LISTS lines)
+  string(REGEX MATCH "^\n?  ([a-z-]+) +(.*)$" found "${line}")
+  string(REPLACE "-" "\\-" text "${CMAKE_MATCH_2}")
+  string(APPEND COMMANDS ".TP\n.B ${CMAKE_MATCH_1}\n${text}\n")
+endforeach()
+if(COMMANDS STREQUAL "")
+  message(FATAL_ERROR "no subcommands in: ${HELP}")
+endif()
+string(STRIP "${COMMANDS}" COMMANDS)
+set(PROJECT_VERSION "${VERSION}")
+configure_file("${TEMPLATE}" "${PAGE}" @ONLY)
