@@ -194,6 +194,7 @@ void ChainKeeper::TakeOver(const Decision& decision) {
                                   {"why", decision.resign->reason}});
   }
   resign_ = decision.resign;
+  needs_operator_ = decision.needs_operator;
   if (waiting_for_ != decision.waiting_for) {
     waiting_for_ = decision.waiting_for;
     if (!waiting_for_.empty()) {
@@ -290,6 +291,8 @@ void ChainKeeper::OnRefused(const etcd::TxnAnswer& answer) {
 
 void ChainKeeper::Adopt(const ChainRecord& record, int64_t revision) {
   const bool changed = !record_ || record_->configuration != record.configuration;
+  std::optional<chain::Configuration> before;
+  if (record_) before = record_->configuration;
   events_ = std::move(writing_->events);
   writing_.reset();
   record_ = record;
@@ -303,6 +306,7 @@ void ChainKeeper::Adopt(const ChainRecord& record, int64_t revision) {
                                 {"epoch", record.configuration.epoch.value()},
                                 {"members", Describe(record.configuration)},
                                 {"why", record.reason}});
+    leadership_.OnConfiguration(before, record.configuration);
     TellAll();
   }
   Consider();
@@ -364,6 +368,8 @@ ChainStatus ChainKeeper::Status(TimePoint now) const {
   status.record = record_;
   status.join = join_;
   status.waiting_for = unreadable_.empty() ? waiting_for_ : unreadable_;
+  status.needs_operator = needs_operator_;
+  status.replicas = options_.facts.replicas;
   if (record_) {
     for (const chain::Member& member : record_->configuration.members) {
       if (const Life* life = registry_->Find(member.id, member.incarnation)) {

@@ -57,6 +57,9 @@ class ChainKeeper {
     virtual int64_t owner_revision() const = 0;
     // etcd showed that it is over. May destroy the keeper in a later turn, never during the call.
     virtual void Over(const std::string& reason) = 0;
+    // A configuration is in force that was not; `before`: the one until then.
+    virtual void OnConfiguration(const std::optional<chain::Configuration>& before,
+                                 const chain::Configuration& now) = 0;
   };
 
   // What etcd holds of the chain; nullopt: no such key.
@@ -139,6 +142,7 @@ class ChainKeeper {
   std::optional<Decision::Request> resign_;
   std::optional<Decision::Request> drain_;
   std::string waiting_for_;
+  bool needs_operator_ = false;
   std::optional<Choice> choice_;
   std::optional<PendingWish> wish_;
   std::map<Registry::LifeName, Subscriber*> subscribers_;

@@ -35,6 +35,7 @@ std::string Controller::EventsKey(const std::string& chain) const {
 
 void Controller::OnElected() {
   ++leadership_;
+  ++counters_.elections;
   Load();
 }
 
@@ -44,6 +45,7 @@ void Controller::OnTrustedAgain() {
 
 void Controller::OnDeposed(const std::string&) {
   ++leadership_;
+  ++counters_.depositions;
   load_timer_->Stop();
   // A keeper may be on the stack.
   auto ended = std::make_shared<decltype(keepers_)>(std::move(keepers_));
@@ -112,6 +114,18 @@ bool Controller::HasChain(const std::string& chain) const {
                              [&](const ChainFacts& facts) { return facts.chain == chain; });
 }
 
+bool Controller::HasNode(const std::string& chain, const NodeId& node) const {
+  return std::ranges::any_of(options_.chains, [&](const ChainFacts& facts) {
+    return facts.chain == chain &&
+           std::ranges::any_of(facts.nodes, [&](const auto& each) { return each.id == node; });
+  });
+}
+
+void Controller::OnConfiguration(const std::optional<chain::Configuration>& before,
+                                 const chain::Configuration& now) {
+  ++counters_.chains[now.chain].epochs[static_cast<size_t>(ChangeOf(before, now))];
+}
+
 void Controller::OnHeartbeat(Subscriber& subscriber, const NodeReport& report) {
   // Read after the heartbeat's bytes (S17): the lease is counted from here.
   const TimePoint now = reactor_.Now();
@@ -128,6 +142,9 @@ void Controller::OnHeartbeat(Subscriber& subscriber, const NodeReport& report) {
     if (!HasChain(report.chain))
       answer.notice = "the coordinator's TOML has no chain '" + report.chain + "'";
     return subscriber.SendAnswer(answer);
+  }
+  if (HasNode(report.chain, report.node)) {
+    ++counters_.chains[report.chain].heartbeats[report.node];
   }
   keeper->second->OnHeartbeat(subscriber, report, now);
 }
@@ -154,6 +171,7 @@ std::optional<ClusterStatus> Controller::Status() {
       ChainStatus chain;
       chain.chain = facts.chain;
       chain.waiting_for = "etcd to tell the chain's record";
+      chain.replicas = facts.replicas;
       status.chains.push_back(std::move(chain));
     }
   }

@@ -12,6 +12,7 @@
 #include "coordinator/chain_keeper.h"
 #include "coordinator/election.h"
 #include "coordinator/etcd_client.h"
+#include "coordinator/metrics.h"
 #include "coordinator/policy.h"
 #include "coordinator/records.h"
 #include "proxy/io/reactor.h"
@@ -54,6 +55,8 @@ class Controller : private Election::Events, private ChainKeeper::Leadership {
   void Wish(const std::string& chain, const DrainRequest& request, ChainKeeper::ChoiceDone done);
   // Error: no such chain, or its record is not known yet. Only while Leads().
   Result<EventHistory> Events(const std::string& chain) const;
+  const Counters& counters() const { return counters_; }
+  bool etcd_healthy() const { return election_.etcd_healthy(); }
   bool Leads() { return Trusted(reactor_.Now()); }
   std::string LeaderAddress() { return election_.LeaderAddress(reactor_.Now()); }
 
@@ -67,6 +70,8 @@ class Controller : private Election::Events, private ChainKeeper::Leadership {
   const std::string& leader_key() const override { return election_.key(); }
   int64_t owner_revision() const override { return election_.owner_revision(); }
   void Over(const std::string& reason) override;
+  void OnConfiguration(const std::optional<chain::Configuration>& before,
+                       const chain::Configuration& now) override;
 
   ChainKeeper::Options KeeperOptions(const ChainFacts& facts) const;
   // Makes the keepers that are missing, with what etcd holds.
@@ -74,6 +79,7 @@ class Controller : private Election::Events, private ChainKeeper::Leadership {
   bool Complete() const { return keepers_.size() == options_.chains.size(); }
   void OnLoaded(const etcd::RangeAnswer& answer);
   bool HasChain(const std::string& chain) const;
+  bool HasNode(const std::string& chain, const NodeId& node) const;
   std::string ChainKey(const std::string& chain) const;
   std::string EventsKey(const std::string& chain) const;
   Result<ChainKeeper*> KeeperOf(const std::string& chain) const;
@@ -83,6 +89,7 @@ class Controller : private Election::Events, private ChainKeeper::Leadership {
   ControllerOptions options_;
   Election election_;
   std::unique_ptr<io::Timer> load_timer_;
+  Counters counters_;
   uint64_t leadership_ = 0;  // counts them, to tell late callbacks
   std::map<std::string, std::unique_ptr<ChainKeeper>> keepers_;
 };

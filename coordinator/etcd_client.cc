@@ -221,6 +221,7 @@ class CurlClient final : public Client {
   CurlClient(io::Reactor& reactor, CurlOptions options)
       : options_(std::move(options)),
         endpoints_(std::make_shared<Endpoints>()),
+        reactor_(reactor),
         leadership_(reactor, endpoints_, 1),
         data_(reactor, endpoints_, 2) {
     endpoints_->urls = options_.endpoints;
@@ -264,7 +265,9 @@ class CurlClient final : public Client {
                     leadership ? options_.leadership_timeout : options_.data_timeout, repeatable,
                     options_.tls ? options_.tls->pem() : nullptr};
     (leadership ? leadership_ : data_)
-        .Add(std::move(request), [decode, done = std::move(done)](Reply reply) {
+        .Add(std::move(request), [this, leadership, asked = reactor_.Now(), decode,
+                                  done = std::move(done)](Reply reply) {
+          Count(leadership, asked, reply.ok);
           if (!reply.ok) return done(tl::unexpected(std::move(reply.failure)));
           auto answer = decode(reply.body);
           if (!answer) return done(tl::unexpected(Failure{true, answer.error().message}));
@@ -272,8 +275,16 @@ class CurlClient final : public Client {
         });
   }
 
+  void Count(bool leadership, TimePoint asked, bool answered) {
+    if (options_.use == nullptr) return;
+    EtcdUse& use = *options_.use;
+    (leadership ? use.leadership : use.data).Observe(reactor_.Now() - asked);
+    if (!answered) ++(leadership ? use.leadership_failures : use.data_failures);
+  }
+
   CurlOptions options_;
   std::shared_ptr<Endpoints> endpoints_;
+  io::Reactor& reactor_;
   Queue leadership_;
   Queue data_;
 };

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "coordinator/etcd_codec.h"
+#include "coordinator/metrics.h"
 #include "proxy/base/clock.h"
 #include "proxy/io/reactor.h"
 #include "proxy/io/tls_context.h"
@@ -51,6 +52,7 @@ struct CurlOptions {
   std::shared_ptr<const io::TlsContext> tls;
   Duration leadership_timeout = std::chrono::milliseconds(500);
   Duration data_timeout = std::chrono::seconds(1);  // of one request, all endpoints together
+  EtcdUse* use = nullptr;                           // counted into, if given; outlives the client
 };
 
 // On libcurl, with blocking requests on the reactor's workers: at most one of the class kLeadership

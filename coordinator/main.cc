@@ -8,6 +8,7 @@
 
 #include "config/config.h"
 #include "config/reload.h"
+#include "coordinator/admin_port.h"
 #include "coordinator/controller.h"
 #include "coordinator/etcd_client.h"
 #include "coordinator/server.h"
@@ -65,6 +66,24 @@ void SetLogging(const config::Config& config, const Flags& flags) {
   log::SetForm(log::ParseForm(config.cluster.log_format));
 }
 
+// None where the TOML names none for `listen`.
+Result<std::unique_ptr<admin::HttpServer>> ServeAdmin(io::Reactor& reactor,
+                                                      const config::Coordinator& config,
+                                                      const std::string& listen, AdminPort& port) {
+  if (config.admin.empty()) return nullptr;
+  const auto self = std::ranges::find(config.listen, listen) - config.listen.begin();
+  return admin::HttpServer::Start(reactor, config.admin[static_cast<size_t>(self)],
+                                  [&port](std::string_view path) { return port.Answer(path); });
+}
+
+AdminPort::Options AdminOptionsOf(const config::Config& config, const std::string& listen) {
+  AdminPort::Options options{config.cluster.name, listen, {}};
+  for (size_t i = 0; i < config.coordinator.admin.size(); ++i) {
+    options.pages[config.coordinator.listen[i]] = config.coordinator.admin[i];
+  }
+  return options;
+}
+
 int Serve(config::Config config, const std::string& listen, const Flags& flags,
           const std::shared_ptr<io::TlsContext>& tls) {
   const auto reactor = io::MakeUvReactor();
@@ -74,6 +93,8 @@ int Serve(config::Config config, const std::string& listen, const Flags& flags,
   curl.tls = tls;
   // Two endpoints can be tried before the next keep-alive is due.
   curl.leadership_timeout = config.coordinator.leader_ttl / 4;
+  EtcdUse etcd_use;
+  curl.use = &etcd_use;
   const auto etcd = etcd::MakeCurlClient(*reactor, std::move(curl));
   Controller controller(*reactor, *etcd, ControllerOptionsOf(config, listen));
   Server::Options options;
@@ -85,6 +106,12 @@ int Serve(config::Config config, const std::string& listen, const Flags& flags,
     return 1;
   }
   log::Info("listening", {{"address", server.address()}});
+  AdminPort port(AdminOptionsOf(config, listen), controller, etcd_use, io::MeasureTurns(*reactor));
+  const auto http = ServeAdmin(*reactor, config.coordinator, listen, port);
+  if (!http) {
+    log::Error("cannot_listen", {{"why", http.error().message}});
+    return 1;
+  }
   bool stopping = false;
   io::OnTermination(*reactor, [&](int signal) {
     log::Info("signal", {{"number", signal}});

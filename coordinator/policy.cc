@@ -181,6 +181,7 @@ class Deciding {
   bool EtcdIsBehind() {
     for (const Life& life : in_.lives) {
       if (life.report && life.report->epoch > current().epoch) {
+        out_.needs_operator = true;
         out_.waiting_for = "etcd has epoch " + std::to_string(current().epoch.value()) +
                            " of the chain, but node " + Quote(life.node) + " has seen epoch " +
                            std::to_string(life.report->epoch.value()) +
@@ -204,6 +205,7 @@ class Deciding {
 
   void ConsiderFirst() {
     if (const Life* holder = HolderOfChainData()) {
+      out_.needs_operator = true;
       out_.waiting_for = "etcd has no configuration, but node " + Quote(holder->node) +
                          " holds a chain's data: etcd was lost? use catenactl choose " +
                          in_.facts.chain + " NODE";
@@ -355,6 +357,7 @@ class Deciding {
 
   void ExplainLoss(const Member& head, bool head_back) {
     const std::string epoch = std::to_string(current().epoch.value());
+    out_.needs_operator = true;
     if (!head_back) {
       out_.waiting_for = "no member of epoch " + epoch + " goes on; waiting for its head " +
                          Quote(head.id) + ", or use catenactl choose " + in_.facts.chain + " NODE";

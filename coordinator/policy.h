@@ -109,6 +109,8 @@ struct Decision {
   bool wish_done = false;    // the record says what was wished
   std::string wish_refused;  // why it never will; "" not refused
   std::string waiting_for;   // what keeps the chain from being whole, for people; "" nothing
+  // It may wait for ever: unless nodes come back as they were, an operator has to choose.
+  bool needs_operator = false;
   bool choice_done = false;  // the choice is in force already
   // The next moment at which time alone may change the decision.
   std::optional<TimePoint> look_again;

@@ -234,6 +234,7 @@ json ToJson(const NodeReport& report) {
               {"snapshot_done", report.snapshot_done},
               {"snapshot_total", report.snapshot_total},
               {"clients_connected", report.clients_connected},
+              {"commands_answered", report.commands_answered},
               {"lease_left", report.lease_left.count()}};
   if (report.joiner_ready) out["joiner_ready"] = ToJson(*report.joiner_ready);
   out["predecessor_linked"] = report.predecessor_linked;
@@ -268,6 +269,7 @@ void FromJson(Reader& in, NodeReport& out) {
   in.Get("snapshot_done", out.snapshot_done);
   in.Get("snapshot_total", out.snapshot_total);
   in.Get("clients_connected", out.clients_connected);
+  in.Get("commands_answered", out.commands_answered);
   in.Get("lease_left", out.lease_left);
   // A choice writes the epoch behind the newest that was reported.
   if (out.epoch.value() > INT64_MAX / 2) in.Complain("epoch", "is too large");
@@ -384,8 +386,11 @@ void FromJson(Reader& in, NodeStatus& out) {
 json ToJson(const ChainStatus& chain) {
   json nodes = json::array();
   for (const NodeStatus& node : chain.nodes) nodes.push_back(ToJson(node));
-  json out = {
-      {"chain", chain.chain}, {"nodes", std::move(nodes)}, {"waiting_for", chain.waiting_for}};
+  json out = {{"chain", chain.chain},
+              {"nodes", std::move(nodes)},
+              {"waiting_for", chain.waiting_for},
+              {"needs_operator", chain.needs_operator},
+              {"replicas", chain.replicas}};
   if (chain.record) out["record"] = ToJson(*chain.record);
   if (chain.join) out["join"] = ToJson(*chain.join);
   return out;
@@ -396,6 +401,8 @@ void FromJson(Reader& in, ChainStatus& out) {
   in.Get("nodes", out.nodes);
   in.Get("join", out.join);
   in.Get("waiting_for", out.waiting_for);
+  in.Get("needs_operator", out.needs_operator);
+  in.Get("replicas", out.replicas);
 }
 
 json ToJson(const ClusterStatus& status) {

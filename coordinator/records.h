@@ -82,7 +82,8 @@ struct NodeReport {
   // Progress of a join that this node receives: bytes of snapshot done / total (0 unknown).
   uint64_t snapshot_done = 0, snapshot_total = 0;
   uint64_t clients_connected = 0;
-  Duration lease_left{0};  // for the status display
+  uint64_t commands_answered = 0;  // since the proxy started, other nodes' clients' included
+  Duration lease_left{0};          // for the status display
 };
 
 // The tail of `configuration` is to bring this node up to date and offer it with JoinerReady.
@@ -186,6 +187,8 @@ struct ChainStatus {
   std::vector<NodeStatus> nodes;  // members in chain order, then the others in TOML order
   std::optional<JoinOrder> join;
   std::string waiting_for;  // why nothing can be done right now ("operator must choose ..."), or ""
+  bool needs_operator = false;  // it may wait for ever, unless somebody decides (catenactl choose)
+  size_t replicas = 0;          // members that it should have
 };
 
 struct ClusterStatus {

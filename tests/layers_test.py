@@ -22,6 +22,7 @@ ALLOWED = {
     "coordinator/policy": ["proxy/base", "proxy/chain/configuration.h", "coordinator/records.h"],
     "coordinator": ["proxy/base", "proxy/resp", "proxy/auth", "proxy/io", "proxy/chain/configuration.h"],
     "proxy/tls_setup": ["proxy/base", "proxy/io", "config"],
+    "coordinator/admin_port": ["proxy/base", "proxy/admin", "coordinator"],
     "coordinator/main": ["proxy/base", "proxy/io", "proxy/admin", "proxy/auth", "proxy/tls_setup", "config", "coordinator"],
     "config": ["proxy/base"],
     "proxy/peer": ["proxy/base", "proxy/resp", "proxy/auth", "proxy/io", "proxy/chain", "coordinator/records.h"],

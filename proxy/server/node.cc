@@ -421,6 +421,7 @@ coordinator::NodeReport Node::Report() {
   report.snapshot_done = joining_.done;
   report.snapshot_total = joining_.total;
   report.clients_connected = sessions_.size();
+  report.commands_answered = meter_.answered();
   TimePoint now = reactor_.Now();
   if (replica_.lease().ValidAt(now)) report.lease_left = replica_.lease().expires() - now;
   return report;

@@ -163,6 +163,10 @@ class Leading final : public ChainKeeper::Leadership {
   const std::string& leader_key() const override { return key_; }
   int64_t owner_revision() const override { return 1; }
   void Over(const std::string& why) override { over = why; }
+  void OnConfiguration(const std::optional<chain::Configuration>& before,
+                       const chain::Configuration& now) override {
+    CHECK((!before || before->epoch < now.epoch));
+  }
 
   bool trusted = true;
   std::string over;

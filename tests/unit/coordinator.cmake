@@ -3,3 +3,4 @@ catena_unit_test(policy_test LONG SOURCES unit/policy_test.cc LIBS catena_coordi
 catena_unit_test(registry_test SOURCES unit/registry_test.cc LIBS catena_coordinator_policy)
 catena_unit_test(etcd_codec_test SOURCES unit/etcd_codec_test.cc LIBS catena_coordinator_policy)
 catena_unit_test(chain_keeper_test SOURCES unit/chain_keeper_test.cc LIBS catena_coordinator)
+catena_unit_test(coordinator_metrics_test SOURCES unit/coordinator_metrics_test.cc LIBS catena_coordinator_policy)

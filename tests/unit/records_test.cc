@@ -46,6 +46,7 @@ NodeReport FullReport() {
   report.snapshot_done = 10;
   report.snapshot_total = 20;
   report.clients_connected = 30;
+  report.commands_answered = 40;
   report.lease_left = std::chrono::milliseconds(-5);
   return report;
 }
@@ -89,6 +90,7 @@ TEST_CASE("a heartbeat keeps every field") {
   CHECK(decoded->snapshot_done == 10);
   CHECK(decoded->snapshot_total == 20);
   CHECK(decoded->clients_connected == 30);
+  CHECK(decoded->commands_answered == 40);
   CHECK(decoded->lease_left == std::chrono::milliseconds(-5));
 }
 
