@@ -27,7 +27,7 @@ Result<std::string> ReadFile(const std::string& path) {
 
 std::string JoinPath(const std::string& directory, const std::string& path) {
   if (directory.empty() || path.starts_with('/')) return path;
-  return directory + "/" + path;
+  return directory + (directory.ends_with('/') ? "" : "/") + path;
 }
 
 // Tells the loopback addresses of one machine from another's; "" if that cannot be told.

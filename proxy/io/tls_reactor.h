@@ -14,7 +14,7 @@ namespace catena::io {
 //   Connect: the other side's certificate must come from our CA and name the host in `address`.
 //   Listen:  needs a certificate of ours; asks for one of our CA's, or not.
 // OnConnected and on_accept come when the handshake succeeded. One that takes longer than 5 s fails;
-// of each port's, the oldest unfinished one gives way when there are 512.
+// when a port has 512 unfinished ones, the oldest that has said nothing to answer gives way.
 std::unique_ptr<Reactor> MakeTlsReactor(Reactor& reactor, std::shared_ptr<TlsContext> context,
                                         TlsSession::Accept accept);
 

@@ -21,8 +21,8 @@ namespace {
 constexpr int kAcceptsPerEvent = 128;
 constexpr Duration kAcceptRetry = std::chrono::milliseconds(100);
 constexpr Duration kAcceptLogInterval = std::chrono::seconds(1);
-// Connections of one port that have not finished their handshake; the oldest gives way, so that
-// nobody can keep others out by waiting. A small part of the descriptors, whatever happens.
+// Connections of one port that have not finished their handshake; then one gives way, so that nobody
+// can keep others out by waiting. A small part of the descriptors, whatever happens.
 constexpr size_t kHalfOpenMax = 512;
 constexpr size_t kHalfOpenShare = 16;
 
@@ -81,10 +81,7 @@ void Acceptor::Take(int fd, std::string peer_name) {
 }
 
 void Acceptor::StartHandshake(const std::shared_ptr<Connection>& connection) {
-  if (half_open_.size() >= HalfOpenMax()) {
-    const auto oldest = half_open_.extract(half_open_.begin());
-    oldest.mapped()->Abandon();
-  }
+  if (half_open_.size() >= HalfOpenMax()) DropHalfOpen();
   const uint64_t number = ++last_number_;
   half_open_.emplace(number, connection);
   connection->SecureAccepted(*security_->context, security_->accept,
@@ -93,6 +90,15 @@ void Acceptor::StartHandshake(const std::shared_ptr<Connection>& connection) {
                                  self->OnHandshakeEnd(number, opened, why);
                              });
   connection->StartReading();
+}
+
+// The oldest, but whoever takes part rather stays than who is silent.
+void Acceptor::DropHalfOpen() {
+  auto oldest = std::ranges::find_if(half_open_,
+                                     [](const auto& item) { return !item.second->WasAnswered(); });
+  if (oldest == half_open_.end()) oldest = half_open_.begin();
+  const auto dropped = half_open_.extract(oldest);
+  dropped.mapped()->Abandon();
 }
 
 void Acceptor::OnHandshakeEnd(uint64_t number, bool opened, std::string_view why) {

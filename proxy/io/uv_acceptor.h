@@ -42,6 +42,7 @@ class Acceptor : public std::enable_shared_from_this<Acceptor> {
   void AcceptAll();
   void Take(int fd, std::string peer_name);
   void StartHandshake(const std::shared_ptr<Connection>& connection);
+  void DropHalfOpen();
   void OnHandshakeEnd(uint64_t number, bool opened, std::string_view why);
   void PauseAccepting(int error);
 
@@ -49,7 +50,7 @@ class Acceptor : public std::enable_shared_from_this<Acceptor> {
   int fd_;
   std::function<void(std::unique_ptr<Stream>)> on_accept_;
   std::optional<Security> security_;
-  std::map<uint64_t, std::shared_ptr<Connection>> half_open_;  // shaking hands, the oldest first
+  std::map<uint64_t, std::shared_ptr<Connection>> half_open_;  // shaking hands, oldest first
   uint64_t last_number_ = 0;
   std::shared_ptr<Poll> poll_;
   std::string bound_address_;

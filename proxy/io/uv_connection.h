@@ -39,6 +39,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void SecureTo(const TlsContext& context, const std::string& host);
   // The same after Accept. `on_end` is called once, if the connection is not abandoned before.
   void SecureAccepted(const TlsContext& context, TlsSession::Accept accept, HandshakeEnd on_end);
+  // Whether the other side of a handshake has said enough for an answer of ours.
+  bool WasAnswered() const;
   void StartReading() { UpdateInterest(); }
 
   void SetHandler(StreamHandler* handler);

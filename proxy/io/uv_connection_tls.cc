@@ -32,6 +32,8 @@ void Connection::SecureAccepted(const TlsContext& context, TlsSession::Accept ac
 
 bool Connection::Handshaking() const { return tls_ != nullptr && !tls_->session.open(); }
 
+bool Connection::WasAnswered() const { return tls_ != nullptr && tls_->answered; }
+
 void Connection::StartHandshake() {
   tls_->deadline = reactor_->MakeTimer([this] {
     const auto self = shared_from_this();
@@ -50,7 +52,10 @@ void Connection::ReceiveSecured(std::string_view bytes) {
   const bool was_open = session.open();
   const std::span<char> buffer = reactor_->plain_buffer();
   const std::string_view plain(buffer.data(), session.Receive(bytes, buffer));
-  if (!session.output().empty()) RequestFlush();
+  if (!session.output().empty()) {
+    tls_->answered = true;
+    RequestFlush();
+  }
   if (session.open() && !was_open) FinishHandshake();
   if (closed_) return;
   if (!plain.empty() && !finishing_) Deliver(plain);

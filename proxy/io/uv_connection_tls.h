@@ -17,6 +17,7 @@ struct Connection::Secured {
   std::unique_ptr<Timer> deadline;  // runs while hands are shaken
   HandshakeEnd on_end;              // of an accepted connection, until it was called
   std::string held;                 // decrypted while nobody wanted to read
+  bool answered = false;            // it said enough to be answered
   bool said_end = false;
 };
 
