@@ -86,9 +86,9 @@ class Fleet:
 
     @staticmethod
     @contextmanager
-    def new_chain(length, start=True):
+    def new_chain(length, start=True, tls=()):
         """One that nobody has used, for a `with` statement; perhaps to be started within it."""
-        cluster = Cluster(nodes=length)
+        cluster = Cluster(nodes=length, tls=tls)
         try:
             if start:
                 cluster.start()

@@ -26,6 +26,7 @@ class Shape:
     rate: float = 0
     first: str = ""
     key_count: int = 0  # 0: as many as fill() makes
+    tls_ca: str = ""    # of those that speak TLS
 
     @property
     def prefix(self):
@@ -53,6 +54,8 @@ def _argv(addresses, shape, extra):
              shape.prefix, "--key-count", str(shape.count), "--rate", str(shape.rate)]
     if shape.wait:
         argv += ["--wait", str(shape.wait)]
+    if shape.tls_ca:
+        argv += ["--tls-ca", shape.tls_ca]
     if shape.first:
         argv += ["--first", shape.first]
     return argv + [str(word) for word in extra]
@@ -97,10 +100,11 @@ def measure(addresses, shape, seconds, *extra):
     return result
 
 
-def fill(address, size):
+def fill(address, size, tls_ca=""):
     """Sets all keys that loads with values of this size touch."""
     count = key_count(size)
-    shape = Shape(mix="set=1", keys="sequential", connections=4, pipeline=min(100, count), size=size)
+    shape = Shape(mix="set=1", keys="sequential", connections=4, pipeline=min(100, count), size=size,
+                  tls_ca=tls_ca)
     with Load([address], shape, "--operations", count) as load:
         result = load.result()
     if result["errors"]:

@@ -21,6 +21,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from cost import Cost  # noqa: E402
 from craq import PAPER_RATE, Craq  # noqa: E402
+from encryption import Encryption  # noqa: E402
 from fleet import Fleet  # noqa: E402
 from instructions import Instructions  # noqa: E402
 from plots import write_plots  # noqa: E402
@@ -38,6 +39,7 @@ PARTS = {
     "grid": (Grid, ("grid",)),
     "cost": (Cost, ("system_calls", "bytes_per_write", "cpu_get", "cpu_set", "cpu_chain",
                     "memory")),
+    "tls": (Encryption, ("tls",)),
     "craq": (Craq, ("craq_reads", "craq_hot_500", "craq_uniform_500", "craq_hot_5000")),
     "killed": (Timelines, ("craq_killed",)),
     "failover": (Timelines, ("failover_head", "failover_middle", "failover_tail")),

@@ -16,6 +16,7 @@
 #include <charconv>
 #include <cstring>
 #include <sstream>
+#include <utility>
 
 #include "proxy/resp/encoder.h"
 
@@ -78,6 +79,12 @@ Result<nlohmann::json> Engine::Run() {
   epoll_ = epoll_create1(EPOLL_CLOEXEC);
   for (const std::string& target : options_.targets) {
     if (const auto parsed = ParseTarget(target); !parsed) return Fail(parsed.error().message);
+  }
+  if (!options_.tls_ca.empty()) {
+    auto tls = io::TlsContext::Load({options_.tls_ca, "", ""});
+    if (!tls) return Fail(tls.error().message);
+    tls_ = *std::move(tls);
+    plain_buffer_.resize(kReadBytes + io::TlsSession::kPlainExtraBytes);
   }
   if (auto connected = ConnectAll(); !connected) return Fail(connected.error().message);
   StartClock();
@@ -189,6 +196,39 @@ void Engine::OnConnected(Connection& connection) {
   getsockopt(connection.fd, SOL_SOCKET, SO_ERROR, &error, &length);
   if (error != 0) return Break(connection, std::strerror(error));
   connection.connecting = false;
+  if (tls_ == nullptr) return OnReady(connection);
+  const std::string& target = options_.targets[connection.target];
+  connection.tls = std::make_unique<io::TlsSession>(*tls_, target.substr(0, target.rfind(':')));
+  Decrypt(connection, {});
+  Flush(connection);
+}
+
+std::string_view Engine::Decrypt(Connection& connection, std::string_view bytes) {
+  io::TlsSession& tls = *connection.tls;
+  const bool was_open = tls.open();
+  const std::string_view plain(plain_buffer_.data(), tls.Receive(bytes, plain_buffer_));
+  if (!tls.error().empty()) {
+    Break(connection, "TLS: " + tls.error());
+    return {};
+  }
+  TakeEncrypted(connection);
+  if (tls.open() && !was_open) {
+    OnReady(connection);
+  } else if (!tls.open()) {
+    Flush(connection);
+  }
+  return plain;
+}
+
+void Engine::TakeEncrypted(Connection& connection) {
+  if (connection.tls->open() && !connection.commands.empty()) {
+    connection.tls->Send(connection.commands);
+    connection.commands.clear();
+  }
+  connection.out += std::exchange(connection.tls->output(), {});
+}
+
+void Engine::OnReady(Connection& connection) {
   if (options_.first.empty()) {
     set_up_ += started_ ? 0 : 1;
   } else {
@@ -196,7 +236,7 @@ void Engine::OnConnected(Connection& connection) {
     std::vector<std::string> words;
     for (std::string word; text >> word;) words.push_back(word);
     const std::vector<std::string_view> views(words.begin(), words.end());
-    resp::AppendCommand(connection.out, views);
+    resp::AppendCommand(Unsent(connection), views);
     connection.in_flight.push_back({0, 0, Kind::kRead, 1, true, false});
   }
   Flush(connection);
@@ -216,6 +256,8 @@ void Engine::Break(Connection& connection, const std::string& why) {
   connection.connecting = false;
   connection.out.clear();
   connection.out_sent = 0;
+  connection.tls.reset();
+  connection.commands.clear();
   connection.in.clear();
   connection.scanner = resp::ReplyScanner();
   connection.target = (connection.target + 1) % options_.targets.size();
@@ -228,7 +270,9 @@ void Engine::Read(Connection& connection) {
   if (count < 0) return Break(connection, std::strerror(errno));
   if (count == 0) return Break(connection, "closed the connection");
   const uint64_t now = Now();
-  const std::string_view fresh(read_buffer_.data(), static_cast<size_t>(count));
+  std::string_view fresh(read_buffer_.data(), static_cast<size_t>(count));
+  if (connection.tls) fresh = Decrypt(connection, fresh);
+  if (connection.fd < 0) return;
   if (connection.in.empty()) {
     connection.in = fresh.substr(TakeReplies(connection, fresh, now));
   } else {
@@ -277,6 +321,7 @@ void Engine::TakeReply(Connection& connection, std::string_view reply, uint64_t 
 
 void Engine::Issue(Connection& connection, uint64_t now) {
   if (!started_ || connection.fd < 0 || connection.connecting) return;
+  if (connection.tls && !connection.tls->open()) return;
   if (connection.schedule) {
     while (connection.in_flight.size() < options_.pipeline && connection.schedule->IsDue(now)) {
       Append(connection, connection.schedule->Take(), now);
@@ -290,11 +335,12 @@ void Engine::Issue(Connection& connection, uint64_t now) {
 void Engine::Append(Connection& connection, uint64_t due, uint64_t now) {
   if (options_.operations > 0 && issued_ >= options_.operations) return;
   ++issued_;
-  const Workload::Appended appended = workload_.AppendNext(connection.out);
+  const Workload::Appended appended = workload_.AppendNext(Unsent(connection));
   connection.in_flight.push_back({due, now, appended.kind, appended.replies, false, false});
 }
 
 void Engine::Flush(Connection& connection) {
+  if (connection.tls) TakeEncrypted(connection);
   while (connection.out_sent < connection.out.size()) {
     const ssize_t count = send(connection.fd, connection.out.data() + connection.out_sent,
                                connection.out.size() - connection.out_sent, MSG_NOSIGNAL);

@@ -18,6 +18,7 @@
 #include "integration/bench/generator/workload.h"
 #include "proxy/base/result.h"
 #include "proxy/base/ring.h"
+#include "proxy/io/tls_session.h"
 #include "proxy/resp/decoder.h"
 
 namespace catena::bench {
@@ -32,6 +33,7 @@ struct EngineOptions {
   uint64_t operations = 0;  // > 0: end after so many instead, counting all of them
   double interval = 0;      // of the timeline, seconds; 0: none
   std::string first;        // command that each connection sends first, words split by spaces
+  std::string tls_ca;       // PEM file of the targets' CA: connections speak TLS
   bool reconnect = false;   // go on at the next target when a connection breaks; else that is fatal
   const std::atomic<bool>* stop = nullptr;  // ends the run early
 };
@@ -61,7 +63,9 @@ class Engine {
     bool wants_write = false;
     std::string out;  // not yet accepted by the socket: out.substr(out_sent)
     size_t out_sent = 0;
-    std::string in;  // the beginning of a reply
+    std::unique_ptr<io::TlsSession> tls;
+    std::string commands;  // with TLS: not yet encrypted to `out`
+    std::string in;        // the beginning of a reply
     resp::ReplyScanner scanner;
     Ring<Operation> in_flight;
     std::optional<Schedule> schedule;
@@ -75,6 +79,14 @@ class Engine {
   void OnEvent(Connection& connection, uint32_t events);
   void Dial(Connection& connection);
   void OnConnected(Connection& connection);
+  void OnReady(Connection& connection);  // connected, and hands are shaken
+  // What to append commands to.
+  static std::string& Unsent(Connection& connection) {
+    return connection.tls ? connection.commands : connection.out;
+  }
+  void TakeEncrypted(Connection& connection);
+  // What `bytes` are in plain text; nothing if the connection broke.
+  std::string_view Decrypt(Connection& connection, std::string_view bytes);
   void Break(Connection& connection, const std::string& why);
   void Read(Connection& connection);
   // Takes whole replies off the front; returns how many bytes they are.
@@ -91,6 +103,8 @@ class Engine {
   Recorder recorder_;
   std::vector<Connection> connections_;
   std::vector<char> read_buffer_;
+  std::shared_ptr<io::TlsContext> tls_;  // null: plain
+  std::vector<char> plain_buffer_;
   int epoll_ = -1;
   size_t set_up_ = 0;  // connections whose first command was answered, or that need none
   bool started_ = false;

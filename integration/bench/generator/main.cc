@@ -35,6 +35,7 @@ int main(int argc, char** argv) {
   app.add_option("--operations", engine.operations, "end after so many instead");
   app.add_option("--interval", engine.interval, "seconds; adds a timeline of such steps");
   app.add_option("--first", engine.first, "command that each connection sends first");
+  app.add_option("--tls-ca", engine.tls_ca, "PEM file of the targets' CA: speak TLS");
   app.add_flag("--reconnect", engine.reconnect, "go on at the next target when a connection ends");
   app.add_option("--mix", workload.mix, "NAME=SHARE,... of get, set, setex, incr, lpush, ping")
       ->capture_default_str();
