@@ -3,10 +3,12 @@ bytes on the links; and what a chain costs that does nothing."""
 
 import socket
 import statistics
+import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
+from cluster import http_get
 from kernel import CpuMeter, Sockets, system_calls
 from loader import Load, Shape, measure
 from rounds import row
@@ -115,6 +117,24 @@ class Cost:
                     costs[name][process].append(1e6 * seconds / done)
         return costs
 
+    # --- metrics ---
+
+    def metrics(self):
+        """CPU of the proxies with admin ports, which are asked once a second as Prometheus would,
+        against those without, in pipelines of 16."""
+        with self._fleet.new_chain(3) as measured, self._fleet.new_chain(3, admin=False) as plain:
+            self._fleet.filled_chain(measured, 64)
+            self._fleet.filled_chain(plain, 64)
+            with _scraped([node.admin for node in measured.nodes]):
+                for name, shape, position in (("get", _GET, "middle"), ("set", _SET, "head")):
+                    nodes = {"on": measured.at(position), "off": plain.at(position)}
+                    costs = self._cpu_rounds({key: (node.clients, {"proxy": node.proxy.pid})
+                                              for key, node in nodes.items()},
+                                             replace(shape, pipeline=16))
+                    yield _cpu_row(f"metrics_{name}_p16", (f"{position}'s proxy, measured",
+                                                           costs["on"]["proxy"]),
+                                   ("without", costs["off"]["proxy"]))
+
     # --- system calls ---
 
     def system_calls(self):
@@ -195,6 +215,24 @@ class Cost:
         # Less than a byte a write is what runs beside it, such as heartbeats.
         return {(names[a], names[b]): size / count for (a, b), size in sorted(
             sent.items(), key=str) if a in names and b in names and size > count}
+
+
+@contextmanager
+def _scraped(addresses):
+    over = threading.Event()
+
+    def run():
+        while not over.wait(1):
+            for address in addresses:
+                assert http_get(address, "/metrics")[0] == 200
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _pids(chain):

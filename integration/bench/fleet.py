@@ -86,9 +86,10 @@ class Fleet:
 
     @staticmethod
     @contextmanager
-    def new_chain(length, start=True, tls=()):
-        """One that nobody has used, for a `with` statement; perhaps to be started within it."""
-        cluster = Cluster(nodes=length, tls=tls)
+    def new_chain(length, start=True, **options):
+        """One that nobody has used, for a `with` statement; perhaps to be started within it.
+        options: of Cluster."""
+        cluster = Cluster(nodes=length, **options)
         try:
             if start:
                 cluster.start()

@@ -40,6 +40,7 @@ PARTS = {
     "cost": (Cost, ("system_calls", "bytes_per_write", "cpu_get", "cpu_set", "cpu_chain",
                     "memory")),
     "tls": (Encryption, ("tls",)),
+    "metrics": (Cost, ("metrics",)),
     "craq": (Craq, ("craq_reads", "craq_hot_500", "craq_uniform_500", "craq_hot_5000")),
     "killed": (Timelines, ("craq_killed",)),
     "failover": (Timelines, ("failover_head", "failover_middle", "failover_tail")),

@@ -13,6 +13,7 @@
 #include "proxy/cli/choose.h"
 #include "proxy/cli/client.h"
 #include "proxy/cli/status.h"
+#include "proxy/cli/top.h"
 
 namespace catena::cli {
 namespace {
@@ -116,6 +117,9 @@ int Run(int argc, char** argv) {
                    "one line of JSON instead of a table; positions and lag in bytes, times in "
                    "nanoseconds, described in coordinator/records.h");
   status->add_option("--chain", status_chain, "only this chain");
+  bool once = false;
+  CLI::App* top = app.add_subcommand("top", "the same, drawn anew each second, until Ctrl-C");
+  top->add_flag("--once", once, "one frame, after half a second, for scripts");
   CLI::App* check = app.add_subcommand(
       "check", "validate the TOML and try every coordinator, etcd, proxy and database");
   CLI::App* choose = app.add_subcommand(
@@ -132,6 +136,7 @@ int Run(int argc, char** argv) {
     std::cerr << config.error().message << "\n";
     return kFailed;
   }
+  if (top->parsed()) return RunTop(*config, once);
   if (check->parsed()) return RunCheck(*config);
   if (choose->parsed()) return RunChoose(*config, chain, node, sure);
   return RunStatus(*config, status_chain, json);
