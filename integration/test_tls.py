@@ -21,11 +21,12 @@ from cluster import TLS_PARTS, Cluster
 from processes import wait_until
 
 HALF_OPEN = 10_000
+REDIS_PASSWORD = "not-to-be-read-anywhere"
 
 
 @pytest.fixture(name="cluster", scope="module")
 def started_cluster():
-    with Cluster(nodes=3, tls=TLS_PARTS) as started:
+    with Cluster(nodes=3, tls=TLS_PARTS, redis_password=REDIS_PASSWORD) as started:
         yield started
 
 
@@ -357,6 +358,19 @@ def test_failover(cluster):
     head.proxy.start()
     cluster.wait_whole()
     assert head.redis_client().get("counted") == b"2"
+
+
+def test_no_log_holds_a_secret(cluster):
+    """After all that was tried: the cluster's secret, the databases' password, the key."""
+    key = (cluster.directory / "tls" / "node.key").read_text().splitlines()[1]
+    secrets = [(cluster.directory / "secret").read_text().strip(), REDIS_PASSWORD, key]
+    for process in cluster.coordinators + [node.proxy for node in cluster.nodes]:
+        log = process.log.read_text()
+        assert "event=" in log
+        assert not any(secret in log for secret in secrets)
+    told = catenactl(cluster, "check")
+    assert told.returncode == 0, told.stdout
+    assert not any(secret in told.stdout + told.stderr for secret in secrets)
 
 
 def test_a_file_that_cannot_be_used_is_told_before_a_start(cluster, tmp_path):
