@@ -3,13 +3,13 @@
 set(CATENA_FUZZ_SECONDS 3 CACHE STRING "Seconds that ctest fuzzes each target, its corpus included")
 add_custom_target(catena_fuzz)
 
-# catena_fuzz_target(NAME LIBS lib...): fuzz/NAME.cc, fed with fuzz/corpus/NAME.
+# catena_fuzz_target(NAME [SOURCES file...] LIBS lib...): fuzz/NAME.cc, fed with fuzz/corpus/NAME.
 function(catena_fuzz_target name)
-  cmake_parse_arguments(T "" "" "LIBS" ${ARGN})
+  cmake_parse_arguments(T "" "" "SOURCES;LIBS" ${ARGN})
   set(program ${CATENA_SANITIZED_BIN}/fuzz_${name})
   if(CMAKE_CXX_COMPILER_ID STREQUAL Clang AND CATENA_SANITIZE MATCHES address)
     set(program fuzz_${name})
-    add_executable(fuzz_${name} fuzz/${name}.cc)
+    add_executable(fuzz_${name} fuzz/${name}.cc ${T_SOURCES})
     target_compile_options(fuzz_${name} PRIVATE -fsanitize=fuzzer)
     target_compile_definitions(fuzz_${name} PRIVATE
                                CATENA_TEST_DATA="${CMAKE_CURRENT_SOURCE_DIR}/unit/data"
@@ -36,4 +36,5 @@ catena_fuzz_target(chain LIBS catena_peer)
 catena_fuzz_target(coordinator LIBS catena_coordinator_policy)
 catena_fuzz_target(configuration LIBS catena_config)
 catena_fuzz_target(commands LIBS catena_command catena_auth)
+catena_fuzz_target(nodes SOURCES scenario/node_world.cc LIBS catena_server)
 add_dependencies(catena_tests catena_fuzz)

@@ -197,7 +197,8 @@ void FakeDatabase::Release() {
     info.keys = values_.size();
     if (!resume_replid_.empty()) info.resume = backend::ResumePoint{resume_replid_, position()};
     info.from_chain = from_chain_;
-    info.commands = test::CommandReply();
+    static const resp::Value commands = test::CommandReply();
+    info.commands = commands;
     events_->OnExamined(info);
   });
 }
@@ -597,27 +598,27 @@ void NodeWorld::StartJoin(const NodeId& joiner) {
   join_ = coordinator::JoinOrder{joiner, replica(joiner).incarnation(), Peers(joiner)};
 }
 
-void NodeWorld::Form() {
+void NodeWorld::Form(const std::vector<NodeId>& listed) {
   FormFirst();
   std::vector<NodeId> members = {ids_[0]};
   std::set<NodeId> all(ids_.begin(), ids_.end());
-  for (size_t i = 1; i < ids_.size(); ++i) {
-    StartJoin(ids_[i]);
+  for (size_t i = 1; i < listed.size(); ++i) {
+    StartJoin(listed[i]);
     WaitUntil([&] { return reports_[members.back()].joiner_ready.has_value(); },
               "the joiner is ready");
-    members.push_back(ids_[i]);
+    members.push_back(listed[i]);
     join_.reset();
     Configure(members, all);
     WaitUntil(
         [&] {
-          return replica(ids_[i]).serves() &&
+          return replica(listed[i]).serves() &&
                  replica(members.front()).epoch() == configuration_.epoch;
         },
         "it is synced");
   }
   WaitUntil(
       [&] {
-        return std::all_of(ids_.begin(), ids_.end(), [&](const NodeId& id) {
+        return std::all_of(listed.begin(), listed.end(), [&](const NodeId& id) {
           const chain::Replica& replica = this->replica(id);
           return replica.HasAuthority(now_) && replica.epoch() == configuration_.epoch &&
                  (replica.is_tail() || replica.successor_linked());
@@ -626,11 +627,15 @@ void NodeWorld::Form() {
       "everybody is linked and has a lease");
 }
 
-Client::Client(NodeWorld& world, const NodeId& node)
-    : stream_(std::make_unique<FakeStream>(world.Connect("client", Clients(node), this), true)) {}
+Client::Client(NodeWorld& world, const NodeId& node, Port port)
+    : stream_(std::make_unique<FakeStream>(
+          world.Connect("client", port == Port::kClients ? Clients(node) : Peers(node), this),
+          true)) {}
 
 Client::~Client() = default;
 
-void Client::Send(const std::vector<std::string>& arguments) { stream_->Write(Encoded(arguments)); }
+void Client::Send(const std::vector<std::string>& arguments) { Write(Encoded(arguments)); }
+
+void Client::Write(std::string_view bytes) { stream_->Write(bytes); }
 
 }  // namespace catena::scenario

@@ -123,8 +123,9 @@ class NodeWorld {
   explicit NodeWorld(std::vector<NodeId> ids, std::function<void(server::Options&)> tune = {});
   ~NodeWorld();
 
-  // One chain of all nodes in this order, synced; everybody has a lease.
-  void Form();
+  // One chain of all nodes in this order, or of the first of them; synced; everybody has a lease.
+  void Form() { Form(ids_); }
+  void Form(const std::vector<NodeId>& listed);
   // The first node alone.
   void FormFirst();
   // The tail is told to bring `joiner` up to date; nobody lists it.
@@ -200,12 +201,14 @@ class NodeWorld {
   std::map<NodeId, Running> nodes_;
 };
 
-// A Redis client of one node.
+// A Redis client of one node, or whoever dials the port of its peers.
 class Client final : public io::StreamHandler {
  public:
-  Client(NodeWorld& world, const NodeId& node);
+  enum class Port : uint8_t { kClients, kPeers };
+  Client(NodeWorld& world, const NodeId& node, Port port = Port::kClients);
   ~Client() override;
   void Send(const std::vector<std::string>& arguments);
+  void Write(std::string_view bytes);
   // What came since the last call, raw.
   std::string Take() { return std::exchange(received_, {}); }
 
