@@ -15,6 +15,7 @@ import threading
 import time
 
 import pytest
+import redis
 
 from certificates import Authority
 from cluster import TLS_PARTS, Cluster
@@ -130,6 +131,8 @@ def test_a_redis_replicates_over_it(undisturbed):
         # Plain it would be a port that refuses TLS.
         port = int(info["master_port"])
         assert say(f"127.0.0.1:{port}", context(undisturbed)) == b""
+        with pytest.raises(redis.ResponseError, match="not allowed"):
+            node.redis_client().config_set("tls-replication", "no")
 
 
 def test_strangers_are_refused_by_the_clusters_own_ports(undisturbed, tmp_path):

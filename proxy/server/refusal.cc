@@ -18,6 +18,7 @@ constexpr std::string_view kChainSettings[] = {
     "port",
     "bind",
     "tls-port",
+    "tls-replication",
     "unixsocket",
     "repl-backlog-ttl",
     "cluster-enabled",
