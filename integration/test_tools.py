@@ -68,9 +68,9 @@ def test_up_describes_a_whole_chain(up):
     _, described = up
     assert [node["id"] for node in described["nodes"]] == ["n1", "n2", "n3"]
     node = described["nodes"][0]
-    assert set(node) == {"id", "clients", "peers", "backend", "proxy_pid", "proxy_argv",
+    assert set(node) == {"id", "clients", "peers", "admin", "backend", "proxy_pid", "proxy_argv",
                          "backend_pid", "backend_argv"}
-    assert set(described["coordinators"][0]) == {"listen", "pid", "argv"}
+    assert set(described["coordinators"][0]) == {"listen", "admin", "pid", "argv"}
     assert set(described["etcd"][0]) == {"client", "pid", "argv"}
     host, port = node["clients"].split(":")
     for command in (["SET", "k", "v"], ["GET", "k"]):
