@@ -34,7 +34,7 @@ struct Coordinator {
   std::vector<std::string> listen;  // host:port of each coordinator
   // host:port for HTTP of each coordinator, in the order of `listen`; empty: none
   std::vector<std::string> admin;
-  std::vector<std::string> etcd;    // http://host:port or https://host:port
+  std::vector<std::string> etcd;  // http://host:port or https://host:port
   Duration heartbeat = std::chrono::milliseconds(200);
   Duration lease = std::chrono::seconds(1);  // >= 2 * heartbeat
   // Share of the lease a proxy gives up against clock drift between machines, in parts per
@@ -98,7 +98,7 @@ struct Node {
   std::string clients;
   std::string peers;
   std::string replication = "127.0.0.1:0";  // where the node's own Redis finds its proxy as master
-  std::string admin;  // host:port for HTTP; "" none
+  std::string admin;                        // host:port for HTTP; "" none
   BackendUrl backend;
   std::string backend_password_file;  // as written; its content is in backend.password
   bool overwrite = false;
