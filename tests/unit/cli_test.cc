@@ -6,6 +6,7 @@
 #include "proxy/cli/check.h"
 #include "proxy/cli/choose.h"
 #include "proxy/cli/status.h"
+#include "proxy/cli/top.h"
 
 namespace catena::cli {
 namespace {
@@ -178,6 +179,31 @@ TEST_CASE("one wrong finding makes the check fail, an unknown one does not") {
   const std::string text = RenderFindings(findings, false);
   CHECK(LineWith(text, "proxy a") == "WRONG proxy a refused");
   CHECK(LineWith(text, "backend of a") == "unknown backend of a elsewhere");
+}
+
+TEST_CASE("top: a frame has what fits") {
+  ClusterStatus status = Sample();
+  status.chains[0].replicas = 4;
+  status.chains[0].nodes[1].notice = "its connection is broken";
+  Rates rates;
+  rates.Add(status, 10);
+  status.chains[0].nodes[0].report.number = 1;
+  status.chains[0].nodes[0].report.commands_answered = 5000;
+  rates.Add(status, 12);
+  coordinator::EventHistory history;
+  history.events.push_back({1000, Epoch(7), {"a", "b", "c"}, "d lost"});
+  const std::string wide = RenderTop(status, {{"main", history}}, rates, {.width = 120});
+  CHECK(LineWith(wide, "members") == "main 3 of 4 members epoch 7");
+  CHECK(LineWith(wide, "head ") == "head a 2.5k 3 0B 0B 777ms 42 serving");
+  CHECK(LineWith(wide, "middle ") == "middle b - 3 100B 100B 777ms 42 its connection is broken");
+  CHECK(LineWith(wide, "joins ") == "joins d [########............] 41 % of 100B");
+  CHECK(LineWith(wide, "epoch 7  d lost").ends_with("d lost a > b > c"));
+  const std::string narrow = RenderTop(status, {}, rates, {.width = 50, .height = 5});
+  CHECK(LineWith(narrow, "head ") == "head a 2.5k 0B 777ms serving");
+  std::istringstream lines(narrow);
+  size_t count = 0;
+  for (std::string line; std::getline(lines, line); ++count) CHECK(line.size() <= 50);
+  CHECK(count == 5);
 }
 
 }  // namespace
