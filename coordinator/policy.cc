@@ -493,8 +493,7 @@ class Deciding {
       replaced = replaced || member.id == drain.after;
     }
     if (leaver == nullptr || synced == 0 || !replaced) return false;
-    const Life* life = Find(leaver->id, leaver->incarnation);
-    if (life == nullptr || !IsAlive(*life, leaver) || !ActsNow(*life)) return false;
+    if (!IsSyncedMember(*leaver)) return false;
     out_.drain = Decision::Request{leaver->id, leaver->incarnation, WhyLeaving(drain)};
     return true;
   }

@@ -224,6 +224,7 @@ json ToJson(const NodeReport& report) {
               {"synced", report.synced},
               {"keeps_log", report.keeps_log},
               {"head_ready", report.head_ready},
+              {"leaving", report.leaving},
               {"overwrite", report.overwrite},
               {"received", report.received.value()},
               {"committed", report.committed.value()},
@@ -256,6 +257,7 @@ void FromJson(Reader& in, NodeReport& out) {
   in.Get("synced", out.synced);
   in.Get("keeps_log", out.keeps_log);
   in.Get("head_ready", out.head_ready);
+  in.Get("leaving", out.leaving);
   in.Get("overwrite", out.overwrite);
   in.Get("received", out.received);
   in.Get("committed", out.committed);

@@ -77,6 +77,7 @@ struct NodeReport {
   std::string replid;  // the chain history that its data belongs to; "" unknown
   BackendReport backend;
   std::optional<JoinerReady> joiner_ready;
+  bool leaving = false;  // takes nothing new any more, and will resign (see HeartbeatAnswer::drain)
   // Whether the links to the neighbours in `epoch` work (true where there is none).
   bool predecessor_linked = true, successor_linked = true;
   // Progress of a join that this node receives: bytes of snapshot done / total (0 unknown).

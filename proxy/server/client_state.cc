@@ -117,8 +117,11 @@ Dispatch ClientState::OnCommand(uint64_t number, const Request& request) {
   // As Redis, which does not even answer a monitor's second MONITOR.
   if (name == "monitor" && monitoring_) return Reply(number, "");
   if (subscription || name == "monitor") return SubmitLocal(number, request);
-  return SubmitHead(number, request.command->raw,
-                    RunsScript(request) ? Action::kScript : Action::kEffect);
+  if (RunsScript(request)) return SubmitHead(number, request.command->raw, Action::kScript);
+  // An XREAD from "$" means the stream as it was when the command came first.
+  const bool repeatable = name != "xread";
+  return SubmitHead(number, request.command->raw, Action::kEffect,
+                    repeatable ? std::string(request.command->raw) : std::string());
 }
 
 // --- transactions and blocking commands ----------------------------------------------------------
@@ -293,6 +296,7 @@ ClientState::Opening ClientState::OpenHead() {
     return Opening::kRefused;
   }
   head_ = std::move(*opened);
+  leaving_head_ = false;
   head_database_ = session_.database;
   head_protocol_ = session_.protocol;
   head_id_.reset();
@@ -323,6 +327,8 @@ Dispatch ClientState::SubmitHead(uint64_t number, std::string_view raw, Action a
   Opening opening = OpenHead();
   if (opening == Opening::kRefused) return Reply(number, refusal_);
   if (opening == Opening::kWait || head_->full()) return Dispatch::kWait;
+  // A head that leaves ends what is open and gets nothing new.
+  if (leaving_head_ && !in_multi_) return Dispatch::kWait;
   if (action == Action::kEffect && !head_id_asked_) {
     head_id_asked_ = true;
     head_owed_.push_back({0, Action::kOwnId, {}, 0});
@@ -346,7 +352,17 @@ bool ClientState::BeginsAgain(const Ring<Pending>& owed) {
 void ClientState::OnPrivateMessage(PrivateChannel& channel, std::string_view message) {
   if (&channel == local_.get()) return OnLocalMessage(message);
   if (&channel != head_.get() || head_owed_.empty()) return;
+  OnHeadMessage(message);
+  if (leaving_head_) LeaveHead();
+}
+
+void ClientState::OnHeadMessage(std::string_view message) {
   Pending pending = NextOwed();
+  const bool ended = std::exchange(ending_, false);
+  if (pending.action == Action::kEffect && TookNothing(pending, message, ended)) {
+    again_ = std::move(pending);
+    return make_.again(session_);
+  }
   switch (pending.action) {
     case Action::kSwallow:
       return;
@@ -406,6 +422,58 @@ void ClientState::FailHead(const std::string& why, bool nothing_sent) {
                           pending.action == Action::kScript);
     session_.Complete(pending.number, effect ? UnknownOutcome(why) : ChainDown(why));
   }
+}
+
+// --- the head leaves its place -------------------------------------------------------------------
+
+void ClientState::OnPrivateLeaving(PrivateChannel& channel) {
+  if (&channel == head_.get()) LeaveHead();
+}
+
+void ClientState::LeaveHead() {
+  if (!head_) return;
+  leaving_head_ = true;
+  if (in_multi_ || !head_owed_.empty()) return;
+  if (watching_) watch_lost_ = true;
+  dead_ = std::move(head_);
+  dead_->Close();
+}
+
+bool ClientState::TookNothing(const Pending& pending, std::string_view message, bool ended) {
+  if (message == kSendAgain) return true;
+  return ended && !pending.text.empty() && message.starts_with("-UNBLOCKED ");
+}
+
+std::optional<ClientState::Blocked> ClientState::Unblockable() const {
+  const std::optional<int64_t> id = BlockedAs();
+  if (!id || head_owed_.size() > 1 || ending_) return std::nullopt;
+  return Blocked{*id, !head_owed_[0].text.empty()};
+}
+
+bool ClientState::SendAgain() {
+  if (!again_) return true;
+  dead_.reset();
+  const Opening opening = OpenHead();
+  if (opening == Opening::kRefused) {
+    session_.Complete(std::exchange(again_, std::nullopt)->number, refusal_);
+    return true;
+  }
+  if (opening == Opening::kWait) return false;
+  head_id_asked_ = true;
+  head_owed_.push_back({0, Action::kOwnId, {}, 0});
+  head_->Submit(kClientIdCommand);
+  MatchConnection();
+  head_->Submit(again_->text);
+  head_owed_.push_back(*std::exchange(again_, std::nullopt));
+  return true;
+}
+
+void ClientState::PassAgain() {
+  if (again_) session_.Complete(std::exchange(again_, std::nullopt)->number, kSendAgain);
+}
+
+void ClientState::FailAgain(std::string_view why) {
+  if (again_) session_.Complete(std::exchange(again_, std::nullopt)->number, ChainDown(why));
 }
 
 StateSummary ClientState::Summary() const {
@@ -562,6 +630,7 @@ void ClientState::Close() {
     bool ours = pending.action == Action::kSwallow || pending.action == Action::kOwnId;
     if (!ours) session_.Complete(pending.number, "");
   }
+  if (again_) session_.Complete(std::exchange(again_, std::nullopt)->number, "");
   LeaveTransaction();
   monitoring_ = tracking_ = false;
   redirect_ = redirect_at_database_ = -1;

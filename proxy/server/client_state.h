@@ -54,6 +54,8 @@ class ClientState final : public PrivateChannel::Handler {
     std::function<bool()> counts_effects;
     // Of the client with this id, which must be in or get a state; nullptr: there is none.
     std::function<ClientState*(uint64_t session)> find;
+    // This state has a command to send again; SendAgain is to be called until it is gone.
+    std::function<void(Session&)> again;
     // The reply of the proxy itself to a command (in RESP) that was queued in a transaction.
     std::function<std::string(Session&, std::string_view)> answer;
   };
@@ -87,14 +89,36 @@ class ClientState final : public PrivateChannel::Handler {
   // While a command that may block has no answer: the id of its connection at the head's database.
   std::optional<int64_t> BlockedAs() const;
 
+  // --- the head leaves its place ---
+  // Gives the channel to the head's database up as soon as it is idle. Watched keys count as touched
+  // then.
+  void LeaveHead();
+  // LeaveHead has something to wait for.
+  bool HoldsHead() const { return head_ != nullptr; }
+  // A blocked command that takes nothing by being ended can be sent to the next head; nullopt:
+  // nothing is blocked, or more than that was sent. `error`: how CLIENT UNBLOCK is to end it.
+  struct Blocked {
+    int64_t id = 0;
+    bool error = true;
+  };
+  std::optional<Blocked> Unblockable() const;
+  // CLIENT UNBLOCK is under way, or found nothing to end.
+  void SetEnding(bool ending) { ending_ = ending; }
+  // Sends the command that was ended so. False: no head is ready.
+  bool SendAgain();
+  void FailAgain(std::string_view why);
+  // Its client is another proxy's, which sends it.
+  void PassAgain();
+
   void OnPrivateMessage(PrivateChannel& channel, std::string_view message) override;
   void OnPrivateClosed(PrivateChannel& channel, const std::string& why, bool nothing_sent) override;
+  void OnPrivateLeaving(PrivateChannel& channel) override;
 
  private:
   enum class Action : uint8_t {
     kPlain,       // reply as it is
     kExec,        // ends a transaction
-    kEffect,      // a blocking command: unknown when lost
+    kEffect,      // a blocking command: unknown when lost; `text` is what can be sent again, or ""
     kScript,      // a script or function: unknown when lost
     kReplace,     // the reply is replaced by `text`
     kBegin,       // MULTI
@@ -152,6 +176,9 @@ class ClientState final : public PrivateChannel::Handler {
   void OnLocalMessage(std::string_view message);
   void CountConfirmation(std::string_view kind, const std::string& name);
   void FailHead(const std::string& why, bool nothing_sent);
+  void OnHeadMessage(std::string_view message);
+  // A blocked command was ended for a head that leaves.
+  static bool TookNothing(const Pending& pending, std::string_view message, bool ended);
   void LeaveTransaction();
   void OnQueued(const Pending& pending);
   // Does what queued commands of the connection itself do; returns the reply with their answers in
@@ -184,6 +211,9 @@ class ClientState final : public PrivateChannel::Handler {
   std::vector<std::pair<size_t, std::string>> substitutes_;  // those that the proxy answers
   std::optional<int64_t> head_id_;                           // of the channel's connection
   bool head_id_asked_ = false;
+  bool leaving_head_ = false;
+  bool ending_ = false;           // what is blocked, by CLIENT UNBLOCK
+  std::optional<Pending> again_;  // counts as outstanding
   bool monitoring_ = false;
   std::set<std::string> channels_, patterns_, shards_;
 };

@@ -188,6 +188,9 @@ class Forwarder::Channel final : public Connection {
   bool Expired(TimePoint now) const { return !owed_.empty() && now >= owed_[0].expires_at; }
   bool Full() { return stream()->UnsentBytes() > owner_.options_.pending_bytes_max; }
 
+  // The target leaves its place: nothing more goes there, what was sent is answered.
+  bool leaving() const { return leaving_; }
+
   // A large command lies in `*owner`.
   void Send(Session& session, uint64_t number, std::string_view raw, const BytesOwner& owner,
             bool may_have_effect) {
@@ -230,12 +233,20 @@ class Forwarder::Channel final : public Connection {
   }
 
   bool OnMessage(std::string_view message, const BytesOwner& owner) override {
+    if (message == kLeavingNotice) {
+      HandOver();
+      return true;
+    }
     if (owed_.empty()) {
       Break("the proxy of " + target().id + " sent a reply that nobody waits for");
       return false;
     }
     Owed to = NextOwed();
-    if (CATENA_MUTANT("forwarded-twice") && to.session == nullptr) return true;
+    if (to.session == nullptr) {
+      if (!leaving_) return CATENA_MUTANT("forwarded-twice");
+      Break(target().id + " leaves its place in the chain");
+      return false;
+    }
     // Everything that the reply shows is committed, so it was received here before.
     to.session->seen = std::max(to.session->seen, owner_.replica_.received());
     to.session->Complete(to.number, message, owner);
@@ -247,11 +258,21 @@ class Forwarder::Channel final : public Connection {
     std::string down = ChainDown(why);
     while (!owed_.empty()) {
       Owed to = NextOwed();
-      if (CATENA_MUTANT("forwarded-twice") && to.session == nullptr) continue;
+      if (to.session == nullptr) continue;
       to.session->Complete(to.number, to.may_have_effect ? unknown : down);
     }
   }
 
+  void HandOver() {
+    if (leaving_) return;
+    leaving_ = true;
+    TimePoint now = owner_.reactor_.Now();
+    owed_.push_back(Owed{nullptr, 0, false, 0, now, now + owner_.options_.write_timeout});
+    ++owner_.owed_;
+    stream()->Write(kHandedOverCommand);
+  }
+
+  bool leaving_ = false;
   Ring<Owed> owed_;
   size_t owed_bytes_ = 0;  // of the commands in owed_
 };
@@ -261,7 +282,8 @@ class Forwarder::Tunnel final : public Connection, public PrivateChannel {
  public:
   Tunnel(Forwarder& owner, Key key, chain::Member target, Session& session,
          PrivateChannel::Handler* handler)
-      : Connection(owner, key, std::move(target), "client " + resp::Decimal(session.id())),
+      : Connection(owner, key, std::move(target),
+                   std::string(kTunnelLane) + resp::Decimal(session.id())),
         session_(session),
         number_(++owner.last_tunnel_),
         handler_(handler) {
@@ -281,11 +303,16 @@ class Forwarder::Tunnel final : public Connection, public PrivateChannel {
     traffic().out += command.size();
     stream()->Write(command);
   }
+  void Close() override { Break("handed over"); }
 
  private:
   bool OnMessage(std::string_view message, const BytesOwner& owner) override {
     (void)owner;
     std::shared_ptr<bool> alive = alive_;
+    if (message == kLeavingNotice) {
+      handler_->OnPrivateLeaving(*this);
+      return *alive && !broken();
+    }
     session_.seen = std::max(session_.seen, owner_.replica_.received());
     handler_->OnPrivateMessage(*this, message);
     return *alive && !broken();
@@ -347,7 +374,7 @@ Forwarder::Channel* Forwarder::ReadyChannel(const Key& key) {
   }
   if (!channel)
     channel = std::make_unique<Channel>(*this, key, *target, std::get<bool>(key) ? "scripts" : "");
-  return channel->is_ready() ? channel.get() : nullptr;
+  return channel->is_ready() && !channel->leaving() ? channel.get() : nullptr;
 }
 
 std::unique_ptr<PrivateChannel> Forwarder::OpenTunnel(Session& session,

@@ -122,7 +122,9 @@ void Node::EndTurn() {
   MaybePromote();
   local_reader_.EndTurn();
   SendRerouted();
+  if (!again_.empty()) SendAgain();
   forwarder_.EndTurn();
+  if (leaving_) ContinueLeaving();
   if (stopping_) ContinueStop();
   DestroyDead();
   ArmTick();
@@ -222,7 +224,7 @@ void Node::OnTick() {
 
 void Node::ArmTick() {
   bool needed = !blocked_.empty() || !head_executor_.idle() || forwarder_.owed() > 0 ||
-                !rerouted_.empty() || stopping_ ||
+                !rerouted_.empty() || !again_.empty() || leaving_ || stopping_ ||
                 (replica_.Successor() != nullptr && successor_.link == chain::kNoLink) ||
                 join_order_.has_value();
   if (!needed || tick_armed_) return;
@@ -259,6 +261,7 @@ void Node::OnCoordinatorAnswer(const coordinator::HeartbeatAnswer& answer,
     replica_.AnswerAsks(reactor_.Now());
   }
   if (!answer.resign.empty()) Resign(answer.resign);
+  if (!stopping_) FollowDrain(answer.drain);
   if (phase_ == Phase::kResigning && resign_number_ && answer.number >= *resign_number_) {
     resign_known_ = true;
     if (examined_ && !stopping_) return BeginNewLife(Incarnation());
@@ -331,6 +334,7 @@ void Node::FailOwed(std::string_view why) {
 }
 
 void Node::Resign(const std::string& reason) {
+  leaving_.reset();
   if (phase_ == Phase::kResigning) return;
   if (!replica_.is_member()) return AbandonJoining(reason);
   ++meter_.resignations;
@@ -398,6 +402,7 @@ coordinator::NodeReport Node::Report() {
   report.synced = replica_.serves();
   report.keeps_log = replica_.serves();
   report.head_ready = replica_.head_ready();
+  report.leaving = handing_over();
   report.overwrite = options_.overwrite;
   report.received = replica_.received();
   report.committed = replica_.committed();
@@ -435,21 +440,17 @@ void Node::Stop() {
   stop_deadline_ = reactor_.Now() + kStopWithin;
   log::Info("stopping");
   client_listener_.reset();
-  for (auto& [id, session] : sessions_) session->StopTaking();
+  for (auto& [id, session] : sessions_) {
+    if (!session->forwarded) session->StopTaking();
+  }
+  BeginLeaving("the proxy was told to stop");
   ArmTick();
 }
 
 void Node::ContinueStop() {
   TimePoint now = reactor_.Now();
   bool member = replica_.is_member() && !replica_.resigned();
-  if (member && now < stop_deadline_) {
-    bool owes = std::any_of(sessions_.begin(), sessions_.end(),
-                            [](const auto& item) { return item.second->outstanding() > 0; });
-    bool settled = replica_.committed() == replica_.received() &&
-                   (replica_.is_head() || replica_.applied() == replica_.committed());
-    if (!owes && settled) Resign("the proxy was told to stop");
-    return;
-  }
+  if (member && now < stop_deadline_) return;  // leaving_ is under way
   bool told = phase_ != Phase::kResigning || resign_known_;
   if (told || now >= stop_deadline_) FinishStop();
 }
@@ -749,7 +750,7 @@ void Node::OpenForwarded(std::unique_ptr<io::Stream> stream,
   Target target = arguments[2] == "head" ? Target::kHead : Target::kTail;
   bool ready =
       target == Target::kHead ? replica_.head_ready() : replica_.serves() && replica_.is_tail();
-  if (!ready || stopping_)
+  if (!ready || leaving_ || stopping_)
     return refuse("CHAINDOWN " + options_.node + " is not (yet) the chain's " + arguments[2]);
 
   std::string key = arguments[2] + ' ' + arguments[3] + ' ' + arguments[6] + ' ' + arguments[7] +
@@ -770,6 +771,7 @@ void Node::OpenForwarded(std::unique_ptr<io::Stream> stream,
   session.name = arguments[3];
   lane = ForwardedLane{*incarnation, *number, &session};
   session.forward_target = target;
+  session.tunnel = arguments[8].starts_with(kTunnelLane);
   session.forward_lane = std::move(key);
   if (!rest.empty()) session.Received(rest);
 }
@@ -888,6 +890,7 @@ Dispatch Node::OnCommand(Session& session, uint64_t number, Request& request) {
     return StateOf(session).OnCommand(number, request);
   }
   const command::CommandInfo* info = request.info;
+  if (info == nullptr && HandedOver(session, number, request)) return Dispatch::kTaken;
   if (info == nullptr) return RouteLocal(session, number, request, ReplyKind::kEffect);
   if (info->route == command::Route::kRefused || info->route == command::Route::kLocal) {
     if (std::string refusal = RefusalOf(request); !refusal.empty()) {
@@ -922,6 +925,8 @@ Dispatch Node::RouteData(Session& session, uint64_t number, const Request& reque
   }
   if (replica_.is_head() && !replica_.resigned()) {
     if (!replica_.head_ready()) return Dispatch::kWait;
+    // What other nodes sent before they handed over is still answered here.
+    if (handing_over() && !session.forwarded) return Dispatch::kWait;
     if (reads && session.state && session.state->tracking()) {
       if (session.outstanding() > 0 && session.path != Path::kPrivate) return Dispatch::kWait;
       return session.state->SubmitTracked(number, request.command->raw, Path::kPrivate);
@@ -938,7 +943,8 @@ Dispatch Node::RouteData(Session& session, uint64_t number, const Request& reque
   // belongs to one server.
   bool follows = session.outstanding() > 0 && session.path == Path::kForwardHead && !scans &&
                  !CATENA_MUTANT("route-change-overtakes");
-  if (follows || !replica_.serves()) return RouteForwarded(session, number, request, true);
+  const bool elsewhere_now = !replica_.serves() || (handing_over() && !session.forwarded);
+  if (follows || elsewhere_now) return RouteForwarded(session, number, request, true);
   if (session.consistency == Consistency::kTail && !replica_.is_tail() && !scans) {
     if (session.outstanding() > 0 && session.path != Path::kForwardTail) return Dispatch::kWait;
     session.CountAs(RequestClass::kForwardedRead);
@@ -976,7 +982,7 @@ Dispatch Node::RouteForwarded(Session& session, uint64_t number, const Request& 
 
 Dispatch Node::RouteLocal(Session& session, uint64_t number, const Request& request,
                           ReplyKind kind) {
-  if (!examined_) return Dispatch::kWait;
+  if (!examined_ || (handing_over() && !session.forwarded)) return Dispatch::kWait;
   if (replica_.head_ready()) {
     if (session.outstanding() > 0 && session.path != Path::kHead) return Dispatch::kWait;
     return head_executor_.Submit(session, number, request, kind);

@@ -153,6 +153,18 @@ class Node final : public SessionOwner,
     bool log_paused = false;  // the database is too far behind the log
   };
 
+  // A member that leaves its place while clients work (node_leave.cc).
+  struct Leaving {
+    std::string why;
+    bool handing_over = false;  // takes nothing new; before that, open transactions end
+    TimePoint until{};          // then it goes on to the next step all the same
+  };
+  // A command of this session is to be sent to the next head.
+  struct Again {
+    uint64_t session = 0;
+    TimePoint since{};
+  };
+
   // --- turn (node.cc) ---
   void EndTurn();
   void PerformOutput();
@@ -186,6 +198,19 @@ class Node final : public SessionOwner,
   void FailOwed(std::string_view why);
   void FinishStop();
   void ContinueStop();
+  // --- leaving in an orderly way (node_leave.cc) ---
+  void FollowDrain(const std::string& why);
+  void BeginLeaving(const std::string& why);
+  void ContinueLeaving();
+  void HandOver();
+  void TellTunnels();
+  void Unblock(Session& session);
+  bool StatesHold(bool blocked_too) const;
+  bool Left() const;
+  // What comes now is the next head's, or another node's.
+  bool handing_over() const { return leaving_ && leaving_->handing_over; }
+  bool HandedOver(Session& session, uint64_t number, const Request& request);
+  void SendAgain();
 
   // --- stream ---
   // Bytes of the effect stream into the log, with their entries. False: it is no such stream.
@@ -340,6 +365,7 @@ class Node final : public SessionOwner,
   Pause pause_ = Pause::kNone;
   TimePoint pause_until_{};
   std::deque<Rerouted> rerouted_;
+  std::vector<Again> again_;
   // The newest forwarding connection of each (node, target, database, protocol): S18.
   struct ForwardedLane {
     uint64_t incarnation = 0, number = 0;
@@ -350,6 +376,7 @@ class Node final : public SessionOwner,
   std::unique_ptr<io::Timer> tick_;  // runs only while something can expire
   std::unique_ptr<io::Timer> beat_;
   bool tick_armed_ = false;
+  std::optional<Leaving> leaving_;
   bool stopping_ = false;
   bool stopped_ = false;
   TimePoint stop_deadline_{};

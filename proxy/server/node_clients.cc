@@ -35,6 +35,8 @@ ClientState& Node::StateOf(Session& session) {
   using Opened = Result<std::unique_ptr<PrivateChannel>>;
   channels.to_head = [this](Session& of, PrivateChannel::Handler* handler) -> Opened {
     if (TooManyDescriptors()) return Fail(std::string(kTooManyDescriptors));
+    // What came through a tunnel was sent before its proxy knew.
+    if (leaving_ && replica_.is_head() && !of.forwarded) return nullptr;
     if (replica_.head_ready()) return head_executor_.OpenPrivate(of.database, of.protocol, handler);
     if (of.forwarded || replica_.is_head()) return nullptr;
     return forwarder_.OpenTunnel(of, handler);
@@ -50,6 +52,12 @@ ClientState& Node::StateOf(Session& session) {
     auto found = sessions_.find(id);
     bool there = found != sessions_.end() && !found->second->forwarded && !found->second->closed();
     return there ? &StateOf(*found->second) : nullptr;
+  };
+  channels.again = [this](Session& of) {
+    // The proxy of the client sends it again.
+    if (of.forwarded) return of.state->PassAgain();
+    if (stopping_) return of.state->FailAgain("the proxy was told to stop");
+    again_.push_back({of.id(), reactor_.Now()});
   };
   channels.answer = [this](Session& of, std::string_view raw) { return AnswerQueued(of, raw); };
   session.state = std::make_unique<ClientState>(session, std::move(channels));

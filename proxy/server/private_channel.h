@@ -20,6 +20,9 @@ class PrivateChannel {
     // channel was destroyed.
     virtual void OnPrivateClosed(PrivateChannel& channel, const std::string& why,
                                  bool nothing_sent) = 0;
+    // The node behind it leaves its place in the chain: to be closed when it is not needed any
+    // more, and not to be used for anything new.
+    virtual void OnPrivateLeaving(PrivateChannel& channel) = 0;
   };
 
   // Closes the connection at once: a command that blocks there takes nothing any more.
@@ -29,6 +32,9 @@ class PrivateChannel {
   // No more commands now (I9): what was submitted, or what it changed, has not got on its way yet.
   virtual bool full() const = 0;
   virtual void Submit(std::string_view command) = 0;
+  // Ends it at once where that matters to others, also inside one of its callbacks; it is still to
+  // be destroyed.
+  virtual void Close() {}
 };
 
 }  // namespace catena::server

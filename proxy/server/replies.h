@@ -17,6 +17,19 @@ inline std::string UnknownOutcome(std::string_view why) {
          "; the command may or may not have been executed\r\n";
 }
 
+// --- between proxies, on forwarding connections, when a node leaves its place in the chain ---
+
+// Of the lanes that one client has for itself.
+constexpr std::string_view kTunnelLane = "client ";
+// The node will take nothing more on this connection after kHandedOver, by which the other side
+// says that it sends nothing more; everything before it is answered. A tunnel is closed instead,
+// as soon as it is idle.
+constexpr std::string_view kLeavingNotice = ">1\r\n$14\r\nCATENA.LEAVING\r\n";
+constexpr std::string_view kHandedOver = "CATENA.HANDEDOVER";
+constexpr std::string_view kHandedOverCommand = "*1\r\n$17\r\nCATENA.HANDEDOVER\r\n";
+// The answer of a blocking command that took nothing: it is to be sent to the next head.
+constexpr std::string_view kSendAgain = "-CATENA.SENDAGAIN\r\n";
+
 // The database runs a script for too long and executed nothing of this command. (A script that says
 // so itself betrays its own words, no data.)
 inline bool SaysBusy(std::string_view reply) {

@@ -133,6 +133,8 @@ class Session final : public io::StreamHandler {
   bool forwarded = false;                       // the peer is a proxy, which asked for ...
   Target forward_target = Target::kHead;
   std::string forward_lane;  // by which the node knows it
+  bool tunnel = false;       // ... for one client alone
+  bool handed_over = false;  // the proxy has said that nothing more comes on it
   Consistency consistency = Consistency::kLinearizable;
   Position seen;  // highest position whose effects this connection may have seen
   int64_t connected_at_ms = 0;
