@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdlib>
+#include <functional>
 #include <iostream>
 #include <nlohmann/json.hpp>
 
@@ -12,23 +13,23 @@
 #include "proxy/cli/check.h"
 #include "proxy/cli/choose.h"
 #include "proxy/cli/client.h"
+#include "proxy/cli/events.h"
+#include "proxy/cli/operate.h"
 #include "proxy/cli/status.h"
 #include "proxy/cli/top.h"
 
 namespace catena::cli {
 namespace {
 
-constexpr int kFailed = 1;
-
 bool WantsColour() { return isatty(STDOUT_FILENO) == 1 && std::getenv("NO_COLOR") == nullptr; }
 
 int Complain(const std::string& message) {
   std::cerr << "catenactl: " << message << "\n";
-  return kFailed;
+  return kNotDone;
 }
 
 // The status as the leader sent it.
-Result<std::string> FetchStatus(const config::Config& config) {
+Result<std::string> FetchStatusText(const config::Config& config) {
   const Result<resp::Value> answer = AskLeader(config, {"CATENA.STATUS"});
   if (!answer) return Fail(answer.error().message);
   if (answer->IsError()) return Fail(answer->text);
@@ -58,7 +59,7 @@ int RunStatus(const config::Config& config, const std::string& chain, bool json)
   if (!chain.empty() && !HasChain(config, chain)) {
     return Complain(config.path + " has no chain " + chain);
   }
-  Result<std::string> text = FetchStatus(config);
+  Result<std::string> text = FetchStatusText(config);
   if (text && json && !chain.empty()) text = OnlyChain(*text, chain);
   if (!text) return Complain(text.error().message);
   if (json) {
@@ -74,7 +75,7 @@ int RunStatus(const config::Config& config, const std::string& chain, bool json)
 int RunCheck(const config::Config& config) {
   const std::vector<Finding> findings = CheckCluster(config);
   std::cout << RenderFindings(findings, WantsColour());
-  return AllGood(findings) ? 0 : kFailed;
+  return AllGood(findings) ? 0 : kNotDone;
 }
 
 int RunChoose(const config::Config& config, const std::string& chain, const std::string& node,
@@ -84,9 +85,7 @@ int RunChoose(const config::Config& config, const std::string& chain, const std:
   if (found->chain->name != chain) {
     return Complain("node " + node + " belongs to chain " + found->chain->name + ", not " + chain);
   }
-  const Result<std::string> text = FetchStatus(config);
-  if (!text) return Complain(text.error().message);
-  const Result<coordinator::ClusterStatus> status = coordinator::DecodeStatus(*text);
+  const Result<coordinator::ClusterStatus> status = FetchStatus(config);
   if (!status) return Complain(status.error().message);
   const Result<std::string> explanation = ExplainChoice(*status, chain, node);
   if (!explanation) return Complain(explanation.error().message);
@@ -102,44 +101,149 @@ int RunChoose(const config::Config& config, const std::string& chain, const std:
   return 0;
 }
 
-int Run(int argc, char** argv) {
-  CLI::App app{"Looks at a Catena cluster, checks it, and decides where it cannot.", "catenactl"};
-  app.set_version_flag("--version", "catenactl " + std::string(ProgramVersion()));
-  app.require_subcommand(1);
-  std::string path;
-  app.add_option("--config", path, "the cluster's TOML file")->required();
+// Everything that the command line says; the command sets what to run.
+struct Arguments {
+  std::string path, chain, node, other;
+  std::vector<std::string> order;
+  bool json = false, sure = false, force = false, follow = false, no_wait = false, once = false;
+  double timeout = 600;  // seconds
 
-  std::string status_chain, chain, node;
-  bool json = false, sure = false;
-  CLI::App* status = app.add_subcommand(
-      "status", "the chains, their members in order and their progress, as the leader sees them");
-  status->add_flag("--json", json,
+  Watching Watch() const {
+    return {!no_wait, std::chrono::duration_cast<Duration>(std::chrono::duration<double>(timeout))};
+  }
+};
+using Command = std::function<int(const config::Config&)>;
+
+CLI::App* Add(CLI::App& app, const std::string& name, const std::string& what,
+              const std::string& example) {
+  CLI::App* command = app.add_subcommand(name, what);
+  command->footer("Example:\n  catenactl --config cluster.toml " + example);
+  return command;
+}
+
+void AddWatching(CLI::App* command, Arguments& arguments) {
+  command->add_option("--timeout", arguments.timeout, "seconds to watch (600)")
+      ->check(CLI::PositiveNumber);
+  command->add_flag("--no-wait", arguments.no_wait, "only ask for it");
+}
+
+void AddLooking(CLI::App& app, Arguments& arguments, Command& run) {
+  CLI::App* status =
+      Add(app, "status",
+          "the chains, their members in order and their progress, as the leader sees them",
+          "status --chain main");
+  status->add_flag("--json", arguments.json,
                    "one line of JSON instead of a table; positions and lag in bytes, times in "
                    "nanoseconds, described in coordinator/records.h");
-  status->add_option("--chain", status_chain, "only this chain");
-  bool once = false;
-  CLI::App* top = app.add_subcommand("top", "the same, drawn anew each second, until Ctrl-C");
-  top->add_flag("--once", once, "one frame, after half a second, for scripts");
-  CLI::App* check = app.add_subcommand(
-      "check", "validate the TOML and try every coordinator, etcd, proxy and database");
-  CLI::App* choose = app.add_subcommand(
-      "choose",
-      "when every member was lost: go on with the data of one node, and lose what only "
-      "others have");
-  choose->add_option("CHAIN", chain, "the chain's name")->required();
-  choose->add_option("NODE", node, "the id of the node whose data is to be kept")->required();
-  choose->add_flag("--yes", sure, "do not ask");
-  CLI11_PARSE(app, argc, argv);
+  status->add_option("--chain", arguments.chain, "only this chain");
+  status->callback([&] {
+    run = [&](const auto& config) { return RunStatus(config, arguments.chain, arguments.json); };
+  });
+  CLI::App* top = Add(app, "top", "the same, drawn anew each second, until Ctrl-C", "top");
+  top->add_flag("--once", arguments.once, "one frame, after half a second, for scripts");
+  top->callback(
+      [&] { run = [&](const auto& config) { return RunTop(config, arguments.once); }; });
+  Add(app, "check", "validate the TOML and try every coordinator, etcd, proxy and database",
+      "check")
+      ->callback([&] { run = RunCheck; });
+  CLI::App* events = Add(app, "events", "why each epoch came to be: the last 100 changes",
+                         "events --chain main --follow");
+  events->add_flag("--json", arguments.json, "one JSON object a line");
+  events->add_flag("--follow", arguments.follow, "go on with what happens next");
+  events->add_option("--chain", arguments.chain, "only this chain");
+  events->callback([&] {
+    run = [&](const auto& config) {
+      return ShowEvents(config, arguments.chain, {arguments.json, arguments.follow});
+    };
+  });
+}
 
-  const Result<config::Config> config = config::Load(path);
+void AddOperating(CLI::App& app, Arguments& arguments, Command& run) {
+  CLI::App* drain = Add(app, "drain",
+                        "move a node out of its chain, without a failed request, and keep it out "
+                        "until undrain; its proxy goes on serving clients through the chain",
+                        "drain n2");
+  drain->add_option("NODE", arguments.node, "the node's id")->required();
+  drain->add_flag("--force", arguments.force, "also when only one member would stay");
+  AddWatching(drain, arguments);
+  drain->callback([&] {
+    run = [&](const auto& config) {
+      return Drain(config, arguments.node, arguments.force, arguments.Watch());
+    };
+  });
+  CLI::App* undrain =
+      Add(app, "undrain", "let a drained node be a member or a spare again; ends any wish for it",
+          "undrain n2");
+  undrain->add_option("NODE", arguments.node, "the node's id")->required();
+  undrain->callback(
+      [&] { run = [&](const auto& config) { return Undrain(config, arguments.node); }; });
+  CLI::App* replace =
+      Add(app, "replace", "bring a spare in, then drain the member whose place it takes",
+          "replace n1 n4");
+  replace->add_option("OLD", arguments.node, "the member that leaves")->required();
+  replace->add_option("NEW", arguments.other, "the node that comes")->required();
+  AddWatching(replace, arguments);
+  replace->callback([&] {
+    run = [&](const auto& config) {
+      return Replace(config, arguments.node, arguments.other, arguments.Watch());
+    };
+  });
+  CLI::App* reorder = Add(app, "reorder",
+                          "another order of the members, so another head or tail, without a failed "
+                          "request: members leave and come back as the tail, one at a time",
+                          "reorder main n2,n1,n3");
+  reorder->add_option("CHAIN", arguments.chain, "the chain's name")->required();
+  reorder->add_option("ORDER", arguments.order, "all members, head first, separated by commas")
+      ->required()
+      ->delimiter(',');
+  AddWatching(reorder, arguments);
+  reorder->callback([&] {
+    run = [&](const auto& config) {
+      return Reorder(config, arguments.chain, arguments.order, arguments.Watch());
+    };
+  });
+}
+
+void AddDeciding(CLI::App& app, Arguments& arguments, Command& run) {
+  CLI::App* choose = Add(app, "choose",
+                         "when every member was lost: go on with the data of one node, and lose "
+                         "what only others have",
+                         "choose main n1");
+  choose->add_option("CHAIN", arguments.chain, "the chain's name")->required();
+  choose->add_option("NODE", arguments.node, "the id of the node whose data is to be kept")
+      ->required();
+  choose->add_flag("--yes", arguments.sure, "do not ask");
+  choose->callback([&] {
+    run = [&](const auto& config) {
+      return RunChoose(config, arguments.chain, arguments.node, arguments.sure);
+    };
+  });
+}
+
+int Run(int argc, char** argv) {
+  CLI::App app{"Looks at a Catena cluster, operates it, and decides where it cannot.", "catenactl"};
+  app.set_version_flag("--version", "catenactl " + std::string(ProgramVersion()));
+  app.require_subcommand(1);
+  app.footer(
+      "Exit codes: 0 done; 1 not done (refused, or nobody answers); 2 wrong command line or file;\n"
+      "3 not finished in time; 4 verify: the data differs.");
+  Arguments arguments;
+  Command run;
+  app.add_option("--config", arguments.path, "the cluster's TOML file")->required();
+  AddLooking(app, arguments, run);
+  AddOperating(app, arguments, run);
+  AddDeciding(app, arguments, run);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? kDone : kWrongUse;
+  }
+  const Result<config::Config> config = config::Load(arguments.path);
   if (!config) {
     std::cerr << config.error().message << "\n";
-    return kFailed;
+    return kWrongUse;
   }
-  if (top->parsed()) return RunTop(*config, once);
-  if (check->parsed()) return RunCheck(*config);
-  if (choose->parsed()) return RunChoose(*config, chain, node, sure);
-  return RunStatus(*config, status_chain, json);
+  return run(*config);
 }
 
 }  // namespace
