@@ -71,6 +71,11 @@ Result<int> StartTcp(const std::string& address) {
 
 }  // namespace
 
+void Connection::SetPatience(Duration patience) {
+  deadline_ms_ =
+      NowMilliseconds() + std::chrono::duration_cast<std::chrono::milliseconds>(patience).count();
+}
+
 Result<Connection> Connection::Open(const std::string& address, Duration patience,
                                     const io::TlsContext* tls) {
   constexpr std::string_view kUnix = "unix://";

@@ -26,6 +26,9 @@ class Connection {
   Connection& operator=(Connection&& other) noexcept;
   ~Connection();
 
+  // From now on there is so much time for what follows.
+  void SetPatience(Duration patience);
+
   Result<void> Write(std::string_view bytes);
   // Appends what arrives next to input(), with TLS perhaps nothing; an error when the peer closes or
   // the time is up.

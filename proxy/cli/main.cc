@@ -15,17 +15,19 @@
 #include "proxy/cli/client.h"
 #include "proxy/cli/events.h"
 #include "proxy/cli/operate.h"
+#include "proxy/cli/settings.h"
 #include "proxy/cli/status.h"
 #include "proxy/cli/top.h"
+#include "proxy/cli/verify.h"
 
 namespace catena::cli {
 namespace {
 
 bool WantsColour() { return isatty(STDOUT_FILENO) == 1 && std::getenv("NO_COLOR") == nullptr; }
 
-int Complain(const std::string& message) {
+int Complain(const std::string& message, int code = kNotDone) {
   std::cerr << "catenactl: " << message << "\n";
-  return kNotDone;
+  return code;
 }
 
 // The status as the leader sent it.
@@ -105,6 +107,7 @@ int RunChoose(const config::Config& config, const std::string& chain, const std:
 struct Arguments {
   std::string path, chain, node, other;
   std::vector<std::string> order;
+  int effort = 5;
   bool json = false, sure = false, force = false, follow = false, no_wait = false, once = false;
   double timeout = 600;  // seconds
 
@@ -154,6 +157,56 @@ void AddLooking(CLI::App& app, Arguments& arguments, Command& run) {
   events->callback([&] {
     run = [&](const auto& config) {
       return ShowEvents(config, arguments.chain, {arguments.json, arguments.follow});
+    };
+  });
+}
+
+// "[name]=options" for each command, as bash reads it.
+std::string CommandsOf(const CLI::App& app) {
+  std::string text;
+  for (const CLI::App* command : app.get_subcommands({})) {
+    text += "    [" + command->get_name() + "]=\"";
+    for (const CLI::Option* option : command->get_options()) {
+      if (!option->get_lnames().empty()) text += "--" + option->get_lnames().front() + " ";
+    }
+    text += "\"\n";
+  }
+  return text;
+}
+
+void AddSettings(CLI::App& app, Arguments& arguments, Command& run) {
+  CLI::App* config =
+      Add(app, "config", "what the file comes to: every key, its value, and its line", "config");
+  config->add_flag("--json", arguments.json, "a JSON array");
+  config->callback(
+      [&] { run = [&](const auto& loaded) { return ShowConfig(loaded, arguments.json); }; });
+  CLI::App* completions =
+      app.add_subcommand("completions", "a script that completes catenactl's command line");
+  completions->footer("Example:\n  source <(catenactl completions bash)");
+  completions->add_option("WHAT", arguments.other, "bash; of the file: chains, nodes")
+      ->required()
+      ->check(CLI::IsMember({"bash", "chains", "nodes"}));
+  completions->callback([&] {
+    run = [&](const auto& loaded) {
+      std::cout << NamesOf(loaded, arguments.other);
+      return kDone;
+    };
+  });
+}
+
+void AddVerify(CLI::App& app, Arguments& arguments, Command& run) {
+  CLI::App* verify =
+      Add(app, "verify", "compare the data of a chain's members, key by key, while clients work",
+          "verify --chain main");
+  verify->add_option("--chain", arguments.chain, "only this chain");
+  verify
+      ->add_option("--effort", arguments.effort,
+                   "percent of the time that it may keep the nodes busy (5)")
+      ->check(CLI::Range(1, 100));
+  verify->add_flag("--json", arguments.json, "one line of JSON a chain");
+  verify->callback([&] {
+    run = [&](const auto& config) {
+      return Verify(config, {arguments.chain, arguments.effort, arguments.json});
     };
   });
 }
@@ -229,8 +282,10 @@ int Run(int argc, char** argv) {
       "3 not finished in time; 4 verify: the data differs.");
   Arguments arguments;
   Command run;
-  app.add_option("--config", arguments.path, "the cluster's TOML file")->required();
+  app.add_option("--config", arguments.path, "the cluster's TOML file");
   AddLooking(app, arguments, run);
+  AddVerify(app, arguments, run);
+  AddSettings(app, arguments, run);
   AddOperating(app, arguments, run);
   AddDeciding(app, arguments, run);
   try {
@@ -238,6 +293,11 @@ int Run(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? kDone : kWrongUse;
   }
+  if (app.got_subcommand("completions") && arguments.other == "bash") {
+    std::cout << BashCompletions(CommandsOf(app));
+    return kDone;
+  }
+  if (arguments.path.empty()) return Complain("--config FILE is needed", kWrongUse);
   const Result<config::Config> config = config::Load(arguments.path);
   if (!config) {
     std::cerr << config.error().message << "\n";

@@ -14,6 +14,8 @@ namespace catena::server {
 namespace {
 
 constexpr Duration kTick = std::chrono::milliseconds(20);
+// Verifications that may look at this node at a time.
+constexpr size_t kInspectionsMax = 4;
 constexpr Duration kRedialAfter = std::chrono::milliseconds(20);
 constexpr Duration kStopWithin = std::chrono::seconds(8);
 
@@ -327,6 +329,7 @@ void Node::SetForwardTargets() {
 }
 
 void Node::FailOwed(std::string_view why) {
+  for (auto& [id, inspection] : inspections_) inspection->Close("ERR " + std::string(why));
   head_executor_.FailAll(why);
   local_reader_.FailAll(why);
   CloseForwarded(Target::kHead);
@@ -416,7 +419,8 @@ coordinator::NodeReport Node::Report() {
   report.backend.version = info_.version;
   report.backend.keys = examined_ ? backend_->LastKeyCount() : info_.keys;
   report.backend.address = options_.backend_address;
-  report.backend.from_chain = info_.from_chain;
+  // What a snapshot is filling it with are the chain's keys, not the user's.
+  report.backend.from_chain = info_.from_chain || joining_.loading || joining_.loaded;
   if (join_source_.Ready(replica_.log()) && replica_.is_tail()) {
     report.joiner_ready = coordinator::JoinerReady{join_source_.joiner(),
                                                    join_source_.incarnation(), replica_.epoch()};
@@ -524,6 +528,7 @@ bool Node::TakeStream(std::string_view bytes) {
   auto taken = parser_->Feed(bytes, [this](const command::EffectEntry& entry) {
     replica_.AppendEntry({entry.end, entry.touches_every_key, entry.key_hashes});
     if (entry.asks_for_ack && replica_.is_head()) backend_->AckWanted();
+    for (auto& [id, inspection] : inspections_) inspection->OnEntry(entry);
   });
   if (taken) return true;
   if (broken_.empty()) broken_ = taken.error().message;
@@ -703,14 +708,40 @@ void Node::OnPeerOpened(std::unique_ptr<io::Stream> stream,
   const std::string& what = arguments[0];
   if (what == "CATENA.HELLO") return OpenLink(std::move(stream), arguments, std::move(rest));
   if (what == "CATENA.FORWARD") return OpenForwarded(std::move(stream), arguments, std::move(rest));
+  if (what == "CATENA.INSPECT") return OpenInspection(std::move(stream), arguments, rest);
   std::string out;
   if (what == "PING" || what == "ping") {
     resp::AppendSimple(out, "PONG");
   } else {
-    resp::AppendError(out, "ERR a peer connection begins with CATENA.HELLO or CATENA.FORWARD");
+    resp::AppendError(
+        out, "ERR a peer connection begins with CATENA.HELLO, CATENA.FORWARD or CATENA.INSPECT");
   }
   stream->Write(out);
   stream->CloseAfterFlush();
+}
+
+void Node::OpenInspection(std::unique_ptr<io::Stream> stream,
+                          const std::vector<std::string>& arguments, const std::string& rest) {
+  std::string refusal;
+  if (arguments.size() != 2 || arguments[1] != options_.chain) {
+    refusal = "ERR this node belongs to chain " + options_.chain;
+  } else if (!replica_.serves() || !examined_) {
+    refusal = "ERR " + options_.node + " is no synced member of the chain";
+  } else if (inspections_.size() >= kInspectionsMax) {
+    refusal = "ERR too many inspections of " + options_.node;
+  }
+  std::string out;
+  if (!refusal.empty()) {
+    resp::AppendError(out, refusal);
+    stream->Write(out);
+    return stream->CloseAfterFlush();
+  }
+  stream->Write("+OK\r\n");
+  const uint64_t id = ++last_inspection_;
+  auto& inspection = inspections_[id] = std::make_unique<Inspection>(
+      std::move(stream), *backend_, [this] { return replica_.received(); },
+      [this, id] { reactor_.Defer([this, id] { inspections_.erase(id); }); });
+  if (!rest.empty()) inspection->Received(rest);
 }
 
 void Node::OpenLink(std::unique_ptr<io::Stream> stream, const std::vector<std::string>& arguments,

@@ -31,6 +31,7 @@
 #include "proxy/server/forwarder.h"
 #include "proxy/server/head_executor.h"
 #include "proxy/server/heartbeat.h"
+#include "proxy/server/inspection.h"
 #include "proxy/server/local_reader.h"
 #include "proxy/server/meter.h"
 #include "proxy/server/options.h"
@@ -226,6 +227,8 @@ class Node final : public SessionOwner,
                     std::string rest);
   void OpenForwarded(std::unique_ptr<io::Stream> stream, const std::vector<std::string>& arguments,
                      std::string rest);
+  void OpenInspection(std::unique_ptr<io::Stream> stream,
+                      const std::vector<std::string>& arguments, const std::string& rest);
   void OpenLink(std::unique_ptr<io::Stream> stream, const std::vector<std::string>& arguments,
                 std::string rest);
   void OnHello(peer::PeerLink& link, const chain::Hello& hello);
@@ -345,6 +348,8 @@ class Node final : public SessionOwner,
   Joining joining_;
 
   Meter meter_;
+  std::map<uint64_t, std::unique_ptr<Inspection>> inspections_;
+  uint64_t last_inspection_ = 0;
   Heartbeat heartbeat_;
   std::optional<uint64_t>
       resign_number_;  // heartbeat that told it; answered: the coordinator knows
