@@ -271,26 +271,26 @@ Screen CurrentScreen(bool once) {
   return screen;
 }
 
-struct Look {
+struct Shown {
   ClusterStatus status;
   std::map<std::string, EventHistory> events;
 };
 
-Result<Look> Fetch(const config::Config& config) {
+Result<Shown> Fetch(const config::Config& config) {
   const Result<resp::Value> answer = AskLeader(config, {"CATENA.STATUS"});
   if (!answer) return Fail(answer.error().message);
   if (answer->IsError()) return Fail(answer->text);
   Result<ClusterStatus> status = coordinator::DecodeStatus(answer->text);
   if (!status) return Fail(status.error().message);
-  Look look{std::move(*status), {}};
-  for (const ChainStatus& chain : look.status.chains) {
+  Shown shown{std::move(*status), {}};
+  for (const ChainStatus& chain : shown.status.chains) {
     const Result<resp::Value> told = AskLeader(config, {"CATENA.EVENTS", chain.chain});
     if (!told || told->IsError()) continue;
     if (auto events = coordinator::DecodeEvents(told->text)) {
-      look.events[chain.chain] = std::move(*events);
+      shown.events[chain.chain] = std::move(*events);
     }
   }
-  return look;
+  return shown;
 }
 
 double Seconds() {
@@ -342,18 +342,18 @@ std::string RenderTop(const ClusterStatus& status,
 int RunTop(const config::Config& config, bool once) {
   Rates rates;
   if (once) {
-    Result<Look> look = Fetch(config);
-    if (look) {
-      rates.Add(look->status, Seconds());
+    Result<Shown> shown = Fetch(config);
+    if (shown) {
+      rates.Add(shown->status, Seconds());
       Sleep(std::chrono::milliseconds(500));
-      look = Fetch(config);
+      shown = Fetch(config);
     }
-    if (!look) {
-      std::cerr << "catenactl: " << look.error().message << "\n";
+    if (!shown) {
+      std::cerr << "catenactl: " << shown.error().message << "\n";
       return 1;
     }
-    rates.Add(look->status, Seconds());
-    std::cout << RenderTop(look->status, look->events, rates, CurrentScreen(true));
+    rates.Add(shown->status, Seconds());
+    std::cout << RenderTop(shown->status, shown->events, rates, CurrentScreen(true));
     return 0;
   }
   struct sigaction action {};
@@ -363,13 +363,13 @@ int RunTop(const config::Config& config, bool once) {
   // Another screen, without a cursor; the terminal gets its own back at the end.
   std::cout << "\033[?1049h\033[?25l";
   while (interrupted == 0) {
-    const Result<Look> look = Fetch(config);
+    const Result<Shown> shown = Fetch(config);
     std::string frame;
-    if (look) {
-      rates.Add(look->status, Seconds());
-      frame = RenderTop(look->status, look->events, rates, CurrentScreen(false));
+    if (shown) {
+      rates.Add(shown->status, Seconds());
+      frame = RenderTop(shown->status, shown->events, rates, CurrentScreen(false));
     } else {
-      frame = look.error().message + "\n";
+      frame = shown.error().message + "\n";
     }
     // Each line ends what an earlier frame left there, the last everything below.
     std::string out = "\033[H";
