@@ -210,3 +210,27 @@ def test_more_replicas_by_the_file(cluster, file):
     hang_up(cluster, *cluster.coordinators)
     cluster.wait_whole(members=4)
     assert client(cluster.node("n4")).get("kept") == b"1"
+
+
+def test_a_member_leaves_by_the_file(cluster, file):
+    """The head, under load, without a failed request elsewhere; it stands by when it is back."""
+    file.replace(r"\[\[chain.user\]\].*?(?=\[\[chain.node\]\])", "")
+    hang_up(cluster)
+    before = cluster.config.read_text(encoding="utf-8")
+    out = cluster.head()
+    others = [node for node in cluster.members() if node is not out]
+    with Load(cluster, nodes=others) as load:
+        load.wait_progress()
+        file.replace(rf'\[\[chain.node\]\]\nid = "{out.id}"\n.*?(?=\[\[chain.node\]\]|\Z)', "")
+        hang_up(cluster, *cluster.coordinators)
+        cluster.wait_whole(members=3, without=[out.id])
+        load.wait_progress()
+        assert not load.failures()
+    load.check(others)
+    assert "no node" in hang_up(cluster, out.proxy)[0]
+    change = log_lines(cluster.coordinators[0], "configuration")[-1]
+    assert f"removed '{out.id}'" in change
+    assert "TOML has it no longer" in log_lines(out.proxy, "phase phase=resigning")[-1]
+    cluster.config.write_text(before, encoding="utf-8")
+    hang_up(cluster, *cluster.coordinators)
+    wait_until(lambda: "stands by" in log_lines(out.proxy, "notice")[-1], 10, "it stands by")

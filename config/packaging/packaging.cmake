@@ -12,11 +12,15 @@ foreach(page catena-proxy.8 catena-coordinator.8)
 endforeach()
 # The commands are those that the program lists.
 install(CODE "
+  execute_process(COMMAND $<TARGET_FILE:catenactl> completions bash OUTPUT_FILE ${CMAKE_BINARY_DIR}/man/catenactl.bash
+    COMMAND_ERROR_IS_FATAL ANY)
   execute_process(COMMAND $<TARGET_FILE:catenactl> --help OUTPUT_VARIABLE help COMMAND_ERROR_IS_FATAL ANY)
   execute_process(COMMAND ${CMAKE_COMMAND} \"-DHELP=\${help}\" -DVERSION=${PROJECT_VERSION}
     -DTEMPLATE=${packaging}/catenactl.8.in -DPAGE=${CMAKE_BINARY_DIR}/man/catenactl.8
     -P ${packaging}/commands.cmake COMMAND_ERROR_IS_FATAL ANY)")
 install(FILES ${CMAKE_BINARY_DIR}/man/catenactl.8 DESTINATION ${CMAKE_INSTALL_MANDIR}/man8)
+install(FILES ${CMAKE_BINARY_DIR}/man/catenactl.bash DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions
+        RENAME catenactl)
 install(FILES ${packaging}/catena-proxy@.service ${packaging}/catena-coordinator.service
         DESTINATION lib/systemd/system)
 install(FILES ${packaging}/catena.sysusers DESTINATION lib/sysusers.d RENAME catena.conf)
