@@ -113,8 +113,9 @@ class Deciding {
   }
   // Could be listed as a new incarnation with the database that it has.
   bool IsCandidate(const Life& life) {
-    return IsAlive(life) && !life.is_void && !life.resigned &&
-           IsCandidatePhase(life.report->phase) && life.report->backend.healthy;
+    const bool ended = life.is_void && !CATENA_MUTANT("removed-listed-again");
+    return IsAlive(life) && !ended && !life.resigned && IsCandidatePhase(life.report->phase) &&
+           life.report->backend.healthy;
   }
 
   // --- making records ---------------------------------------------------------------------------

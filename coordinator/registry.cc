@@ -34,7 +34,7 @@ Registry::Verdict Registry::OnHeartbeat(const NodeReport& report, uint64_t conne
     return verdict;
   }
   Known& known = known_[report.node];
-  const bool over = IsOver(known, report);
+  const bool over = IsOver(known, report) && !CATENA_MUTANT("removed-listed-again");
   if (over && !IsListed(report.node, report.incarnation)) {
     known.over = std::max(known.over, report.incarnation);
   }
@@ -51,7 +51,7 @@ Registry::Verdict Registry::OnHeartbeat(const NodeReport& report, uint64_t conne
           record_->lease == Duration(0) ? options_.lease : std::min(options_.lease, record_->lease);
       life.lease_out = std::max(life.lease_out, now + verdict.lease);
     }
-    verdict.incarnation_void = life.is_void;
+    verdict.incarnation_void = life.is_void && !CATENA_MUTANT("removed-listed-again");
   }
   if (over) verdict.incarnation_void = true;
   if (verdict.incarnation_void) {

@@ -61,6 +61,9 @@ Replica::Installed Replica::Install(const Configuration& configuration) {
   bool was_member = is_member();
   configuration_ = configuration;
   std::optional<size_t> index = configuration.IndexOf(options_.id, incarnation_);
+  for (size_t i = 0; CATENA_MUTANT("acts-in-older-life") && i < configuration.members.size(); ++i) {
+    if (configuration.members[i].id == options_.id) index = i;
+  }
   if (!index) {
     if (!was_member) return Installed::kIgnored;
     LeaveEpoch();
@@ -197,9 +200,7 @@ void Replica::RefuseHello(LinkId link, std::string reason) {
 }
 
 std::optional<std::string> Replica::WhyRefused(const Hello& hello) const {
-  const bool same_life =
-      hello.to_incarnation == incarnation_ || CATENA_MUTANT("hello-without-incarnation");
-  if (hello.to != options_.id || !same_life) {
+  if (hello.to != options_.id || hello.to_incarnation != incarnation_) {
     return "this is " + options_.id + " in incarnation " + std::to_string(incarnation_.value());
   }
   if (resigned_) return "resigned";
@@ -333,14 +334,14 @@ void Replica::OnWelcome(const Welcome& welcome) {
 void Replica::TellTarget() {
   if (!successor_.started || successor_.target_told) return;
   Position target = log_.end();
-  if (is_head() && attached_ && !CATENA_MUTANT("target-without-bound")) {
+  if (is_head() && attached_ && !CATENA_MUTANT("answers-uncaptured")) {
     // S9: writes that this database executed and answered may not be captured yet.
     if (!target_bound_) {
       output_.ask_target_bound = true;
       return;
     }
     target = std::max(target, *target_bound_);
-  } else if (!synced_ && !CATENA_MUTANT("target-of-unsynced")) {
+  } else if (!synced_) {
     // S2: an unsynced predecessor's log is not the whole.
     if (!target_) return;
     target = std::max(target, *target_);
@@ -504,6 +505,8 @@ void Replica::AskIfWanted(Question& question, bool verify) {
 }
 
 void Replica::PassVerifyRequest(const VerifyRequest& request) {
+  if (is_head() && CATENA_MUTANT("verify-at-head"))
+    return Settle(Answer{true, request.asker, request.number, committed_});
   if (is_head()) return PassAsk(Ask{true, request.asker, request.number});
   verify_requests_passing_[request.asker] = Passing{request.number, std::nullopt};
   SendUp(request);
@@ -533,8 +536,8 @@ void Replica::AnswerAsks(TimePoint now) {
   for (auto it = queries_passing_.begin(); it != queries_passing_.end();) {
     Passing& passing = it->second;
     // S7: a removed tail must not answer "not committed".
-    bool authority = CATENA_MUTANT("tail-answers-unproved") || HasAuthority(now) ||
-                     (passing.verify_ticket && verify_.settled >= *passing.verify_ticket);
+    bool authority =
+        HasAuthority(now) || (passing.verify_ticket && verify_.settled >= *passing.verify_ticket);
     if (!authority) {
       if (!passing.verify_ticket) passing.verify_ticket = RequestVerify();
       ++it;

@@ -313,9 +313,10 @@ void HeadExecutor::ReleaseBatch(Batch& batch, TimePoint now) {
     if (!*batch.bound_to_come) return;
     batch.bound = **std::exchange(batch.bound_to_come, nullptr);
   }
-  if (batch.released == batch.held.size() || replica_.received() < batch.bound ||
-      !replica_.head_ready())
-    return;
+  const bool captured =
+      replica_.received() >= batch.bound ||
+      (CATENA_MUTANT("answers-uncaptured") && replica_.role() == chain::Role::kSole);
+  if (batch.released == batch.held.size() || !captured || !replica_.head_ready()) return;
   GiveEffects(batch);
   bool bound_committed = replica_.committed() >= batch.bound;
   if (bound_committed && !std::exchange(batch.known_committed, true)) {
@@ -346,7 +347,8 @@ bool HeadExecutor::DataSettled(Batch& batch, Held& held, bool bound_committed) {
     case ReplyKind::kInfo:
       return true;
     case ReplyKind::kEffect:
-      return bound_committed || CATENA_MUTANT("reply-before-commit");
+      return bound_committed || CATENA_MUTANT("reply-before-commit") ||
+             CATENA_MUTANT("answers-uncaptured");
     case ReplyKind::kKeys:
       if (bound_committed) return true;
       if (!held.version_known) {

@@ -166,7 +166,8 @@ void Node::SendLog() {
 }
 
 void Node::FeedBackend() {
-  Position committed = replica_.committed();
+  Position committed =
+      CATENA_MUTANT("uncommitted-applied") ? replica_.received() : replica_.committed();
   if (committed == fed_) return;
   fed_ = committed;
   if (replica_.head_ready()) {
@@ -352,6 +353,7 @@ void Node::Resign(const std::string& reason) {
 void Node::BeginNewLife(Incarnation above) {
   AbandonJoinSource("a new life");
   Incarnation incarnation = NewIncarnation(reactor_, std::max(above, replica_.incarnation()));
+  if (CATENA_MUTANT("removed-listed-again")) incarnation = replica_.incarnation();
   for (chain::LinkId id : {predecessor_link_, successor_.link, acknowledging_tail_.link,
                            acknowledged_head_, news_link_, joining_.link}) {
     DropLink(id);

@@ -27,12 +27,14 @@ Cluster::Cluster(Scheduler& scheduler, const Plan& plan)
           scheduler_.random().Between(-plan_.drift_ppm_max, plan_.drift_ppm_max);
     }
   }
+  for (const NodeId& id : node_ids_) proxies_[id].machine = id;
   for (const std::string& id : coordinator_ids_) StartCoordinator(id);
   for (const NodeId& id : node_ids_) StartRedis(id);
   for (const NodeId& id : node_ids_) StartProxy(id);
 }
 
 Cluster::~Cluster() {
+  KillTwins();
   for (const NodeId& id : node_ids_) KillProxy(id, false);
   for (const std::string& id : coordinator_ids_) KillCoordinator(id);
   for (const NodeId& id : node_ids_) KillRedis(id, Keeps::kEverything);
@@ -42,12 +44,12 @@ void Cluster::Trace(const std::string& line) {
   if (scheduler_.tracing()) scheduler_.Trace(line);
 }
 
-server::Options Cluster::NodeOptions(const NodeId& id) const {
+server::Options Cluster::NodeOptions(const NodeId& id, const std::string& machine) const {
   server::Options options;
   options.chain = kChain;
   options.node = id;
-  options.clients_address = ClientsAddress(id);
-  options.peers_address = id + ":6001";
+  options.clients_address = machine + ":6000";
+  options.peers_address = machine + ":6001";
   options.backend_address = RedisAddress(id);
   options.overwrite = true;
   options.credentials = kCredentials;
@@ -65,13 +67,14 @@ void Cluster::StartProxy(const NodeId& id) {
   Proxy& proxy = proxies_[id];
   if (proxy.node) return;
   Trace("start proxy " + id);
-  proxy.process = std::make_unique<Process>(network_, "proxy " + id, id);
+  const std::string machine = proxy.machine;
+  proxy.process = std::make_unique<Process>(network_, "proxy " + id, machine);
   proxy.stopping = false;
   Process& process = *proxy.process;
-  auto make_backend = [&process, id](Incarnation incarnation) {
+  auto make_backend = [&process, id, machine](Incarnation incarnation) {
     redis::RedisOptions options;
     options.address = RedisAddress(id);
-    options.replication_address = id + ":0";
+    options.replication_address = machine + ":0";
     options.node = id;
     options.incarnation = incarnation;
     return redis::MakeRedisBackend(process, options);
@@ -81,7 +84,8 @@ void Cluster::StartProxy(const NodeId& id) {
       if (proxies_[id].process.get() == process) KillProxy(id, false);
     });
   };
-  proxy.node = std::make_unique<server::Node>(process, NodeOptions(id), make_backend, on_stopped);
+  proxy.node =
+      std::make_unique<server::Node>(process, NodeOptions(id, machine), make_backend, on_stopped);
   process.Post([this, id, node = proxy.node.get(), &process] {
     CATENA_CHECK(node->Start().has_value(), "the addresses of a node are its own");
     process.AddTurnEndHook([this, id] {
@@ -97,6 +101,22 @@ void Cluster::KillProxy(const NodeId& id, bool silent) {
   proxy.process->Kill(silent);
   proxy.node.reset();
   proxy.process.reset();
+}
+
+void Cluster::StartTwin(const NodeId& id) {
+  Proxy& proxy = proxies_[id];
+  const std::string machine = proxy.machine + "'";
+  twins_.emplace_back(id, std::move(proxy));
+  proxy = Proxy{machine, nullptr, nullptr, false};
+  StartProxy(id);
+}
+
+void Cluster::KillTwins() {
+  for (auto& [id, twin] : twins_) {
+    if (twin.process) twin.process->Kill(false);
+    twin.node.reset();
+  }
+  twins_.clear();
 }
 
 void Cluster::StopProxy(const NodeId& id) {
@@ -199,6 +219,13 @@ const std::optional<coordinator::ChainRecord>& Cluster::Record() {
   auto record = coordinator::DecodeRecord(etcd_.Value("/catena/sim/chains/sim"));
   record_ = record ? std::optional(std::move(*record)) : std::nullopt;
   return record_;
+}
+
+std::string Cluster::Leader() {
+  for (auto& [id, coordinator] : coordinators_) {
+    if (coordinator.controller && coordinator.controller->Leads()) return id;
+  }
+  return "";
 }
 
 bool Cluster::WaitsForOperator() {

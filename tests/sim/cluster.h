@@ -21,6 +21,7 @@
 namespace catena::sim {
 
 struct Proxy {
+  std::string machine;  // where it runs, or ran last
   std::unique_ptr<Process> process;
   std::unique_ptr<server::Node> node;
   bool stopping = false;
@@ -57,13 +58,19 @@ class Cluster {
   Process* redis_process(const NodeId& id) { return redises_[id].process.get(); }
   Process* coordinator_process(const std::string& id) { return coordinators_[id].process.get(); }
   bool stopping(const NodeId& id) const { return proxies_.at(id).stopping; }
-  static io::Address ClientsAddress(const NodeId& id) { return id + ":6000"; }
+  io::Address ClientsAddress(const NodeId& id) const { return proxies_.at(id).machine + ":6000"; }
 
   // `after` runs at the end of every loop turn of every proxy.
   void OnTurn(std::function<void(const NodeId&)> after) { after_turn_ = std::move(after); }
 
   void StartProxy(const NodeId& id);
   void KillProxy(const NodeId& id, bool silent);
+  // The process that runs stays as it is and another one of the same node is started on a machine of
+  // its own, before the same Redis (S14).
+  void StartTwin(const NodeId& id);
+  // Those that StartTwin left behind.
+  std::vector<std::pair<NodeId, Proxy>>& twins() { return twins_; }
+  void KillTwins();
   // Graceful; the process ends by itself.
   void StopProxy(const NodeId& id);
   void StartRedis(const NodeId& id);
@@ -76,6 +83,8 @@ class Cluster {
   const std::optional<coordinator::ChainRecord>& Record();
   // Its configuration.
   std::optional<chain::Configuration> Newest();
+  // The one that leads; "": none.
+  std::string Leader();
   // The leading coordinator says that an operator must choose.
   bool WaitsForOperator();
   // Member of the newest configuration, in the incarnation that it lists, synced.
@@ -83,7 +92,7 @@ class Cluster {
   std::string Describe();
 
  private:
-  server::Options NodeOptions(const NodeId& id) const;
+  server::Options NodeOptions(const NodeId& id, const std::string& machine) const;
   void Trace(const std::string& line);
 
   Scheduler& scheduler_;
@@ -95,6 +104,7 @@ class Cluster {
   std::map<std::string, Coordinator> coordinators_;
   std::map<NodeId, Redis> redises_;
   std::map<NodeId, Proxy> proxies_;
+  std::vector<std::pair<NodeId, Proxy>> twins_;
   std::function<void(const NodeId&)> after_turn_;
   std::optional<coordinator::ChainRecord> record_;
   int64_t record_revision_ = 0;  // etcd's when it was read

@@ -20,6 +20,7 @@ void Faults::Calm() {
   ++storms_;
   cluster_.etcd().faults() = {};
   cluster_.network().HealAll();
+  cluster_.KillTwins();
   StartAll();
   for (const NodeId& id : cluster_.nodes()) {
     for (Process* process : {cluster_.redis_process(id), cluster_.proxy_process(id)}) {

@@ -154,14 +154,20 @@ void Invariants::CheckRemoved(const chain::Configuration& next) {
   for (const chain::Member& member : newest_->members) {
     if (next.IndexOf(member.id, member.incarnation)) continue;
     removed_.insert({member.id, member.incarnation});
-    server::Node* node = cluster_.node(member.id);
-    Process* process = cluster_.proxy_process(member.id);
-    if (node == nullptr) continue;
-    const chain::Replica& replica = node->replica();
-    if (replica.incarnation() == member.incarnation && replica.serves() &&
-        replica.lease().ValidAt(process->Now()))
-      Fail("I6: " + member.id + " is removed while its lease is valid");
+    CheckLeaseIsOver(member, cluster_.node(member.id), cluster_.proxy_process(member.id));
+    for (const auto& [id, twin] : cluster_.twins()) {
+      if (id == member.id) CheckLeaseIsOver(member, twin.node.get(), twin.process.get());
+    }
   }
+}
+
+void Invariants::CheckLeaseIsOver(const chain::Member& member, server::Node* node,
+                                  Process* process) {
+  if (node == nullptr) return;
+  const chain::Replica& replica = node->replica();
+  if (replica.incarnation() == member.incarnation && replica.serves() &&
+      replica.lease().ValidAt(process->Now()))
+    Fail("I6: " + member.id + " is removed while its lease is valid");
 }
 
 }  // namespace catena::sim

@@ -3,6 +3,7 @@
 //
 //   catena_sim --seeds N [--from S] [--jobs J]   ends with "seeds N violations V"
 //   catena_sim --seed S --trace                  replays one with a readable trace
+//   catena_sim --story S8 ...                    any of these with this schedule (story.h)
 // and in a build with CATENA_MUTANTS:
 //   catena_sim --mutants                         ends with "mutants M caught C"
 //   catena_sim --mutant NAME ...                 any of the above with this defect
@@ -32,6 +33,7 @@ struct Flags {
   bool trace = false;
   bool mutants = false;
   bool stop_at_first = false;
+  std::string story;
 };
 
 bool Parse(int argc, char** argv, Flags& flags) {
@@ -46,6 +48,10 @@ bool Parse(int argc, char** argv, Flags& flags) {
       continue;
     }
     if (++i >= argc) return false;
+    if (flag == "--story") {
+      if (!sim::IsStory(flags.story = argv[i])) return false;
+      continue;
+    }
     if (flag == "--mutant") {
       if (!sim::Plant(argv[i])) return false;
       continue;
@@ -64,8 +70,8 @@ bool Parse(int argc, char** argv, Flags& flags) {
   return true;
 }
 
-sim::Outcome RunSeed(uint64_t seed, bool trace) {
-  const sim::Plan plan(seed);
+sim::Outcome RunSeed(uint64_t seed, bool trace, const std::string& story) {
+  const sim::Plan plan(seed, story);
   if (!trace) return sim::Simulate(plan, nullptr);
   std::printf("%s\n", plan.Describe().c_str());
   // The real code's log lines, among those of the simulation.
@@ -81,7 +87,7 @@ int RunShare(const Flags& flags, size_t job, int out) {
   for (uint64_t i = job; i < flags.seeds; i += flags.jobs) {
     const uint64_t seed = flags.from + i;
     dprintf(out, "begin %llu\n", static_cast<unsigned long long>(seed));
-    const sim::Outcome outcome = RunSeed(seed, false);
+    const sim::Outcome outcome = RunSeed(seed, false, flags.story);
     int faults = 0;
     for (const auto& [fault, count] : outcome.faults) faults += count;
     if (!outcome.violation.empty()) {
@@ -200,12 +206,14 @@ int HuntMutant(const sim::Mutant& mutant, const Flags& flags, int out) {
   own.jobs = 1;
   own.seeds = flags.seeds > 1 ? flags.seeds : mutant.seeds_max;
   own.stop_at_first = true;
+  own.story = mutant.story;
   return RunShare(own, 0, out);
 }
 
 // What finds a defect must not be there without it.
-bool IsCleanWithout(uint64_t seed) {
+bool IsCleanWithout(uint64_t seed, const std::string& story) {
   Flags one;
+  one.story = story;
   one.from = seed;
   one.jobs = 1;
   Totals totals;
@@ -226,7 +234,8 @@ int RunMutants(const Flags& flags) {
     running.erase(running.begin());
     Totals totals;
     Finish(job, totals, /*quiet=*/true);
-    const bool found = totals.violations > 0 && IsCleanWithout(flags.from + totals.seeds - 1);
+    const bool found = totals.violations > 0 &&
+                       IsCleanWithout(flags.from + totals.seeds - 1, mutants[index].story);
     caught += found ? 1 : 0;
     std::printf("%s %s: %s, %llu seeds\n", found ? "caught  " : "SURVIVED", mutants[index].name,
                 mutants[index].what, static_cast<unsigned long long>(totals.seeds));
@@ -251,7 +260,7 @@ int main(int argc, char** argv) {
   log::SetLevel(flags.trace ? log::Level::kInfo : log::Level::kOff);
   if (flags.mutants) return RunMutants(flags);
   if (!flags.trace) return RunMany(flags);
-  const sim::Outcome outcome = RunSeed(flags.from, true);
+  const sim::Outcome outcome = RunSeed(flags.from, true, flags.story);
   std::printf("%s\n", outcome.violation.empty() ? "no violation" : outcome.violation.c_str());
   return outcome.violation.empty() ? 0 : 1;
 }

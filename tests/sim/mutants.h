@@ -12,6 +12,7 @@ struct Mutant {
   const char* name;
   const char* what;
   uint64_t seeds_max;
+  const char* story = "";  // the schedule that shows it; "": chance does
 };
 
 std::span<const Mutant> Mutants();

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "proxy/base/mutant.h"
+
 namespace catena::sim {
 
 std::string MachineOf(const io::Address& address) { return address.substr(0, address.find(':')); }
@@ -145,7 +147,9 @@ Process::~Process() {
   if (!dead_) Kill(false);
 }
 
-TimePoint Process::Now() { return machine_.Clock(network_.scheduler().now()); }
+TimePoint Process::Now() {
+  return CATENA_MUTANT("cached-clock") ? turn_ended_ : machine_.Clock(network_.scheduler().now());
+}
 
 int64_t Process::WallMilliseconds() {
   const Duration since = network_.scheduler().now().time_since_epoch();
@@ -228,6 +232,7 @@ void Process::Turn() {
   FlushDirty();
   network_.scheduler().SetActor(nullptr);
   in_turn_ = false;
+  turn_ended_ = machine_.Clock(network_.scheduler().now());
   if (!inbox_.empty() || !deferred_.empty() || !dirty_.empty()) Wake();
 }
 
@@ -335,6 +340,11 @@ void Network::Flush(const std::shared_ptr<Connection>& connection, int side) {
   end.out.erase(0, size);
   end.on_way += size;
   if (last) end.closed = true;
+  if (delayed_ && end.process != nullptr && delayed_->process == end.process->name() &&
+      bytes.find(delayed_->text) != std::string::npos) {
+    connection->held_until = scheduler_.now() + delayed_->late;
+    delayed_.reset();
+  }
   end.last_arrival = std::max(end.last_arrival + Duration(1),
                               scheduler_.now() + Delay(end.machine, other.machine));
   scheduler_.At(end.last_arrival, [this, connection, side, last, bytes = std::move(bytes)] {

@@ -131,6 +131,7 @@ class Process final : public io::Reactor {
   std::vector<std::pair<std::shared_ptr<Connection>, int>> dirty_;
   bool awake_ = false, in_turn_ = false, paused_ = false, dead_ = false;
   Duration delay_{0};
+  TimePoint turn_ended_{};  // on its clock
   int next_port_ = 40000;
   // Callbacks that come after its death are dropped.
   std::shared_ptr<int> alive_ = std::make_shared<int>(0);
@@ -160,6 +161,12 @@ class Network {
     return blocked_.contains({from, to});
   }
   bool partitioned() const { return !blocked_.empty(); }
+  // The next bytes that this process sends and that contain `text` are late by so much, and with them
+  // what follows on their connection: a packet is lost and sent again.
+  void DelayNext(const std::string& process, const std::string& text, Duration late) {
+    delayed_ = Delayed{process, text, late};
+  }
+  bool delay_happened() const { return !delayed_; }
   // Some connection breaks; its ends learn of it at different times.
   void BreakSome();
   // How many connections stand, and bytes that wait in them.
@@ -191,12 +198,18 @@ class Network {
   void NotifyDrained(const std::shared_ptr<Connection>& connection, int side);
   Duration Delay(const std::string& from, const std::string& to);
 
+  struct Delayed {
+    std::string process, text;
+    Duration late;
+  };
+
   Scheduler& scheduler_;
   Options options_;
   std::map<std::string, Machine> machines_;
   std::set<std::pair<std::string, std::string>> blocked_;
   std::map<io::Address, Listening> listening_;
   std::list<std::weak_ptr<Connection>> connections_;
+  std::optional<Delayed> delayed_;
   std::vector<std::function<void()>> held_;  // what a partition keeps from arriving, in order
   uint64_t last_connection_ = 0, last_process_ = 0;
   int next_port_ = 50000;

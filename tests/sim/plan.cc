@@ -1,5 +1,7 @@
 #include "tests/sim/plan.h"
 
+#include <algorithm>
+#include <iterator>
 #include <sstream>
 
 namespace catena::sim {
@@ -48,6 +50,24 @@ void MakeHot(Plan& plan, Random& random) {
   if (random.Chance(300)) plan.whole_database = 60;
 }
 
+// What the schedule needs.
+void PrepareFor(Plan& plan, const std::string& story) {
+  Random random(plan.seed * 0x9E3779B97F4A7C15 + 5);
+  plan.story = story;
+  plan.nodes = plan.replicas = story == "S19" ? 4 : 3;
+  plan.coordinators = std::max<size_t>(plan.coordinators, 2);
+  plan.every = {};
+  plan.storm = Seconds(30);
+  plan.network.window = 64u << 10;
+  plan.clients = 2;
+  if (story == "S11") plan.writes = 0;
+  if (story == "S17") plan.lease = Seconds(6);
+  if (story == "S19") MakeHot(plan, random);
+}
+
+// Those whose end is no operator's choice may come by chance.
+constexpr const char* kStories[] = {"S6", "S8", "S9", "I7", "S11", "S13", "S14", "S17", "S19"};
+
 }  // namespace
 
 const char* FaultName(Fault fault) {
@@ -58,7 +78,12 @@ const char* FaultName(Fault fault) {
   return kNames[static_cast<int>(fault)];
 }
 
-Plan::Plan(uint64_t seed_) : seed(seed_) {
+bool IsStory(const std::string& name) {
+  return name == "S12" ||
+         std::find(std::begin(kStories), std::end(kStories), name) != std::end(kStories);
+}
+
+Plan::Plan(uint64_t seed_, const std::string& story_) : seed(seed_) {
   Random random(seed * 0x2545F4914F6CDD1D + 1);
   nodes = static_cast<size_t>(random.Between(2, 4));
   replicas = nodes > 2 && random.Chance(200) ? nodes - 1 : nodes;
@@ -75,12 +100,18 @@ Plan::Plan(uint64_t seed_) : seed(seed_) {
     lease = Millis(400);
     heartbeat = Millis(80);
   }
+  if (!story_.empty()) {
+    PrepareFor(*this, story_);
+  } else if (random.Chance(30)) {
+    PrepareFor(*this, kStories[random.Below(std::size(kStories))]);
+  }
 }
 
 std::string Plan::Describe() const {
   std::ostringstream text;
   text << "seed " << seed << ": " << nodes << " nodes, " << replicas << " replicas, "
-       << coordinators << " coordinators, " << clients << " clients, " << keys << " keys;";
+       << coordinators << " coordinators, " << clients << " clients, " << keys << " keys;"
+       << (story.empty() ? "" : " story " + story);
   for (size_t i = 0; i < kFaults; ++i) {
     if (every[i] > Duration(0))
       text << ' ' << FaultName(static_cast<Fault>(i)) << "/" << every[i] / Millis(1) << "ms";

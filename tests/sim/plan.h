@@ -30,9 +30,11 @@ enum class Fault {
 };
 inline constexpr size_t kFaults = static_cast<size_t>(Fault::kCount);
 const char* FaultName(Fault fault);
+bool IsStory(const std::string& name);
 
 struct Plan {
-  explicit Plan(uint64_t seed);
+  // `story`: tells this one, with fewer faults of chance around it.
+  explicit Plan(uint64_t seed, const std::string& story = "");
 
   uint64_t seed;
   size_t nodes = 3, replicas = 3, coordinators = 2;
@@ -53,6 +55,9 @@ struct Plan {
   uint64_t transactions = 0, multi_key = 0, whole_database = 0;
   std::array<uint64_t, 4> consistency = {1000, 0, 0,
                                          0};  // shares of connections, in order of the enum
+
+  // A schedule that is carried out besides (story.h); "": none.
+  std::string story;
 
   std::string Describe() const;
 };

@@ -2,7 +2,7 @@
 set(CATENA_SIM_SEEDS 1000 CACHE STRING "Seeds of the simulator that ctest runs")
 add_library(catena_simulator STATIC
   sim/scheduler.cc sim/network.cc sim/redis_store.cc sim/redis_model.cc sim/redis_model_links.cc sim/command_reply.cc
-  sim/etcd_model.cc sim/plan.cc sim/cluster.cc sim/faults.cc sim/history.cc sim/effects.cc sim/workload.cc sim/invariants.cc sim/mutants.cc sim/simulation.cc)
+  sim/etcd_model.cc sim/plan.cc sim/cluster.cc sim/faults.cc sim/history.cc sim/effects.cc sim/workload.cc sim/story.cc sim/invariants.cc sim/mutants.cc sim/simulation.cc)
 target_link_libraries(catena_simulator PUBLIC catena_server catena_backend_redis catena_coordinator)
 target_compile_definitions(catena_simulator PRIVATE CATENA_TEST_DATA="${CMAKE_CURRENT_SOURCE_DIR}/unit/data")
 add_executable(catena_sim sim/main.cc)

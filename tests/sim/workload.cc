@@ -64,8 +64,6 @@ class Workload::Client final : public io::StreamHandler {
   void Rest();
   void Send();
   void OnReply(const std::string& reply);
-  void Judge(Operation& operation);
-  void JudgeTransaction(Operation& operation);
 
   Workload& owner_;
   Process process_;
@@ -94,7 +92,7 @@ void Workload::Client::Enter() {
   bursts_left_ = static_cast<int>(random.Between(1, 25));
   input_.clear();
   scanner_ = resp::ReplyScanner();
-  stream_ = process_.Connect(Cluster::ClientsAddress(node_), this);
+  stream_ = process_.Connect(owner_.cluster_.ClientsAddress(node_), this);
   const auto& shares = owner_.cluster_.plan().consistency;
   uint64_t total = 1;
   for (uint64_t share : shares) total += share;
@@ -136,55 +134,8 @@ void Workload::Client::OnReply(const std::string& reply) {
   Waiting& waiting = waiting_.front();
   Operation& operation = owner_.history_[waiting.operation];
   if (--waiting.replies > 0) return;
-  operation.answered = owner_.cluster_.scheduler().now();
-  operation.hint = owner_.where_();
-  operation.replies = {reply};
-  operation.commands.size() > 1 ? JudgeTransaction(operation) : Judge(operation);
-  if (operation.outcome != Operation::Outcome::kDone && operation.sent >= owner_.success_from_)
-    owner_.violation_ = "a failure although all is well: " + operation.Text();
-  Scheduler& scheduler = owner_.cluster_.scheduler();
-  if (scheduler.tracing()) scheduler.Trace("answered " + operation.Text());
-  ++owner_.answered_;
+  owner_.Answered(operation, reply);
   waiting_.pop_front();
-}
-
-void Workload::Client::Judge(Operation& operation) {
-  const std::string& reply = operation.replies[0];
-  operation.outcome = Operation::Outcome::kDone;
-  if (IsError(reply, "UNKNOWNOUTCOME")) operation.outcome = Operation::Outcome::kUnknown;
-  const bool refused = IsError(reply, "CHAINDOWN") || IsError(reply, "LOADING") ||
-                       IsError(reply, "MASTERDOWN") || IsError(reply, "STALE");
-  if (refused) operation.outcome = Operation::Outcome::kRefused;
-  if (reply[0] == '-' && operation.outcome == Operation::Outcome::kDone)
-    owner_.violation_ = "an error that no command here deserves: " + operation.Text();
-}
-
-void Workload::Client::JudgeTransaction(Operation& operation) {
-  const std::string reply = operation.replies[0];
-  operation.outcome = Operation::Outcome::kDone;
-  if (reply[0] == '-') {
-    const bool refused = IsError(reply, "EXECABORT") || IsError(reply, "CHAINDOWN") ||
-                         IsError(reply, "ERR EXEC without MULTI");
-    operation.outcome = refused ? Operation::Outcome::kRefused : Operation::Outcome::kUnknown;
-    if (!refused && !IsError(reply, "UNKNOWNOUTCOME"))
-      owner_.violation_ = "an error that no transaction here deserves: " + operation.Text();
-    return;
-  }
-  operation.replies.clear();
-  size_t at = reply.find("\r\n") + 2;
-  resp::ReplyScanner scanner;
-  while (at < reply.size()) {
-    size_t length = 0;
-    if (scanner.Scan(std::string_view(reply).substr(at), length) != resp::Progress::kComplete)
-      break;
-    operation.replies.push_back(reply.substr(at, length));
-    at += length;
-  }
-  if (operation.replies.size() != operation.commands.size()) {
-    operation.replies = {reply};
-    operation.replies.resize(operation.commands.size());
-    owner_.violation_ = "a transaction with a part missing: " + operation.Text();
-  }
 }
 
 void Workload::Client::Rest() {
@@ -206,13 +157,69 @@ void Workload::Client::Leave(const std::string& why) {
     timer_->Start(owner_.random_.Between(Duration(0), owner_.cluster_.plan().think_max));
 }
 
+// --- by hand -------------------------------------------------------------------------------------
+
+class Workload::Hand final : public io::StreamHandler {
+ public:
+  Hand(Workload& owner, const NodeId& node)
+      : owner_(owner),
+        node_(node),
+        connection_(++owner.last_connection_),
+        stream_(owner.prober_->Connect(owner.cluster_.ClientsAddress(node), this)) {}
+
+  void Send(const Arguments& command) {
+    Operation operation;
+    operation.commands = {command};
+    operation.connection = connection_;
+    operation.node = node_;
+    operation.sent = owner_.cluster_.scheduler().now();
+    if (!stream_) return;
+    waiting_.push_back(owner_.history_.size());
+    owner_.history_.push_back(std::move(operation));
+    stream_->Write(Encode(command));
+  }
+  bool idle() const { return waiting_.empty(); }
+
+  void OnRead(std::string_view bytes) override {
+    input_ += bytes;
+    size_t length = 0;
+    while (scanner_.Scan(input_, length) == resp::Progress::kComplete && !waiting_.empty()) {
+      owner_.Answered(owner_.history_[waiting_.front()], input_.substr(0, length));
+      waiting_.pop_front();
+      input_.erase(0, length);
+    }
+  }
+  void OnClosed(std::string_view) override {
+    stream_.reset();
+    waiting_.clear();  // their outcome stays unknown
+  }
+
+ private:
+  Workload& owner_;
+  const NodeId node_;
+  const size_t connection_;
+  std::unique_ptr<io::Stream> stream_;
+  resp::ReplyScanner scanner_;
+  std::string input_;
+  std::deque<size_t> waiting_;
+};
+
+size_t Workload::Connect(const NodeId& node) {
+  hands_.push_back(std::make_unique<Hand>(*this, node));
+  return hands_.size() - 1;
+}
+
+void Workload::Send(size_t hand, const Arguments& command) { hands_[hand]->Send(command); }
+
+bool Workload::AllAnswered(size_t hand) const { return hands_[hand]->idle(); }
+
 // --- one command of a test -----------------------------------------------------------------------
 
 class Workload::Question final : public io::StreamHandler {
  public:
-  Question(Process& process, const NodeId& node, const Arguments& command,
+  Question(Process& process, const io::Address& address, const Arguments& command,
            std::function<void(std::string)> done)
-      : done_(std::move(done)), stream_(process.Connect(Cluster::ClientsAddress(node), this)) {
+      : done_(std::move(done)), stream_(process.Connect(address, this)) {
     stream_->Write(Encode(command));
   }
   void OnRead(std::string_view bytes) override {
@@ -251,6 +258,7 @@ void Workload::Start() {
 
 void Workload::Finish() {
   finishing_ = true;
+  hands_.clear();
   for (const auto& client : clients_) client->Finish();
 }
 
@@ -268,7 +276,59 @@ std::string Workload::Owed() const {
 
 void Workload::Ask(const NodeId& node, const Arguments& command,
                    std::function<void(std::string)> done) {
-  questions_.push_back(std::make_unique<Question>(*prober_, node, command, std::move(done)));
+  questions_.push_back(std::make_unique<Question>(*prober_, cluster_.ClientsAddress(node), command,
+                                                  std::move(done)));
+}
+
+void Workload::Answered(Operation& operation, const std::string& reply) {
+  Scheduler& scheduler = cluster_.scheduler();
+  operation.answered = scheduler.now();
+  operation.hint = where_();
+  operation.replies = {reply};
+  operation.commands.size() > 1 ? JudgeTransaction(operation) : Judge(operation);
+  if (operation.outcome != Operation::Outcome::kDone && operation.sent >= success_from_)
+    violation_ = "a failure although all is well: " + operation.Text();
+  if (scheduler.tracing()) scheduler.Trace("answered " + operation.Text());
+  ++answered_;
+}
+
+void Workload::Judge(Operation& operation) {
+  const std::string& reply = operation.replies[0];
+  operation.outcome = Operation::Outcome::kDone;
+  if (IsError(reply, "UNKNOWNOUTCOME")) operation.outcome = Operation::Outcome::kUnknown;
+  const bool refused = IsError(reply, "CHAINDOWN") || IsError(reply, "LOADING") ||
+                       IsError(reply, "MASTERDOWN") || IsError(reply, "STALE");
+  if (refused) operation.outcome = Operation::Outcome::kRefused;
+  if (reply[0] == '-' && operation.outcome == Operation::Outcome::kDone)
+    violation_ = "an error that no command here deserves: " + operation.Text();
+}
+
+void Workload::JudgeTransaction(Operation& operation) {
+  const std::string reply = operation.replies[0];
+  operation.outcome = Operation::Outcome::kDone;
+  if (reply[0] == '-') {
+    const bool refused = IsError(reply, "EXECABORT") || IsError(reply, "CHAINDOWN") ||
+                         IsError(reply, "ERR EXEC without MULTI");
+    operation.outcome = refused ? Operation::Outcome::kRefused : Operation::Outcome::kUnknown;
+    if (!refused && !IsError(reply, "UNKNOWNOUTCOME"))
+      violation_ = "an error that no transaction here deserves: " + operation.Text();
+    return;
+  }
+  operation.replies.clear();
+  size_t at = reply.find("\r\n") + 2;
+  resp::ReplyScanner scanner;
+  while (at < reply.size()) {
+    size_t length = 0;
+    if (scanner.Scan(std::string_view(reply).substr(at), length) != resp::Progress::kComplete)
+      break;
+    operation.replies.push_back(reply.substr(at, length));
+    at += length;
+  }
+  if (operation.replies.size() != operation.commands.size()) {
+    operation.replies = {reply};
+    operation.replies.resize(operation.commands.size());
+    violation_ = "a transaction with a part missing: " + operation.Text();
+  }
 }
 
 std::string Workload::Key() { return "k" + std::to_string(random_.Below(cluster_.plan().keys)); }
@@ -286,7 +346,7 @@ Arguments Workload::MakeRead() {
 // that INCRBY counts in hold nothing else.
 Arguments Workload::MakeWrite() {
   const Plan& plan = cluster_.plan();
-  const std::string value = "v" + std::to_string(++last_value_);
+  const std::string value = NewValue();
   if (random_.Chance(plan.whole_database)) return {"FLUSHALL"};
   if (random_.Chance(plan.multi_key)) {
     if (random_.Chance(300)) return {"DEL", Key(), Key(), "t" + std::to_string(last_value_)};

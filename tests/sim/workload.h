@@ -35,13 +35,25 @@ class Workload {
   const std::string& violation() const { return violation_; }
   uint64_t answered() const { return answered_; }
 
+  // A connection for a story to send commands by; they are part of the history.
+  size_t Connect(const NodeId& node);
+  void Send(size_t hand, const Arguments& command);
+  // Or the connection is gone.
+  bool AllAnswered(size_t hand) const;
+  // Written once in a run.
+  std::string NewValue() { return "v" + std::to_string(++last_value_); }
+
   // One linearizable command at `node`, on a connection of its own.
   void Ask(const NodeId& node, const Arguments& command, std::function<void(std::string)> done);
 
  private:
   class Client;
   class Question;
+  class Hand;
 
+  void Answered(Operation& operation, const std::string& reply);
+  void Judge(Operation& operation);
+  void JudgeTransaction(Operation& operation);
   Operation MakeOperation(bool reads_only);
   Arguments MakeRead();
   Arguments MakeWrite();
@@ -59,6 +71,7 @@ class Workload {
   std::vector<std::unique_ptr<Client>> clients_;
   std::unique_ptr<Process> prober_;
   std::vector<std::unique_ptr<Question>> questions_;
+  std::vector<std::unique_ptr<Hand>> hands_;
 };
 
 }  // namespace catena::sim
