@@ -6,6 +6,7 @@
 
 #include "backends/redis/redis_feed_link.h"
 #include "proxy/base/log.h"
+#include "proxy/base/mutant.h"
 #include "proxy/resp/encoder.h"
 
 namespace catena::redis {
@@ -225,7 +226,7 @@ bool RedisFeed::MayResumeAsMaster(const PsyncMaster::Event& ask) const {
   if (!seen.server.is_master || !resume || resume->replid != chain_replid_) return false;
   if (ask.replid != seen.server.replid || ask.position != resume->position) return false;
   // Its selected database is forgotten: 0.
-  return source_->DatabaseAt(resume->position) == 0;
+  return source_->DatabaseAt(resume->position) == 0 || CATENA_MUTANT("former-head-kept");
 }
 
 void RedisFeed::AnswerFollow(Link* link, const PsyncMaster::Event& ask) {

@@ -340,10 +340,10 @@ void Network::Flush(const std::shared_ptr<Connection>& connection, int side) {
   end.out.erase(0, size);
   end.on_way += size;
   if (last) end.closed = true;
-  if (delayed_ && end.process != nullptr && delayed_->process == end.process->name() &&
-      bytes.find(delayed_->text) != std::string::npos) {
-    connection->held_until = scheduler_.now() + delayed_->late;
-    delayed_.reset();
+  if (to_stall_ && end.process != nullptr && to_stall_->process == end.process->name() &&
+      bytes.find(to_stall_->text) != std::string::npos) {
+    stalled_ = connection;
+    to_stall_.reset();
   }
   end.last_arrival = std::max(end.last_arrival + Duration(1),
                               scheduler_.now() + Delay(end.machine, other.machine));
@@ -374,7 +374,7 @@ void Network::Arrive(const std::shared_ptr<Connection>& connection, int side, st
     });
     return;
   }
-  if (Blocked(sender.machine, end.machine)) {
+  if (connection == stalled_ || Blocked(sender.machine, end.machine)) {
     held_.push_back([this, connection, side, bytes = std::move(bytes), last] {
       Arrive(connection, side, bytes, last);
     });
@@ -477,6 +477,13 @@ void Network::Dropped(Process& process, bool silent) {
 
 void Network::HealAll() {
   blocked_.clear();
+  EndStall();
+}
+
+void Network::EndStall() {
+  to_stall_.reset();
+  stalled_.reset();
+  // What a partition still holds back goes behind again.
   auto held = std::move(held_);
   held_.clear();
   for (auto& arrive : held) arrive();

@@ -161,12 +161,13 @@ class Network {
     return blocked_.contains({from, to});
   }
   bool partitioned() const { return !blocked_.empty(); }
-  // The next bytes that this process sends and that contain `text` are late by so much, and with them
-  // what follows on their connection: a packet is lost and sent again.
-  void DelayNext(const std::string& process, const std::string& text, Duration late) {
-    delayed_ = Delayed{process, text, late};
+  // The next bytes that this process sends and that contain `text` stay on their way, with them what
+  // follows on their connection, until EndStall() or HealAll(): a packet is lost again and again.
+  void StallNext(const std::string& process, const std::string& text) {
+    to_stall_ = Stall{process, text};
   }
-  bool delay_happened() const { return !delayed_; }
+  bool stalled() const { return stalled_ != nullptr; }
+  void EndStall();
   // Some connection breaks; its ends learn of it at different times.
   void BreakSome();
   // How many connections stand, and bytes that wait in them.
@@ -198,9 +199,8 @@ class Network {
   void NotifyDrained(const std::shared_ptr<Connection>& connection, int side);
   Duration Delay(const std::string& from, const std::string& to);
 
-  struct Delayed {
+  struct Stall {
     std::string process, text;
-    Duration late;
   };
 
   Scheduler& scheduler_;
@@ -209,8 +209,9 @@ class Network {
   std::set<std::pair<std::string, std::string>> blocked_;
   std::map<io::Address, Listening> listening_;
   std::list<std::weak_ptr<Connection>> connections_;
-  std::optional<Delayed> delayed_;
-  std::vector<std::function<void()>> held_;  // what a partition keeps from arriving, in order
+  std::optional<Stall> to_stall_;
+  std::shared_ptr<Connection> stalled_;
+  std::vector<std::function<void()>> held_;  // what does not arrive for the time being, in order
   uint64_t last_connection_ = 0, last_process_ = 0;
   int next_port_ = 50000;
 };

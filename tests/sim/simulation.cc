@@ -84,6 +84,7 @@ void Simulation::TellStory() {
     story.GoOn();
     return story.over();
   });
+  if (!story.violation().empty()) Fail(story.violation());
 }
 
 bool Simulation::RunFor(Duration time) {

@@ -1,7 +1,7 @@
 // The schedules that chance seldom or never hits, since many steps must come in one order: each is
 // told here as a story of faults and commands, with the clients' work around it. A story that does
-// not go on within a time is given up; nothing in it says what is right, that is for the checks of
-// every run.
+// not go on within a time is given up. What is right is for the checks of every run to say, but for
+// answers that must come in the middle of a story.
 #pragma once
 
 #include <functional>
@@ -21,6 +21,8 @@ class Story {
   // After every event, from the time the faults may begin.
   void GoOn();
   bool over() const { return next_ == steps_.size(); }
+  // "": none.
+  const std::string& violation() const { return violation_; }
 
  private:
   struct Step {
@@ -41,10 +43,11 @@ class Story {
   void Then(std::function<void()> act, std::function<bool()> until) {
     steps_.push_back({std::move(act), std::move(until)});
   }
-  void Write(const NodeId& node);  // and wait for the answer
+  void Write(size_t index);  // at this member, and wait for the answer
   void Cut(const NodeId& node, bool nodes, bool coordinators);
   bool IsRemoved(const chain::Member& member);
   bool IsWhole();
+  bool IsLinked();
   // Time has passed since the step began.
   bool Passed(Duration time);
   const chain::Member& member(size_t index) const { return members_[index]; }
@@ -59,6 +62,7 @@ class Story {
   size_t next_ = 0;
   bool begun_ = false, acted_ = false;
   TimePoint step_began_{};
+  std::string violation_;
   size_t writer_ = 0, reader_ = 0;  // connections
 };
 
