@@ -181,10 +181,10 @@ int RunMany(const Flags& flags) {
   const double took =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
   std::printf(
-      "%.0f s, %.1f seeds/s, %.1f simulated hours, %llu commands, %llu events, "
+      "%.0f s, %.1f seeds/s, %.1f simulated hours (%.0f an hour), %llu commands, %llu events, "
       "%llu faults, %llu epochs, %llu undecided, %llu waited for an operator\n",
       took, static_cast<double>(totals.seeds) / took, totals.simulated_ms / 3.6e6,
-      static_cast<unsigned long long>(totals.commands),
+      totals.simulated_ms / 1000 / took, static_cast<unsigned long long>(totals.commands),
       static_cast<unsigned long long>(totals.events),
       static_cast<unsigned long long>(totals.faults),
       static_cast<unsigned long long>(totals.epochs),

@@ -340,7 +340,10 @@ void Network::Flush(const std::shared_ptr<Connection>& connection, int side) {
   end.out.erase(0, size);
   end.on_way += size;
   if (last) end.closed = true;
-  if (to_stall_ && end.process != nullptr && to_stall_->process == end.process->name() &&
+  const auto is = [](const End& one, const std::string& name) {
+    return one.process != nullptr && one.process->name() == name;
+  };
+  if (to_stall_ && is(end, to_stall_->from) && is(other, to_stall_->to) &&
       bytes.find(to_stall_->text) != std::string::npos) {
     stalled_ = connection;
     to_stall_.reset();

@@ -161,10 +161,10 @@ class Network {
     return blocked_.contains({from, to});
   }
   bool partitioned() const { return !blocked_.empty(); }
-  // The next bytes that this process sends and that contain `text` stay on their way, with them what
+  // The next bytes from one process to another that contain `text` stay on their way, with them what
   // follows on their connection, until EndStall() or HealAll(): a packet is lost again and again.
-  void StallNext(const std::string& process, const std::string& text) {
-    to_stall_ = Stall{process, text};
+  void StallNext(const std::string& from, const std::string& to, const std::string& text) {
+    to_stall_ = Stall{from, to, text};
   }
   bool stalled() const { return stalled_ != nullptr; }
   void EndStall();
@@ -200,7 +200,7 @@ class Network {
   Duration Delay(const std::string& from, const std::string& to);
 
   struct Stall {
-    std::string process, text;
+    std::string from, to, text;
   };
 
   Scheduler& scheduler_;

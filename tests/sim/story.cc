@@ -30,6 +30,8 @@ void Story::GoOn() {
     if (!begun_) {
       begun_ = true;
       members_ = cluster_.Newest()->members;
+      if (name_ == "S5") LogGoesDownTheChain();
+      if (name_ == "S7") ReadsOfTheRemoved();
       if (name_ == "S6") ReadAcrossPromotion();
       if (name_ == "S8") DirtyReadAtDeposedHead();
       if (name_ == "I7") WipedDatabaseComesBack();
@@ -93,6 +95,44 @@ void Story::Cut(const NodeId& node, bool nodes, bool coordinators) {
   }
 }
 
+// u is at A and B only when A dies: B must not take it for committed before C has it.
+void Story::LogGoesDownTheChain() {
+  const NodeId next = member(1).id;
+  Write(0);
+  Then(
+      [this, next] {
+        cluster_.network().Block(next, tail());
+        writer_ = workload_.Connect(head());
+        workload_.Send(writer_, {"SET", kKey, workload_.NewValue()});
+      },
+      [this] { return Passed(Millis(60)); });
+  Then([this] { cluster_.KillProxy(head(), false); }, [this] { return IsRemoved(member(0)); });
+  Then([] {}, [this] { return Passed(Millis(50)); });
+  Then([this] { cluster_.network().HealAll(); }, [] { return true; });
+}
+
+// Nobody hears of A any more, which goes on alone and verifies by itself.
+void Story::ReadsOfTheRemoved() {
+  Write(0);
+  Then(
+      [this] {
+        Cut(head(), true, true);
+        for (const NodeId& other : cluster_.nodes()) cluster_.network().Block(head(), other);
+      },
+      [this] {
+        server::Node* const next = cluster_.node(member(1).id);
+        return IsRemoved(member(0)) && next != nullptr && next->replica().head_ready();
+      });
+  Write(1);
+  Then(
+      [this] {
+        reader_ = workload_.Connect(head());
+        workload_.Send(reader_, {"GET", kKey});
+      },
+      [this] { return workload_.AllAnswered(reader_) || Passed(Millis(500)); });
+  Then([this] { cluster_.network().HealAll(); }, [] { return true; });
+}
+
 // A read waits on its way to B's database while B is promoted; what B then executes is at B alone.
 void Story::ReadAcrossPromotion() {
   const NodeId follower = member(1).id;
@@ -102,7 +142,7 @@ void Story::ReadAcrossPromotion() {
   Write(0);
   Then(
       [this, follower] {
-        cluster_.network().StallNext("proxy " + follower, "$1\r\ns\r\n");
+        cluster_.network().StallNext("proxy " + follower, "redis " + follower, "$1\r\ns\r\n");
         reader_ = workload_.Connect(follower);
         workload_.Send(reader_, {"GET", kKey});
       },
@@ -175,7 +215,7 @@ void Story::OneBecomesTwo() {
        [this] { return cluster_.Newest()->members.size() == 2; });
   Then(
       [this] {
-        cluster_.network().StallNext("redis " + head(), "$1\r\ns\r\n");
+        cluster_.network().StallNext("redis " + head(), "proxy " + head(), "$1\r\ns\r\n");
         workload_.Send(writer_, {"SET", kKey, workload_.NewValue()});
       },
       [this] { return workload_.AllAnswered(writer_) || Passed(Millis(50)); });

@@ -30,6 +30,8 @@ class Story {
     std::function<bool()> until;
   };
 
+  void LogGoesDownTheChain();
+  void ReadsOfTheRemoved();
   void ReadAcrossPromotion();
   void DirtyReadAtDeposedHead();
   void OneBecomesTwo();
