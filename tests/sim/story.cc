@@ -7,7 +7,7 @@ namespace {
 
 // Of the stories alone.
 constexpr char kKey[] = "s";
-constexpr Duration kPatience = Seconds(12);
+constexpr Duration kStepWithin = Seconds(12);
 
 }  // namespace
 
@@ -43,7 +43,7 @@ void Story::GoOn() {
       if (name_ == "S17") TwoProcessesOfOneNode(true);
       if (name_ == "S19") LostQuestion();
     }
-  } else if (now - step_began_ > kPatience) {
+  } else if (now - step_began_ > kStepWithin) {
     if (cluster_.scheduler().tracing()) cluster_.scheduler().Trace("the story is given up");
     next_ = steps_.size();
   }
