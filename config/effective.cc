@@ -56,6 +56,7 @@ Result<std::vector<Setting>> Effective(const Config& config) {
   const toml::table& root = parsed.table();
   Collector out;
   out.Add("cluster", config.cluster, Table(root, "cluster"));
+  out.Add("tls", config.tls, Table(root, "tls"));
   out.Add("coordinator", config.coordinator, Table(root, "coordinator"));
   for (size_t i = 0; i < config.chains.size(); ++i) {
     const toml::table* table = Table(root, "chain", i);

@@ -234,22 +234,16 @@ def test_blocked_clients_are_woken_in_the_order_in_which_they_came(cluster):
             assert read_until(connection, b"\r\n").endswith(b"\r\n%d\r\n" % number)
 
 
-def cpu_seconds(process):
-    with open(f"/proc/{process.pid}/stat", encoding="ascii") as stat:
-        fields = stat.read().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def test_commands_behind_a_blocked_one_cost_the_others_nothing(cluster):
     """Two thousand clients wait behind their own BLPOP while another one works."""
     node, count, rounds = cluster.tail(), 2000, 3000
 
     def work():
-        begun = cpu_seconds(node.proxy)
+        begun = node.proxy.cpu_seconds()
         with Wire(node.clients) as wire:
             for _ in range(rounds):
                 wire.call("GET", "nothing")
-        return cpu_seconds(node.proxy) - begun
+        return node.proxy.cpu_seconds() - begun
 
     alone = work()
     with sockets(node.clients, count) as connections:

@@ -92,6 +92,7 @@ class Forwarder::Connection : public io::StreamHandler {
   virtual void OnReady() {}
 
   Forwarder& owner_;
+  const Key& key() const { return key_; }
   std::unique_ptr<io::Stream>& stream() { return stream_; }
   Traffic& traffic() {
     const bool to_head = std::get<Target>(key_) == Target::kHead;
@@ -259,9 +260,12 @@ class Forwarder::Channel final : public Connection {
     while (!owed_.empty()) {
       Owed to = NextOwed();
       if (to.session == nullptr) continue;
+      if (to.may_have_effect) owner_.lost_.insert(key());
       to.session->Complete(to.number, to.may_have_effect ? unknown : down);
     }
   }
+
+  void OnReady() override { owner_.lost_.erase(key()); }
 
   void HandOver() {
     if (leaving_) return;
@@ -342,7 +346,7 @@ Forwarder::~Forwarder() = default;
 
 void Forwarder::SetTargets(const std::optional<chain::Member>& head,
                            const std::optional<chain::Member>& tail) {
-  head_ = head;
+  const std::optional<chain::Member> former_head = std::exchange(head_, head);
   tail_ = tail;
   for (auto it = channels_.begin(); it != channels_.end();) {
     const std::optional<chain::Member>& target = TargetOf(std::get<0>(it->first));
@@ -355,6 +359,8 @@ void Forwarder::SetTargets(const std::optional<chain::Member>& head,
     closed_.push_back(std::move(it->second));
     it = channels_.erase(it);
   }
+  // What a former head has not read it does not execute any more.
+  if (former_head != head_) lost_.clear();
   // Breaking one may destroy others with their sessions.
   for (auto next = tunnels_.begin(); next != tunnels_.end();) {
     const auto [number, tunnel] = *next;
@@ -377,6 +383,17 @@ Forwarder::Channel* Forwarder::ReadyChannel(const Key& key) {
   return channel->is_ready() && !channel->leaving() ? channel.get() : nullptr;
 }
 
+// Whether something that goes this way (nullptr: by a connection of a client's own) could.
+bool Forwarder::MayOvertake(const Key* way) {
+  bool may = false;
+  for (const Key& key : lost_) {
+    if (way != nullptr && key == *way) continue;
+    ReadyChannel(key);
+    may = true;
+  }
+  return may;
+}
+
 std::unique_ptr<PrivateChannel> Forwarder::OpenTunnel(Session& session,
                                                       PrivateChannel::Handler* handler) {
   if (!head_ || reactor_.Now() < tunnel_retry_at_ || opening_tunnels_ >= kOpeningTunnelsMax)
@@ -389,7 +406,9 @@ std::unique_ptr<PrivateChannel> Forwarder::OpenTunnel(Session& session,
 Dispatch Forwarder::Submit(Session& session, uint64_t number, const Request& request, Target target,
                            bool may_have_effect) {
   bool script = RunsScript(request) && target == Target::kHead;
-  Channel* channel = ReadyChannel(Key{target, session.database, session.protocol, script});
+  const Key way{target, session.database, session.protocol, script};
+  if (MayOvertake(&way)) return Dispatch::kWait;
+  Channel* channel = ReadyChannel(way);
   if (channel == nullptr) return Dispatch::kWait;
   if (channel->Full()) {
     meter_.BeginStall(StallCause::kPendingFull);
@@ -407,7 +426,9 @@ bool Forwarder::ScriptsHeldUp(const Session& session) const {
 }
 
 bool Forwarder::SubmitAgain(Session& session, uint64_t number, std::string_view raw, bool script) {
-  Channel* channel = ReadyChannel(Key{Target::kHead, session.database, session.protocol, script});
+  const Key way{Target::kHead, session.database, session.protocol, script};
+  if (MayOvertake(&way)) return false;
+  Channel* channel = ReadyChannel(way);
   if (channel == nullptr || channel->Full()) return false;
   channel->Send(session, number, raw, nullptr, false);
   return true;

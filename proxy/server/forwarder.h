@@ -18,6 +18,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <tuple>
@@ -52,6 +53,10 @@ class Forwarder {
   bool ScriptsHeldUp(const Session& session) const;
   // nullptr: no head is known, or the last attempt failed just now.
   std::unique_ptr<PrivateChannel> OpenTunnel(Session& session, PrivateChannel::Handler* handler);
+  // What the head has not read of a broken channel it may still execute, until a newer connection of
+  // that lane makes it drop that. Nothing may leave by another way before (S18): a client that was
+  // told "unknown" would see its next command happen first.
+  bool MayOvertakeLost() { return MayOvertake(nullptr); }
   void EndTurn();
   // Breaks channels whose oldest command waits longer than the write timeout; not those of scripts,
   // which may run for long. A head that hangs leaves the configuration.
@@ -68,6 +73,7 @@ class Forwarder {
   using Key = std::tuple<Target, int, int, bool>;  // target, database, protocol, for scripts
 
   Channel* ReadyChannel(const Key& key);
+  bool MayOvertake(const Key* way);
   const std::optional<chain::Member>& TargetOf(Target target) const {
     return target == Target::kHead ? head_ : tail_;
   }
@@ -79,6 +85,8 @@ class Forwarder {
   std::optional<chain::Member> head_, tail_;
   std::map<Key, std::unique_ptr<Channel>> channels_;
   std::vector<std::unique_ptr<Channel>> closed_;  // destroyed at the end of the turn
+  // Channels that broke with effects under way, until newer ones have taken their places.
+  std::set<Key> lost_;
   // Owned by their clients' states; by number, so that they break in the order they were opened.
   std::map<uint64_t, Tunnel*> tunnels_;
   uint64_t last_tunnel_ = 0;

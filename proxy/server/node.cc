@@ -920,6 +920,7 @@ Dispatch Node::OnCommand(Session& session, uint64_t number, Request& request) {
   }
   if (session.state ? session.state->Captures(request) : ClientState::Begins(request)) {
     session.CountAs(RequestClass::kPrivate);
+    if (session.outstanding() == 0 && forwarder_.MayOvertakeLost()) return Dispatch::kWait;
     return StateOf(session).OnCommand(number, request);
   }
   const command::CommandInfo* info = request.info;

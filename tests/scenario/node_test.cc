@@ -265,6 +265,32 @@ TEST_CASE("S18 late bytes") {
   CHECK(world.database("A").Get("x") == "2");
 }
 
+// Guards: proxy/server/forwarder.cc MayOvertake.
+TEST_CASE("S18 late bytes, when the next command goes another way") {
+  NodeWorld world({"A", "B"});
+  world.Form();
+  Client first(world, "B");
+  first.Send({"SET", "x", "0"});
+  world.Advance(milliseconds(50));
+  REQUIRE(first.Take() == "+OK\r\n");
+  Connection* link = world.NewestLink("B", "A");
+  REQUIRE(link != nullptr);
+  link->down.held = true;
+  first.Send({"SET", "x", "1"});
+  world.Settle();
+  world.BreakAtDialler(*link);
+  world.Settle();
+  CHECK(first.Take().starts_with("-UNKNOWNOUTCOME"));
+  // Commands of clients of RESP3 travel by connections of their own.
+  first.Send({"HELLO", "3"});
+  first.Send({"SET", "x", "2"});
+  world.Advance(milliseconds(200));
+  CHECK(first.Take().ends_with("+OK\r\n"));
+  link->down.held = false;
+  world.Advance(milliseconds(100));
+  CHECK(world.database("A").Get("x") == "2");
+}
+
 // Guards: proxy/server/local_reader.cc Linearizable (a dirty key waits for the tail's word).
 TEST_CASE(
     "CRAQ 2.3: a dirty key at a follower is answered by what the tail says, never by what is "
