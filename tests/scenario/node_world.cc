@@ -335,6 +335,8 @@ std::string FakeDatabase::Execute(const std::string& command) {
   size_t consumed = 0;
   std::vector<std::string> arguments = Decoded(command, consumed);
   const std::string& name = arguments[0];
+  const size_t wanted = name == "GET" ? 2 : name == "SET" || name == "SETNX" ? 3 : 1;
+  if (arguments.size() < wanted) return "-ERR wrong number of arguments\r\n";
   if (name == "GET") {
     auto found = values_.find(arguments[1]);
     if (found == values_.end()) return "$-1\r\n";
