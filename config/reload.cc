@@ -137,4 +137,9 @@ std::optional<Config> LoadAgain(const Config& running, std::string_view self) {
   return std::move(reloaded.config);
 }
 
+void ApplyLogging(const Config& config, const std::string& level) {
+  log::SetLevel(log::ParseLevel(level.empty() ? config.cluster.log_level : level));
+  log::SetForm(log::ParseForm(config.cluster.log_format));
+}
+
 }  // namespace catena::config

@@ -1,5 +1,6 @@
 // A file read again while a process runs: which of its changes the process takes, and which wait for
-// its restart. fields.h says of each key which of the two it is. Pure, but for LoadAgain.
+// its restart. fields.h says of each key which of the two it is. Pure, but for LoadAgain and
+// ApplyLogging.
 #pragma once
 
 #include <optional>
@@ -29,5 +30,9 @@ Reloaded Merge(const Config& running, const Config& file, std::string_view self)
 // Reads running.path again and tells the log what comes of it (events reloaded, restart_needed,
 // reload_refused). nullopt: the file has an error, or no longer the node `self`: nothing changes.
 std::optional<Config> LoadAgain(const Config& running, std::string_view self);
+
+// Makes the log of this process as the file says; `level`, a flag's, goes before the file's unless it
+// is empty.
+void ApplyLogging(const Config& config, const std::string& level);
 
 }  // namespace catena::config

@@ -60,12 +60,6 @@ Result<std::string> ListenAddress(const config::Config& config, const std::strin
               ": must be one of [coordinator] listen: " + list);
 }
 
-void SetLogging(const config::Config& config, const Flags& flags) {
-  const std::string& level = flags.log_level.empty() ? config.cluster.log_level : flags.log_level;
-  log::SetLevel(log::ParseLevel(level));
-  log::SetForm(log::ParseForm(config.cluster.log_format));
-}
-
 // None where the TOML names none for `listen`.
 Result<std::unique_ptr<admin::HttpServer>> ServeAdmin(io::Reactor& reactor,
                                                       const config::Coordinator& config,
@@ -125,7 +119,7 @@ int Serve(config::Config config, const std::string& listen, const Flags& flags,
     std::optional<config::Config> changed = config::LoadAgain(config, "");
     if (!changed) return;
     config = *std::move(changed);
-    SetLogging(config, flags);
+    config::ApplyLogging(config, flags.log_level);
     ReloadTls(tls, config.tls);
     controller.Reconfigure(ControllerOptionsOf(config, listen));
   });
@@ -169,7 +163,7 @@ int Main(int argc, char** argv) {
     return 0;
   }
   log::Init("coordinator@" + *listen, log::Level::kInfo, log::Form::kText);
-  SetLogging(*config, flags);
+  config::ApplyLogging(*config, flags.log_level);
   return Serve(*std::move(config), *listen, flags, *tls);
 }
 

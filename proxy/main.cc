@@ -138,16 +138,10 @@ int ExitWith(const std::string& text) {
   return 1;
 }
 
-// `level`: the flag's; "" leaves it to the file.
-void SetLogging(const config::Config& config, const std::string& level) {
-  log::SetLevel(log::ParseLevel(level.empty() ? config.cluster.log_level : level));
-  log::SetForm(log::ParseForm(config.cluster.log_format));
-}
-
 int Run(config::Config config, const std::string& id, const std::string& log_level,
         const std::shared_ptr<io::TlsContext>& tls) {
   log::Init(id, log::Level::kInfo, log::Form::kText);
-  SetLogging(config, log_level);
+  config::ApplyLogging(config, log_level);
   const config::Config::NodeRef self = *config.FindNode(id);
   std::unique_ptr<io::Reactor> reactor = io::MakeUvReactor();
   TlsReactors secured(*reactor, tls);
@@ -175,7 +169,7 @@ int Run(config::Config config, const std::string& id, const std::string& log_lev
     std::optional<config::Config> changed = config::LoadAgain(config, id);
     if (!changed) return;
     config = *std::move(changed);
-    SetLogging(config, log_level);
+    config::ApplyLogging(config, log_level);
     ReloadTls(tls, config.tls);
     const config::Config::NodeRef now = *config.FindNode(id);
     driver.Reconfigure(NodeOptions(config, *now.chain, *now.node));

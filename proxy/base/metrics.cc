@@ -63,28 +63,30 @@ void Exposition::Sample(std::string_view name, std::string_view suffix, Labels l
   text_ += '\n';
 }
 
+void Exposition::Single(std::string_view name, std::string_view type, std::string_view help,
+                        std::string_view value, Labels labels) {
+  Begin(name, type, help);
+  Sample(name, "", labels, "", value);
+}
+
 void Exposition::Counter(std::string_view name, std::string_view help, uint64_t value,
                          Labels labels) {
-  Begin(name, "counter", help);
-  Sample(name, "", labels, "", Number(value));
+  Single(name, "counter", help, Number(value), labels);
 }
 
 void Exposition::Counter(std::string_view name, std::string_view help, Duration value,
                          Labels labels) {
-  Begin(name, "counter", help);
-  Sample(name, "", labels, "", Seconds(value));
+  Single(name, "counter", help, Seconds(value), labels);
 }
 
 void Exposition::Gauge(std::string_view name, std::string_view help, uint64_t value,
                        Labels labels) {
-  Begin(name, "gauge", help);
-  Sample(name, "", labels, "", Number(value));
+  Single(name, "gauge", help, Number(value), labels);
 }
 
 void Exposition::Gauge(std::string_view name, std::string_view help, Duration value,
                        Labels labels) {
-  Begin(name, "gauge", help);
-  Sample(name, "", labels, "", Seconds(value));
+  Single(name, "gauge", help, Seconds(value), labels);
 }
 
 void Exposition::Times(std::string_view name, std::string_view help, const Histogram& values,

@@ -114,6 +114,9 @@ class Exposition {
 
  private:
   void Begin(std::string_view name, std::string_view type, std::string_view help);
+  // A family's sample without a suffix.
+  void Single(std::string_view name, std::string_view type, std::string_view help,
+              std::string_view value, Labels labels);
   void Sample(std::string_view name, std::string_view suffix, Labels labels, std::string_view bound,
               std::string_view value);
 

@@ -235,29 +235,35 @@ TEST_CASE("S8 dirty read at a deposed head") {
   CHECK(keyless.Take().starts_with("-"));
 }
 
+// S18: c1, SET x 1, is on its way to the head when its link breaks, and its client is told that nobody
+// knows. It arrives when the link's `down` is held no longer.
+Connection& LoseOnTheWay(NodeWorld& world, Client& client) {
+  client.Send({"SET", "x", "0"});
+  world.Advance(milliseconds(50));
+  REQUIRE(client.Take() == "+OK\r\n");
+  Connection* link = world.NewestLink("B", "A");
+  REQUIRE(link != nullptr);
+  link->down.held = true;
+  client.Send({"SET", "x", "1"});
+  world.Settle();
+  world.BreakAtDialler(*link);
+  world.Settle();
+  CHECK(client.Take().starts_with("-UNKNOWNOUTCOME"));
+  return *link;
+}
+
 // Guards: proxy/server/node.cc OpenForwarded (what is unread on the earlier connection is dropped
 // first).
 TEST_CASE("S18 late bytes") {
   NodeWorld world({"A", "B"});
   world.Form();
   Client first(world, "B");
-  first.Send({"SET", "x", "0"});
-  world.Advance(milliseconds(50));
-  REQUIRE(first.Take() == "+OK\r\n");
-  // c1 is on its way to the head when its link breaks; its client is told that nobody knows.
-  Connection* link = world.NewestLink("B", "A");
-  REQUIRE(link != nullptr);
-  link->down.held = true;
-  first.Send({"SET", "x", "1"});
-  world.Settle();
-  world.BreakAtDialler(*link);
-  world.Settle();
-  CHECK(first.Take().starts_with("-UNKNOWNOUTCOME"));
+  Connection& link = LoseOnTheWay(world, first);
   // c2 comes by a new link and runs; only then c1 arrives.
   first.Send({"SET", "x", "2"});
   world.Advance(milliseconds(100));
   CHECK(first.Take() == "+OK\r\n");
-  link->down.held = false;
+  link.down.held = false;
   world.Advance(milliseconds(100));
   first.Send({"GET", "x"});
   world.Advance(milliseconds(50));
@@ -270,23 +276,13 @@ TEST_CASE("S18 late bytes, when the next command goes another way") {
   NodeWorld world({"A", "B"});
   world.Form();
   Client first(world, "B");
-  first.Send({"SET", "x", "0"});
-  world.Advance(milliseconds(50));
-  REQUIRE(first.Take() == "+OK\r\n");
-  Connection* link = world.NewestLink("B", "A");
-  REQUIRE(link != nullptr);
-  link->down.held = true;
-  first.Send({"SET", "x", "1"});
-  world.Settle();
-  world.BreakAtDialler(*link);
-  world.Settle();
-  CHECK(first.Take().starts_with("-UNKNOWNOUTCOME"));
+  Connection& link = LoseOnTheWay(world, first);
   // Commands of clients of RESP3 travel by connections of their own.
   first.Send({"HELLO", "3"});
   first.Send({"SET", "x", "2"});
   world.Advance(milliseconds(200));
   CHECK(first.Take().ends_with("+OK\r\n"));
-  link->down.held = false;
+  link.down.held = false;
   world.Advance(milliseconds(100));
   CHECK(world.database("A").Get("x") == "2");
 }
