@@ -27,13 +27,16 @@ class MicroHttpServer final : public HttpServer {
     if (daemon_ != nullptr) MHD_stop_daemon(daemon_);
   }
 
-  // Takes over the listening socket if it succeeds.
+  // Takes over the listening socket.
   bool Begin(io::Reactor& reactor, int listening) {
     daemon_ = MHD_start_daemon(
         MHD_USE_EPOLL, 0, nullptr, nullptr, OnRequest, this, MHD_OPTION_LISTEN_SOCKET, listening,
         MHD_OPTION_CONNECTION_LIMIT, kConnectionsMax, MHD_OPTION_CONNECTION_TIMEOUT,
         kSilenceSecondsMax, MHD_OPTION_CONNECTION_MEMORY_LIMIT, kRequestBytesMax, MHD_OPTION_END);
-    if (daemon_ == nullptr) return false;
+    if (daemon_ == nullptr) {
+      close(listening);
+      return false;
+    }
     const MHD_DaemonInfo* info = MHD_get_daemon_info(daemon_, MHD_DAEMON_INFO_EPOLL_FD);
     if (info == nullptr) return false;
     watch_ = io::WatchReadable(reactor, info->epoll_fd, [this] { Run(); });
@@ -101,10 +104,7 @@ Result<std::unique_ptr<HttpServer>> HttpServer::Start(io::Reactor& reactor,
   const Result<int> listening = io::StartListening(listen);
   if (!listening) return Fail(listening.error().message);
   auto server = std::make_unique<MicroHttpServer>(reactor, std::move(handler));
-  if (!server->Begin(reactor, *listening)) {
-    close(*listening);
-    return Fail("cannot serve HTTP on " + listen);
-  }
+  if (!server->Begin(reactor, *listening)) return Fail("cannot serve HTTP on " + listen);
   return server;
 }
 

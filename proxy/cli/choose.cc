@@ -64,9 +64,8 @@ bool Confirm(std::istream& in, std::ostream& out, const std::string& node) {
 
 Result<void> Choose(const config::Config& config, const std::string& chain,
                     const std::string& node) {
-  const Result<resp::Value> answer = AskLeader(config, {"CATENA.CHOOSE", chain, node});
+  const auto answer = AskLeaderForText(config, {"CATENA.CHOOSE", chain, node});
   if (!answer) return Fail(answer.error().message);
-  if (answer->IsError()) return Fail(answer->text);
   return {};
 }
 

@@ -99,4 +99,25 @@ Result<resp::Value> AskLeader(const config::Config& config,
   return Fail("no coordinator answers as the leader:" + problems);
 }
 
+Result<std::string> AskLeaderForText(const config::Config& config,
+                                     const std::vector<std::string_view>& arguments) {
+  const Result<resp::Value> answer = AskLeader(config, arguments);
+  if (!answer) return Fail(answer.error().message);
+  if (answer->IsError()) return Fail(answer->text);
+  return answer->text;
+}
+
+Result<coordinator::ClusterStatus> FetchStatus(const config::Config& config) {
+  const auto text = AskLeaderForText(config, {"CATENA.STATUS"});
+  if (!text) return Fail(text.error().message);
+  return coordinator::DecodeStatus(*text);
+}
+
+Result<coordinator::EventHistory> FetchEvents(const config::Config& config,
+                                              const std::string& chain) {
+  const auto text = AskLeaderForText(config, {"CATENA.EVENTS", chain});
+  if (!text) return Fail(text.error().message);
+  return coordinator::DecodeEvents(*text);
+}
+
 }  // namespace catena::cli

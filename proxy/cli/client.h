@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "config/config.h"
+#include "coordinator/records.h"
 #include "proxy/base/clock.h"
 #include "proxy/base/result.h"
 #include "proxy/cli/connection.h"
@@ -31,5 +32,12 @@ Result<resp::Value> Ask(Connection& connection, const std::vector<std::string_vi
 // The failure names each address and what was wrong there.
 Result<resp::Value> AskLeader(const config::Config& config,
                               const std::vector<std::string_view>& arguments);
+// The text of the answer; an error answer is a failure, too.
+Result<std::string> AskLeaderForText(const config::Config& config,
+                                     const std::vector<std::string_view>& arguments);
+// What the leader knows of all chains, and how one of them came to be what it is.
+Result<coordinator::ClusterStatus> FetchStatus(const config::Config& config);
+Result<coordinator::EventHistory> FetchEvents(const config::Config& config,
+                                              const std::string& chain);
 
 }  // namespace catena::cli

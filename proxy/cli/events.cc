@@ -8,7 +8,7 @@
 #include <thread>
 
 #include "proxy/cli/client.h"
-#include "proxy/cli/operate.h"
+#include "proxy/cli/exit.h"
 
 namespace catena::cli {
 namespace {
@@ -24,14 +24,6 @@ std::string WallTime(int64_t wall_ms) {
   const size_t length = std::strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S", &parts);
   std::snprintf(text + length, sizeof text - length, ".%03dZ", static_cast<int>(wall_ms % 1000));
   return text;
-}
-
-Result<coordinator::EventHistory> FetchEvents(const config::Config& config,
-                                              const std::string& chain) {
-  const Result<resp::Value> answer = AskLeader(config, {"CATENA.EVENTS", chain});
-  if (!answer) return Fail(answer.error().message);
-  if (answer->IsError()) return Fail(answer->text);
-  return coordinator::DecodeEvents(answer->text);
 }
 
 std::string AsJson(const coordinator::Event& event, const std::string& chain) {
@@ -65,17 +57,13 @@ int ShowEvents(const config::Config& config, const std::string& chain,
     if (chain.empty() || each.name == chain) chains.push_back(each.name);
   }
   if (chains.empty()) {
-    std::cerr << "catenactl: " << config.path << " has no chain " << chain << "\n";
-    return kWrongUse;
+    return Complain(config.path + " has no chain " + chain, kWrongUse);
   }
   std::map<std::string, coordinator::Event> last;
   while (true) {
     for (const std::string& name : chains) {
       const Result<coordinator::EventHistory> history = FetchEvents(config, name);
-      if (!history && !options.follow) {
-        std::cerr << "catenactl: " << history.error().message << "\n";
-        return kNotDone;
-      }
+      if (!history && !options.follow) return Complain(history.error().message);
       if (!history || history->events.empty()) continue;
       const auto seen = last.find(name);
       size_t i = seen == last.end() ? 0 : FirstNew(history->events, seen->second);

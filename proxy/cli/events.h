@@ -13,7 +13,7 @@ struct EventsOptions {
   bool follow = false;  // goes on with what happens next, until it is interrupted
 };
 
-// Of `chain`; "" every chain of the file. Returns an Exit (operate.h).
+// Of `chain`; "" every chain of the file. Returns an Exit (exit.h).
 int ShowEvents(const config::Config& config, const std::string& chain,
                const EventsOptions& options);
 

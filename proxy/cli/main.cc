@@ -14,6 +14,7 @@
 #include "proxy/cli/choose.h"
 #include "proxy/cli/client.h"
 #include "proxy/cli/events.h"
+#include "proxy/cli/exit.h"
 #include "proxy/cli/operate.h"
 #include "proxy/cli/settings.h"
 #include "proxy/cli/status.h"
@@ -24,19 +25,6 @@ namespace catena::cli {
 namespace {
 
 bool WantsColour() { return isatty(STDOUT_FILENO) == 1 && std::getenv("NO_COLOR") == nullptr; }
-
-int Complain(const std::string& message, int code = kNotDone) {
-  std::cerr << "catenactl: " << message << "\n";
-  return code;
-}
-
-// The status as the leader sent it.
-Result<std::string> FetchStatusText(const config::Config& config) {
-  const Result<resp::Value> answer = AskLeader(config, {"CATENA.STATUS"});
-  if (!answer) return Fail(answer.error().message);
-  if (answer->IsError()) return Fail(answer->text);
-  return answer->text;
-}
 
 bool HasChain(const config::Config& config, const std::string& name) {
   for (const config::Chain& chain : config.chains) {
@@ -61,7 +49,7 @@ int RunStatus(const config::Config& config, const std::string& chain, bool json)
   if (!chain.empty() && !HasChain(config, chain)) {
     return Complain(config.path + " has no chain " + chain);
   }
-  Result<std::string> text = FetchStatusText(config);
+  Result<std::string> text = AskLeaderForText(config, {"CATENA.STATUS"});
   if (text && json && !chain.empty()) text = OnlyChain(*text, chain);
   if (!text) return Complain(text.error().message);
   if (json) {
@@ -144,8 +132,7 @@ void AddLooking(CLI::App& app, Arguments& arguments, Command& run) {
   });
   CLI::App* top = Add(app, "top", "the same, drawn anew each second, until Ctrl-C", "top");
   top->add_flag("--once", arguments.once, "one frame, after half a second, for scripts");
-  top->callback(
-      [&] { run = [&](const auto& config) { return RunTop(config, arguments.once); }; });
+  top->callback([&] { run = [&](const auto& config) { return RunTop(config, arguments.once); }; });
   Add(app, "check", "validate the TOML and try every coordinator, etcd, proxy and database",
       "check")
       ->callback([&] { run = RunCheck; });

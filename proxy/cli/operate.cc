@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "proxy/cli/client.h"
+#include "proxy/cli/exit.h"
 #include "proxy/cli/progress.h"
 
 namespace catena::cli {
@@ -21,11 +22,6 @@ using Clock = std::chrono::steady_clock;
 constexpr milliseconds kLook{20};
 // Coordinators may be changing places.
 constexpr Duration kUnansweredMax = std::chrono::seconds(15);
-
-int Complain(const std::string& message, int code = kNotDone) {
-  std::cerr << "catenactl: " << message << "\n";
-  return code;
-}
 
 std::vector<NodeId> MembersOf(const ChainStatus& chain) {
   std::vector<NodeId> members;
@@ -86,13 +82,11 @@ Result<ChainStatus> FetchChain(const config::Config& config, const std::string& 
 
 Result<void> SendWish(const config::Config& config, const std::string& chain,
                       const coordinator::DrainRequest& request) {
-  const Result<resp::Value> answer =
-      AskLeader(config, {"CATENA.DRAIN", chain, EncodeDrainRequest(request)});
-  if (!answer) return Fail(answer.error().message);
-  if (answer->IsError()) {
-    return Fail(answer->text.starts_with("ERR ") ? answer->text.substr(4) : answer->text);
-  }
-  return {};
+  const auto answer =
+      AskLeaderForText(config, {"CATENA.DRAIN", chain, EncodeDrainRequest(request)});
+  if (answer) return {};
+  const std::string& why = answer.error().message;
+  return Fail(why.starts_with("ERR ") ? why.substr(4) : why);
 }
 
 // How long writes waited, as the coordinator saw it: from a member's word that it takes nothing new
@@ -185,13 +179,6 @@ std::string JoiningText(const ChainStatus& chain, const NodeId& node) {
 }
 
 }  // namespace
-
-Result<coordinator::ClusterStatus> FetchStatus(const config::Config& config) {
-  const Result<resp::Value> answer = AskLeader(config, {"CATENA.STATUS"});
-  if (!answer) return Fail(answer.error().message);
-  if (answer->IsError()) return Fail(answer->text);
-  return coordinator::DecodeStatus(answer->text);
-}
 
 Result<std::vector<NodeId>> MovesTo(const std::vector<NodeId>& current,
                                     const std::vector<std::string>& order) {

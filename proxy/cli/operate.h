@@ -7,14 +7,11 @@
 #include <vector>
 
 #include "config/config.h"
-#include "coordinator/records.h"
 #include "proxy/base/clock.h"
+#include "proxy/base/ids.h"
 #include "proxy/base/result.h"
 
 namespace catena::cli {
-
-// Exit codes of every command; the README has them.
-enum Exit : int { kDone = 0, kNotDone = 1, kWrongUse = 2, kNotFinished = 3, kDifferent = 4 };
 
 struct Watching {
   bool wait = true;  // until what is wished has come true
@@ -33,8 +30,5 @@ int Reorder(const config::Config& config, const std::string& chain,
 // as few as possible: the others keep their places. Error: it is no order of these members.
 Result<std::vector<NodeId>> MovesTo(const std::vector<NodeId>& current,
                                     const std::vector<std::string>& order);
-
-// The status as the leader tells it, decoded; an Error says what every coordinator answered.
-Result<coordinator::ClusterStatus> FetchStatus(const config::Config& config);
 
 }  // namespace catena::cli

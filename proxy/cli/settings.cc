@@ -4,16 +4,13 @@
 #include <nlohmann/json.hpp>
 
 #include "config/effective.h"
-#include "proxy/cli/operate.h"
+#include "proxy/cli/exit.h"
 
 namespace catena::cli {
 
 int ShowConfig(const config::Config& config, bool json) {
   const auto settings = config::Effective(config);
-  if (!settings) {
-    std::cerr << "catenactl: " << settings.error().message << "\n";
-    return kNotDone;
-  }
+  if (!settings) return Complain(settings.error().message);
   if (json) {
     nlohmann::json lines = nlohmann::json::array();
     for (const config::Setting& setting : *settings) {

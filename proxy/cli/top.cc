@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "proxy/cli/client.h"
+#include "proxy/cli/exit.h"
 #include "proxy/cli/status.h"
 
 namespace catena::cli {
@@ -277,18 +278,12 @@ struct Shown {
 };
 
 Result<Shown> Fetch(const config::Config& config) {
-  const Result<resp::Value> answer = AskLeader(config, {"CATENA.STATUS"});
-  if (!answer) return Fail(answer.error().message);
-  if (answer->IsError()) return Fail(answer->text);
-  Result<ClusterStatus> status = coordinator::DecodeStatus(answer->text);
+  Result<ClusterStatus> status = FetchStatus(config);
   if (!status) return Fail(status.error().message);
   Shown shown{std::move(*status), {}};
   for (const ChainStatus& chain : shown.status.chains) {
-    const Result<resp::Value> told = AskLeader(config, {"CATENA.EVENTS", chain.chain});
-    if (!told || told->IsError()) continue;
-    if (auto events = coordinator::DecodeEvents(told->text)) {
-      shown.events[chain.chain] = std::move(*events);
-    }
+    auto events = FetchEvents(config, chain.chain);
+    if (events) shown.events[chain.chain] = std::move(*events);
   }
   return shown;
 }
@@ -348,10 +343,7 @@ int RunTop(const config::Config& config, bool once) {
       Sleep(std::chrono::milliseconds(500));
       shown = Fetch(config);
     }
-    if (!shown) {
-      std::cerr << "catenactl: " << shown.error().message << "\n";
-      return 1;
-    }
+    if (!shown) return Complain(shown.error().message);
     rates.Add(shown->status, Seconds());
     std::cout << RenderTop(shown->status, shown->events, rates, CurrentScreen(true));
     return 0;

@@ -8,8 +8,9 @@
 #include <set>
 #include <thread>
 
+#include "proxy/cli/client.h"
+#include "proxy/cli/exit.h"
 #include "proxy/cli/inspector.h"
-#include "proxy/cli/operate.h"
 #include "proxy/cli/progress.h"
 
 namespace catena::cli {
@@ -401,10 +402,7 @@ int Verify(const config::Config& config, const VerifyOptions& options) {
     if (!options.chain.empty() && chain.name != options.chain) continue;
     known = true;
     const auto totals = VerifyChain(config, chain.name, options.effort);
-    if (!totals) {
-      std::cerr << "catenactl: not verified: " << totals.error().message << "\n";
-      return kNotDone;
-    }
+    if (!totals) return Complain("not verified: " + totals.error().message);
     options.json ? PrintJson(chain.name, *totals) : PrintText(chain.name, *totals);
     if (!totals->differences.empty()) {
       worst = kDifferent;
@@ -413,8 +411,7 @@ int Verify(const config::Config& config, const VerifyOptions& options) {
     }
   }
   if (known) return worst;
-  std::cerr << "catenactl: " << config.path << " has no chain " << options.chain << "\n";
-  return kWrongUse;
+  return Complain(config.path + " has no chain " + options.chain, kWrongUse);
 }
 
 }  // namespace catena::cli
