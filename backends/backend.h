@@ -18,6 +18,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -81,7 +82,7 @@ class BackendEvents {
   // The next bytes of the effect stream, cut anywhere. Valid during the call.
   virtual void OnEffects(std::string_view bytes) = 0;
   // Follower: the database has executed everything up to `position` (never falls while one Follow
-  // stands).
+  // stands). Head, if AnswersWaitForApplied: it cannot lose anything up to there.
   virtual void OnApplied(Position position) = 0;
   // Follower: the database wants bytes that FeedSource no longer has, or refused the stream; it
   // needs a snapshot.
@@ -198,6 +199,11 @@ class Backend {
   // The position up to which the chain has committed: acknowledged to the database each second and
   // when it asks.
   virtual void SetCommitted(Position position) = 0;
+  // The history that goes on from where the capture was attached has got this name.
+  virtual void NameHistory(const std::string& chain_replid) { (void)chain_replid; }
+  // The head answers nothing that reveals an entry before OnApplied has passed it: the database
+  // promises that what it has applied outlives a crash, of all nodes at once, too.
+  virtual bool AnswersWaitForApplied() const { return false; }
   // The effect stream carried REPLCONF GETACK (somebody's WAIT): acknowledge at the next
   // SetCommitted at once, without waiting for the second to end.
   virtual void AckWanted() {}
@@ -220,6 +226,17 @@ class Backend {
   virtual bool SnapshotChunk(std::string_view bytes) = 0;
 
   // --- any role ---
+  // Whether CheckEntry tells anything.
+  virtual bool SealsEntries() const { return false; }
+  // An entry that came from another node, and where it stands in the stream: an Error says how it
+  // was damaged, or that it belongs elsewhere. It is then neither passed on nor applied.
+  virtual Result<void> CheckEntry(std::string_view entry, Position start) const {
+    (void)entry, (void)start;
+    return {};
+  }
+  // A command whose reply is, of all keys at one moment, an array of "" (there is none), "big
+  // <deadline>" or "<sha1> <deadline>" (see proxy/server/inspection.h).
+  virtual std::string DigestRequest(std::span<const std::string_view> keys) const = 0;
   virtual void Release() = 0;
   virtual std::unique_ptr<Lane> OpenLane(const LaneOptions& options, LaneHandler* handler) = 0;
   // Asks on a control connection for a bound that covers every effect of replies received so far;

@@ -18,6 +18,7 @@ ALLOWED = {
     "proxy/admin": ["proxy/base", "proxy/io"],
     "backends/backend.h": ["proxy/base", "proxy/resp"],
     "backends/redis": ["proxy/base", "proxy/resp", "proxy/io", "backends/backend.h"],
+    "backends/rocksdb": ["proxy/base", "proxy/resp", "proxy/io", "backends/backend.h"],
     "coordinator/records": ["proxy/base", "proxy/chain/configuration.h"],
     "coordinator/policy": ["proxy/base", "proxy/chain/configuration.h", "coordinator/records.h"],
     "coordinator": ["proxy/base", "proxy/resp", "proxy/auth", "proxy/io", "proxy/chain/configuration.h"],
@@ -30,7 +31,7 @@ ALLOWED = {
                      "backends/backend.h", "coordinator/records.h"],
     "proxy/cli": ["proxy/base", "proxy/resp", "proxy/auth", "proxy/io", "proxy/chain/configuration.h", "config",
                   "proxy/tls_setup", "coordinator/records.h"],
-    "proxy/main": ["proxy/base", "proxy/io", "proxy/admin", "proxy/server", "proxy/tls_setup", "backends/redis", "config"],
+    "proxy/main": ["proxy/base", "proxy/io", "proxy/admin", "proxy/server", "proxy/tls_setup", "backends", "config"],
 }
 # Who may include the outside's libraries.
 LIBRARIES = {"uv.h": "proxy/io/", "hiredis": "tests/", "curl/": "coordinator/etcd_client", "rocksdb/": "backends/rocksdb/",

@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "backends/redis/digest.h"
 #include "backends/redis/liveness.h"
 #include "backends/redis/redis_capture.h"
 #include "backends/redis/redis_control.h"
@@ -40,6 +41,9 @@ class RedisBackend final : public backend::Backend,
   void BeginSnapshot(const std::string& chain_replid, Position position, uint64_t length,
                      backend::FeedSource* source) override;
   bool SnapshotChunk(std::string_view bytes) override;
+  std::string DigestRequest(std::span<const std::string_view> keys) const override {
+    return redis::DigestRequest(keys);
+  }
   void Release() override;
   std::unique_ptr<backend::Lane> OpenLane(const backend::LaneOptions& options,
                                           backend::LaneHandler* handler) override;

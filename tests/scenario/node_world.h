@@ -68,6 +68,7 @@ class FakeDatabase final : public backend::Backend {
   void BeginSnapshot(const std::string& chain_replid, Position position, uint64_t length,
                      backend::FeedSource* source) override;
   bool SnapshotChunk(std::string_view bytes) override;
+  std::string DigestRequest(std::span<const std::string_view>) const override { return {}; }
   void Release() override;
   std::unique_ptr<backend::Lane> OpenLane(const backend::LaneOptions& options,
                                           backend::LaneHandler* handler) override;

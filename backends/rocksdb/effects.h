@@ -1,0 +1,42 @@
+// The effect stream of the RocksDB backend: RESP commands, so that the log, the version table and
+// the links treat it as they treat a Redis's replication stream.
+//
+//   CATENA.WRITE <batch> <key>... <seal>   what one command changed: a serialized batch (store.h)
+//   FLUSHALL                               every key is gone
+//   PUBLISH <channel> <message>
+//   MULTI ... EXEC                         several of these that take effect together
+//
+// <seal>: 16 bytes, the position just behind the command that carries it and XXH3 over <batch>, the
+// keys with their lengths, and that position; both little endian. So damage, a gap and a wrong place
+// are all found before an entry is passed on or applied. Pure.
+#pragma once
+
+#include <functional>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "proxy/base/ids.h"
+#include "proxy/base/result.h"
+
+namespace catena::rocks {
+
+inline constexpr size_t kSealBytes = 16;
+
+// Appends one CATENA.WRITE; `start`: the position at which it will stand.
+void AppendWrite(std::string_view batch, std::span<const std::string_view> keys, Position start,
+                 std::string& out);
+
+class EffectHandler {
+ public:
+  virtual ~EffectHandler() = default;
+  virtual void OnWrite(std::string_view batch) = 0;
+  virtual void OnFlush() = 0;
+  virtual void OnPublish(std::string_view channel, std::string_view message) = 0;
+};
+
+// Reads one whole entry that begins at `start` and, when all of it is right, tells what is in it; a
+// handler may be null, to check only. An Error says what is wrong and where.
+Result<void> ReadEntry(std::string_view entry, Position start, EffectHandler* handler);
+
+}  // namespace catena::rocks

@@ -1,0 +1,147 @@
+// The data as it is on disk: what is committed and applied, nothing else. RocksDB's own headers are
+// only behind this interface (rocks_store.cc); another implementation keeps everything in memory,
+// for simulation.
+//
+// Thread: calls come from one thread at a time, never the loop's; Checkpoint::Read may run at the
+// same time as the others. Nothing is retried: an Error means that the database can no longer be
+// trusted and has to be opened again.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "backends/rocksdb/view.h"
+#include "proxy/base/clock.h"
+#include "proxy/base/ids.h"
+#include "proxy/base/result.h"
+
+namespace catena::rocks {
+
+// When the bytes of applied entries are on the disk.
+enum class Sync : uint8_t {
+  kAlways,    // before anything that they contain is answered
+  kInterval,  // each so often
+  kNever      // when the operating system writes them
+};
+
+struct StoreOptions {
+  std::string directory;  // absolute; made if it is not there
+  size_t block_cache_bytes = 512u << 20;
+  size_t write_buffer_bytes = 64u << 20;
+  int open_files_max = 1024;
+  int background_jobs = 2;
+  Sync sync = Sync::kAlways;
+};
+
+// Which prefix of which history the data is.
+struct Place {
+  std::string replid;  // "": of none that is known
+  Position position;
+};
+
+// One key's change, as effects carry them.
+struct Change {
+  std::string_view key;
+  std::optional<std::string_view> value;  // nullopt: deleted
+  int64_t deadline_ms = Item::kNoDeadline;
+};
+
+// A group of changes, in order, built up and applied in one atomic write. Its serialized form
+// (rocksdb::WriteBatch's, with the default column family for values and number 1 for deadlines,
+// whatever the numbers are in a database) is what the effect stream carries.
+class Batch {
+ public:
+  virtual ~Batch() = default;
+  virtual void Add(const Change& change) = 0;
+  virtual void Clear() = 0;  // deletes every key, those added before included
+  // Adds those of a serialized batch. An Error: it is none, or names another column family.
+  virtual Result<void> AddSerialized(std::string_view serialized) = 0;
+  virtual void Reset() = 0;  // to be used again
+};
+
+// `changes` as AddSerialized takes them, appended to `out`.
+void Serialize(std::span<const Change> changes, std::string& out);
+
+// A consistent copy of the database at a place, hard links where the file system can. It is
+// forgotten, and its space given back, when this is destroyed.
+class Checkpoint {
+ public:
+  virtual ~Checkpoint() = default;
+  virtual const Place& place() const = 0;
+  virtual const std::string& name() const = 0;  // unique, of this making
+  // Of the whole as a stream of bytes: a list of files with lengths and checksums, then the files.
+  virtual uint64_t bytes() const = 0;
+  // Up to `max` bytes from `offset` into `out` (replaced).
+  virtual Result<void> Read(uint64_t offset, size_t max, std::string& out) = 0;
+};
+
+// A checkpoint's bytes coming in, beside the data that they will replace. What has come stays on
+// disk until DropIncoming or the end of the process, so a broken transfer can go on.
+class Incoming {
+ public:
+  virtual ~Incoming() = default;
+  virtual uint64_t received() const = 0;
+  virtual Result<void> Write(std::string_view bytes) = 0;  // the next ones
+  // All have come: every file is complete and its checksum right, and it opens as a database.
+  virtual Result<void> Check() = 0;
+};
+
+class Store {
+ public:
+  virtual ~Store() = default;
+
+  // --- about the database ---
+  virtual const Place& place() const = 0;
+  // The data came from a chain, even if the place is not known.
+  virtual bool from_chain() const = 0;
+  // Of the data as it was last known to be complete: 40 hex digits; another one each time it is
+  // opened when something that was acknowledged may be missing: opened after an unclean end unless
+  // kAlways, written by another program, another database.
+  virtual const std::string& run_id() const = 0;
+  virtual uint64_t EstimateKeys() const = 0;
+  virtual int Compare(std::string_view a, std::string_view b) const = 0;
+  virtual std::string Statistics() const = 0;  // for INFO: "rocksdb_...:number\r\n" lines
+  virtual std::string Version() const = 0;
+
+  // --- reading what is applied; deadlines are told, not obeyed ---
+  virtual Result<bool> Get(std::string_view key, Item& item) = 0;
+  // found[i] tells whether items[i] was filled. All three of one length.
+  virtual Result<void> MultiGet(std::span<const std::string_view> keys, std::span<Item> items,
+                                std::span<bool> found) = 0;
+  // Over what is applied now; it may stay open over Apply and then shows the former state.
+  virtual std::unique_ptr<Cursor> Walk() = 0;
+  // Keys whose deadline is at or before `deadline_ms`, the earliest first, at most `max`.
+  virtual Result<void> Expired(int64_t deadline_ms, size_t max, std::vector<std::string>& keys) = 0;
+
+  // --- changing it ---
+  virtual std::unique_ptr<Batch> NewBatch() = 0;
+  // Atomically, with the new place; on the disk before it returns if kAlways.
+  virtual Result<void> Apply(Batch& batch, const Place& after) = 0;
+  // The data stays, and is now a prefix of that history.
+  virtual Result<void> SetPlace(const Place& place) = 0;
+  virtual Result<void> SyncNow() = 0;  // kInterval's clock is the caller's
+
+  // --- whole copies ---
+  virtual Result<std::unique_ptr<Checkpoint>> MakeCheckpoint() = 0;
+  // Goes on with the one that came before if its name is the same.
+  virtual Result<std::unique_ptr<Incoming>> BeginIncoming(const std::string& name,
+                                                          uint64_t bytes) = 0;
+  virtual void DropIncoming() = 0;
+  // Replaces all data by a checked one, whose place it then has; a crash in between leaves the one
+  // or the other. The history is `replid`.
+  virtual Result<void> Replace(std::unique_ptr<Incoming> incoming, const Place& place) = 0;
+};
+
+// An Error says what is wrong and what can be done: no such comparator or merge operator, locked by
+// another process, a newer format, a damaged file. The database is then as it was.
+Result<std::unique_ptr<Store>> OpenStore(const StoreOptions& options);
+// Empty, at place {"", 1}; its contents are gone with it.
+std::unique_ptr<Store> MakeMemoryStore();
+
+}  // namespace catena::rocks
