@@ -49,6 +49,22 @@ void Log::Seal(const Entry& entry) {
   }
 }
 
+std::string_view Log::Staged(Position upto, std::string& scratch) const {
+  CATENA_CHECK(upto >= end_ && upto <= staged_end_, "staged bytes are there");
+  const auto bytes = [&](Position from) -> std::string_view {
+    const Block& block = BlockOf(from);
+    const size_t offset = static_cast<size_t>(from - block.start);
+    const size_t count = std::min(block.data->size() - offset, static_cast<size_t>(upto - from));
+    return std::string_view(*block.data).substr(offset, count);
+  };
+  if (upto == end_) return {};
+  const std::string_view first = bytes(end_);
+  if (end_ + first.size() == upto) return first;
+  scratch.assign(first);
+  while (end_ + scratch.size() < upto) scratch += bytes(end_ + scratch.size());
+  return scratch;
+}
+
 void Log::DropStaged() {
   while (!blocks_.empty() && staged_end_ > end_) {
     Block& last = blocks_.back();
@@ -68,13 +84,17 @@ void Log::DropStaged() {
   staged_end_ = end_;
 }
 
+const Log::Block& Log::BlockOf(Position position) const {
+  auto behind = std::upper_bound(blocks_.begin(), blocks_.end(), position,
+                                 [](Position p, const Block& block) { return p < block.start; });
+  return *std::prev(behind);
+}
+
 std::optional<Log::Slice> Log::Read(Position from, Position limit, size_t max) const {
   CATENA_CHECK(limit <= end_, "only complete entries are read");
   if (from < start_ || from > limit) return std::nullopt;
   if (from == limit) return Slice{};
-  auto behind = std::upper_bound(blocks_.begin(), blocks_.end(), from,
-                                 [](Position p, const Block& block) { return p < block.start; });
-  const Block& block = *std::prev(behind);
+  const Block& block = BlockOf(from);
   size_t offset = static_cast<size_t>(from - block.start);
   size_t count = std::min({max, block.data->size() - offset, static_cast<size_t>(limit - from)});
   return Slice{block.data, std::string_view(*block.data).substr(offset, count)};

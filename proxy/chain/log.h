@@ -48,6 +48,9 @@ class Log {
   void Append(std::string_view bytes);
   // The staged bytes up to entry.end are one complete entry; ends come in increasing order.
   void Seal(const Entry& entry);
+  // The bytes from end() to `upto` (<= staged_end()), in one piece: in the log, or, when they lie in
+  // several blocks, copied to `scratch`. Valid until either changes.
+  std::string_view Staged(Position upto, std::string& scratch) const;
   // Forgets the bytes of a cut entry: its link broke, it will be sent again or never.
   void DropStaged();
 
@@ -76,6 +79,9 @@ class Log {
     Position end;
     uint64_t key_hash;
   };
+
+  // The block that holds the byte at `position`, which is in the log.
+  const Block& BlockOf(Position position) const;
 
   Position start_, end_, staged_end_;
   std::deque<Block> blocks_;

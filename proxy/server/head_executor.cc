@@ -176,8 +176,7 @@ void HeadExecutor::ReleasePrivate(TimePoint now) {
   while (!private_waiting_.empty()) {
     PrivateBatch& batch = *private_waiting_.front();
     if (!batch.bound || (replica_.is_head() && !replica_.head_ready())) return;
-    if (replica_.is_head() &&
-        (replica_.received() < *batch.bound || replica_.committed() < *batch.bound))
+    if (replica_.is_head() && (replica_.received() < *batch.bound || Settled() < *batch.bound))
       return;
     if (!AuthorityProved(*batch.bound > batch.captured_at_ask, batch.epoch, batch.verify_ticket,
                          now))
@@ -318,7 +317,7 @@ void HeadExecutor::ReleaseBatch(Batch& batch, TimePoint now) {
       (CATENA_MUTANT("answers-uncaptured") && replica_.role() == chain::Role::kSole);
   if (batch.released == batch.held.size() || !captured || !replica_.head_ready()) return;
   GiveEffects(batch);
-  bool bound_committed = replica_.committed() >= batch.bound;
+  bool bound_committed = Settled() >= batch.bound;
   if (bound_committed && !std::exchange(batch.known_committed, true)) {
     meter_.Reached(WriteStage::kCommitted, batch.sent_at, batch.writes);
   }
@@ -357,7 +356,7 @@ bool HeadExecutor::DataSettled(Batch& batch, Held& held, bool bound_committed) {
             std::span(batch.hashes).subspan(held.hash_begin, held.hash_count));
         held.version_known = true;
       }
-      return replica_.committed() >= held.version;
+      return Settled() >= held.version;
   }
   return false;
 }

@@ -59,6 +59,10 @@ class HeadExecutor {
   // Of the local database, for transactions, which count as a whole.
   EffectBudget& effects() { return effects_; }
   size_t private_channels() const { return private_channels_.size(); }
+  // The database is the head's, at `position`; and has applied so much (see
+  // Backend::AnswersWaitForApplied).
+  void OnAttached(Position position) { applied_ = position; }
+  void OnApplied(Position position) { applied_ = std::max(applied_, position); }
   // Ends the turn's batches.
   void EndBatches();
   // Releases what may be released; after everything that this turn committed or captured.
@@ -123,6 +127,12 @@ class HeadExecutor {
   };
 
   HeadLane& LaneFor(const LaneKey& key);
+  // Up to where what replies reveal is certain to stay: every member has received it, and, if the
+  // database promises so much, it outlives a crash of all of them.
+  Position Settled() const {
+    const Position committed = replica_.committed();
+    return backend_.AnswersWaitForApplied() ? std::min(committed, applied_) : committed;
+  }
   BatchPtr NewBatch();
   void Recycle(BatchPtr batch);
   void ReleaseBatch(Batch& batch, TimePoint now);
@@ -157,6 +167,7 @@ class HeadExecutor {
   uint64_t last_private_ = 0;
   EffectBudget effects_;
   size_t owed_ = 0;
+  Position applied_;
 };
 
 }  // namespace catena::server

@@ -509,12 +509,14 @@ void Node::OnAttached(Position position) {
   if (!replica_.is_head() || replica_.resigned()) return;
   if (replica_.replid().empty()) {
     replica_.SetHistory(NewReplid(reactor_), position);
+    backend_->NameHistory(replica_.replid());
   } else if (position != replica_.received()) {
     return Resign("the capture begins at " + std::to_string(position.value()) +
                   ", the log ends at " + std::to_string(replica_.received().value()));
   }
   parser_->Reset(position);
   replica_.OnHeadAttached(position);
+  head_executor_.OnAttached(position);
   fed_ = Position();
   log::Info("attached", {{"position", position.value()}, {"replid", replica_.replid()}});
   heartbeat_.SendNow();
@@ -527,13 +529,20 @@ void Node::OnCaptureLost(const std::string& reason) {
 
 bool Node::TakeStream(std::string_view bytes) {
   replica_.AppendBytes(bytes);
-  auto taken = parser_->Feed(bytes, [this](const command::EffectEntry& entry) {
+  const bool sealed = backend_->SealsEntries() && !replica_.head_ready();
+  Result<void> whole;
+  auto taken = parser_->Feed(bytes, [this, sealed, &whole](const command::EffectEntry& entry) {
+    if (sealed && whole) {
+      whole = backend_->CheckEntry(replica_.log().Staged(entry.end, entry_scratch_),
+                                   replica_.received());
+    }
+    if (!whole) return;
     replica_.AppendEntry({entry.end, entry.touches_every_key, entry.key_hashes});
     if (entry.asks_for_ack && replica_.is_head()) backend_->AckWanted();
     for (auto& [id, inspection] : inspections_) inspection->OnEntry(entry);
   });
-  if (taken) return true;
-  if (broken_.empty()) broken_ = taken.error().message;
+  if (taken && whole) return true;
+  if (broken_.empty()) broken_ = taken ? whole.error().message : taken.error().message;
   return false;
 }
 
@@ -544,6 +553,7 @@ void Node::OnEffects(std::string_view bytes) {
 
 void Node::OnApplied(Position position) {
   replica_.OnApplied(position);
+  head_executor_.OnApplied(position);
   if (applying_ && position >= applying_->upto) {
     meter_.Applied(applying_->since);
     applying_.reset();

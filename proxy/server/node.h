@@ -227,8 +227,8 @@ class Node final : public SessionOwner,
                     std::string rest);
   void OpenForwarded(std::unique_ptr<io::Stream> stream, const std::vector<std::string>& arguments,
                      std::string rest);
-  void OpenInspection(std::unique_ptr<io::Stream> stream,
-                      const std::vector<std::string>& arguments, const std::string& rest);
+  void OpenInspection(std::unique_ptr<io::Stream> stream, const std::vector<std::string>& arguments,
+                      const std::string& rest);
   void OpenLink(std::unique_ptr<io::Stream> stream, const std::vector<std::string>& arguments,
                 std::string rest);
   void OnHello(peer::PeerLink& link, const chain::Hello& hello);
@@ -312,6 +312,7 @@ class Node final : public SessionOwner,
   int databases_ = 16;  // CONFIG GET databases of the local server
   std::optional<command::CommandTable> commands_;
   std::unique_ptr<command::EffectParser> parser_;
+  std::string entry_scratch_;
   std::string broken_;  // set inside a stream callback; handled at the end of the turn
 
   std::map<chain::LinkId, std::unique_ptr<peer::PeerLink>> links_;
@@ -324,7 +325,7 @@ class Node final : public SessionOwner,
   // A link that this node keeps to another member.
   struct Dialled {
     chain::LinkId link = chain::kNoLink;  // dialled or dialling
-    Epoch epoch{};                         // for which it was dialled, and whom
+    Epoch epoch{};                        // for which it was dialled, and whom
     NodeId to{};
     TimePoint redial_at{};
     TrafficOf traffic = TrafficOf::kOthers;

@@ -28,6 +28,43 @@ TEST_CASE("a chain of whole nodes takes writes anywhere and is read everywhere")
   }
 }
 
+// Guards: proxy/server/head_executor.h Settled (I4). Acknowledged and not on a disk anywhere, the
+// write would be lost with a crash of all nodes.
+TEST_CASE("where the database promises to outlive a crash, replies wait for what it has applied") {
+  NodeWorld world({"A", "B", "C"});
+  for (const char* id : {"A", "B", "C"}) world.database(id).promises = true;
+  world.Form();
+  Client writer(world, "B"), reader(world, "A");
+  world.database("A").HoldApplying(true);
+  writer.Send({"SET", "x", "1"});
+  world.Settle();
+  reader.Send({"GET", "x"});
+  world.Settle();
+  REQUIRE(world.replica("A").committed() == world.replica("A").received());
+  CHECK(writer.Take().empty());
+  CHECK(reader.Take().empty());
+  world.database("A").HoldApplying(false);
+  world.Settle();
+  CHECK(writer.Take() == "+OK\r\n");
+  CHECK(reader.Take() == "$1\r\n1\r\n");
+}
+
+// Guards: proxy/server/node.cc TakeStream. A damaged entry that is passed on, or that counts as
+// received, is committed.
+TEST_CASE("an entry that comes damaged is neither received nor passed on") {
+  NodeWorld world({"A", "B", "C"});
+  world.Form();
+  const Position before = world.replica("B").received();
+  world.database("B").damage = "broken";
+  Client client(world, "A");
+  client.Send({"SET", "x", "broken"});
+  world.Settle();
+  CHECK(!world.replica("B").is_member());
+  CHECK(world.replica("C").received() == before);
+  CHECK(world.database("C").Get("x").empty());
+  CHECK(client.Take().empty());
+}
+
 // Both ways on which acks travel, the chain's and the short one: what comes up them is late.
 class HeldAcks {
  public:

@@ -223,6 +223,24 @@ void FakeDatabase::Promote(const std::string&, Position at) {
   });
 }
 
+void FakeDatabase::SetCommitted(Position committed) {
+  committed_ = committed;
+  if (!hold_applying_) HoldApplying(false);
+}
+
+void FakeDatabase::HoldApplying(bool hold) {
+  hold_applying_ = hold;
+  if (hold || !executes_) return;
+  world_.Post(id_, [this, life = life_] {
+    if (life == life_) events_->OnApplied(committed_);
+  });
+}
+
+Result<void> FakeDatabase::CheckEntry(std::string_view entry, Position start) const {
+  if (damage.empty() || entry.find(damage) == std::string_view::npos) return {};
+  return Fail("damaged at " + std::to_string(start.value()));
+}
+
 void FakeDatabase::Follow(const std::string& chain_replid, Position, backend::FeedSource* source) {
   resume_replid_ = chain_replid;
   from_chain_ = true;

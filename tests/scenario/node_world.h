@@ -61,7 +61,10 @@ class FakeDatabase final : public backend::Backend {
   void Start(backend::BackendEvents* events) override;
   void AttachCapture() override;
   void Promote(const std::string& chain_replid, Position position) override;
-  void SetCommitted(Position) override {}
+  void SetCommitted(Position committed) override;
+  bool AnswersWaitForApplied() const override { return promises; }
+  bool SealsEntries() const override { return true; }
+  Result<void> CheckEntry(std::string_view entry, Position start) const override;
   void Follow(const std::string& chain_replid, Position position,
               backend::FeedSource* source) override;
   void FeedAvailable(Position committed) override;
@@ -81,6 +84,12 @@ class FakeDatabase final : public backend::Backend {
   uint64_t LastKeyCount() const override { return values_.size(); }
   const backend::Limits& CurrentLimits() const override { return limits; }
   backend::Limits limits;
+
+  // As head it promises that what it has applied outlives a crash of all; and when it applies.
+  bool promises = false;
+  void HoldApplying(bool hold);
+  // An entry with this in it counts as damaged.
+  std::string damage;
 
   bool executes() const { return executes_; }
   // It takes the bytes of a snapshot and does not finish loading them.
@@ -115,6 +124,8 @@ class FakeDatabase final : public backend::Backend {
   size_t snapshot_length_ = 0;
   bool hold_loading_ = false;
   std::function<void()> load_;
+  bool hold_applying_ = false;
+  Position committed_;
   std::list<FakeLane*> lanes_;
   uint64_t life_ = 0;  // events of an earlier role are dropped
 };

@@ -48,6 +48,20 @@ TEST_CASE("an entry is invisible until it is complete") {
   CHECK(ReadAll(log, At(100)) == "SET x;");
 }
 
+TEST_CASE("what is not an entry yet can be read in one piece") {
+  Log log;
+  log.Reset(At(7));
+  AppendEntry(log, "one;");
+  std::string scratch;
+  CHECK(log.Staged(log.end(), scratch).empty());
+  log.Append("two;thr");
+  CHECK(log.Staged(At(15), scratch) == "two;");
+  CHECK(scratch.empty());
+  const std::string large(2 * kBlock + 100, 'l');
+  log.Append(large);
+  CHECK(log.Staged(log.staged_end(), scratch) == "two;thr" + large);
+}
+
 TEST_CASE("a cut entry is dropped without a trace") {
   Log log;
   log.Reset(At(0));
