@@ -73,6 +73,7 @@ class Loader {
   void CheckTls(const toml::table* table);
   void ReadChain(const toml::table& table);
   void ReadUsers(TableReader& chain_reader, Chain& chain);
+  void ReadRocksDb(TableReader& chain_reader, Chain& chain);
   void ReadUserPassword(TableReader& reader, User& user);
   void ReadBackendPassword(TableReader& reader, Node& node);
   void ReadNodes(TableReader& chain_reader, Chain& chain);
@@ -245,6 +246,7 @@ void Loader::ReadChain(const toml::table& table) {
   }
   ReadUsers(reader, chain);
   ReadNodes(reader, chain);
+  ReadRocksDb(reader, chain);
   const int nodes = static_cast<int>(chain.nodes.size());
   if (chain.replicas > nodes) {
     reader.Wrong("replicas", "replicas is " + std::to_string(chain.replicas) +
@@ -253,6 +255,20 @@ void Loader::ReadChain(const toml::table& table) {
   }
   if (chain.replicas == 0) chain.replicas = nodes;
   config_.chains.push_back(std::move(chain));
+}
+
+void Loader::ReadRocksDb(TableReader& chain_reader, Chain& chain) {
+  const toml::table* table = chain_reader.SubTable("rocksdb");
+  if (table == nullptr) return;
+  TableReader reader(*table, "[chain.rocksdb]", problems_);
+  VisitFields(reader, chain.rocksdb);
+  reader.Finish();
+  const bool usable = !chain.nodes.empty() && !chain.nodes.front().backend.text.empty();
+  if (usable && chain.nodes.front().backend.kind != BackendKind::kRocksDb) {
+    chain_reader.Wrong("rocksdb",
+                       "[chain.rocksdb] in a chain whose databases are none; allowed: with "
+                       "rocksdb:/// backends");
+  }
 }
 
 void Loader::ReadUsers(TableReader& chain_reader, Chain& chain) {

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -18,6 +19,8 @@ namespace catena::config {
 enum class Consistency { kLinearizable, kSequential, kEventual, kTail };
 enum class BackendKind { kRedis, kRocksDb };
 enum class Recovery { kOperator, kAutomatic };
+// When what a RocksDB has applied is on the disk.
+enum class Sync { kAlways, kInterval, kNever };
 enum class Access { kAll, kReadOnly };
 // TLS on the clients' ports: none; with our certificate; and with one of theirs by our CA as well.
 enum class ClientTls { kOff, kOn, kMutual };
@@ -93,6 +96,17 @@ struct Limits {
   size_t join_bytes_max = 1024u << 20;
 };
 
+// How the nodes of a chain use their RocksDB. What is not set is as the directory's OPTIONS file has
+// it, or as the program chooses in a new directory.
+struct RocksDb {
+  size_t block_cache = 512u << 20;
+  std::optional<size_t> write_buffer;
+  std::optional<int> open_files;
+  std::optional<int> background_jobs;
+  Sync sync = Sync::kAlways;
+  Duration sync_interval = std::chrono::seconds(1);  // with kInterval
+};
+
 struct Node {
   std::string id;
   std::string clients;
@@ -115,6 +129,7 @@ struct Chain {
   // waits for catenactl choose; "automatic" takes the last head again when all nodes are back.
   Recovery recovery = Recovery::kOperator;
   Limits limits;
+  RocksDb rocksdb;
   std::vector<User> users;
   std::vector<Node> nodes;  // head-to-tail order for a new chain; one kind of backend
 };

@@ -40,6 +40,9 @@ void AddChain(Collector& out, const Chain& chain, const toml::table& table) {
   const std::string name = "chain " + chain.name;
   out.Add(name, chain, &table);
   out.Add(name + " limits", chain.limits, Table(table, "limits"));
+  if (chain.nodes.front().backend.kind == BackendKind::kRocksDb) {
+    out.Add(name + " rocksdb", chain.rocksdb, Table(table, "rocksdb"));
+  }
   for (size_t i = 0; i < chain.users.size(); ++i) {
     out.Add(name + " user " + chain.users[i].name, chain.users[i], Table(table, "user", i));
   }

@@ -78,6 +78,19 @@ void VisitFields(Visitor& v, Limits& limits) {
 }
 
 template <typename Visitor>
+void VisitFields(Visitor& v, RocksDb& rocksdb) {
+  constexpr size_t kMb = 1u << 20;
+  v.Choice("sync", rocksdb.sync,
+           Choices<Sync>{
+               {"always", Sync::kAlways}, {"interval", Sync::kInterval}, {"never", Sync::kNever}});
+  v.Time("sync_interval", rocksdb.sync_interval, std::chrono::milliseconds(10));
+  v.Bytes("block_cache", rocksdb.block_cache, kMb);
+  v.OptionalBytes("write_buffer", rocksdb.write_buffer, kMb);
+  v.OptionalInteger("open_files", rocksdb.open_files, 64, 1 << 20);
+  v.OptionalInteger("background_jobs", rocksdb.background_jobs, 1, 64);
+}
+
+template <typename Visitor>
 void VisitFields(Visitor& v, User& user) {
   v.Text("name", user.name, Need::kRequired);
   v.Password(Live("password"), user.password);
@@ -116,6 +129,7 @@ void VisitFields(Visitor& v, Chain& chain) {
       Live("recovery"), chain.recovery,
       Choices<Recovery>{{"operator", Recovery::kOperator}, {"automatic", Recovery::kAutomatic}});
   v.Table("limits");
+  v.Table("rocksdb");
   v.Tables("user", Need::kOptional);
   v.Tables("node", Need::kRequired);
 }

@@ -1,6 +1,7 @@
 // The visitor of fields.h that lists a table's keys and values as text. Internal to config/.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -30,6 +31,12 @@ class Lister {
   void Integer(Key key, int& field, int, int) { Add(key, field, std::to_string(field)); }
   void Count(Key key, size_t& field, size_t) { Add(key, field, std::to_string(field)); }
   void Bytes(Key key, size_t& field, size_t) { Add(key, field, FormatBytes(field)); }
+  void OptionalBytes(Key key, std::optional<size_t>& field, size_t) {
+    AddOptional(key, field, field ? FormatBytes(*field) : "");
+  }
+  void OptionalInteger(Key key, std::optional<int>& field, int, int) {
+    AddOptional(key, field, field ? std::to_string(*field) : "");
+  }
   void Time(Key key, Duration& field, Duration) { Add(key, field, FormatDuration(field)); }
   void OptionalAddress(Key key, std::string& field) { Add(key, field, field); }
   void Addresses(Key key, std::vector<std::string>& field, Need) { Add(key, field, Join(field)); }
@@ -54,6 +61,10 @@ class Lister {
     std::string joined;
     for (const std::string& text : texts) joined += (joined.empty() ? "" : ",") + text;
     return joined;
+  }
+  template <typename T>
+  void AddOptional(Key key, std::optional<T>& field, const std::string& text) {
+    Add(key, field, text, field ? text : "the database's own");
   }
   template <typename T>
   void Add(Key key, T& field, const std::string& text) {

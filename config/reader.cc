@@ -217,6 +217,18 @@ void TableReader::Bytes(std::string_view key, size_t& out, size_t min) {
   }
 }
 
+void TableReader::OptionalInteger(std::string_view key, std::optional<int>& out, int min, int max) {
+  int value = min;
+  Integer(key, value, min, max);
+  if (Has(key)) out = value;
+}
+
+void TableReader::OptionalBytes(std::string_view key, std::optional<size_t>& out, size_t min) {
+  size_t value = min;
+  Bytes(key, value, min);
+  if (Has(key)) out = value;
+}
+
 void TableReader::Time(std::string_view key, Duration& out, Duration min) {
   const toml::node* node = Find(key, Need::kOptional);
   if (node == nullptr) return;

@@ -20,6 +20,7 @@
 #include <toml++/toml.h>
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -65,6 +66,8 @@ class TableReader {
   void Integer(std::string_view key, int& out, int min, int max);
   void Count(std::string_view key, size_t& out, size_t min);
   void Bytes(std::string_view key, size_t& out, size_t min);
+  void OptionalInteger(std::string_view key, std::optional<int>& out, int min, int max);
+  void OptionalBytes(std::string_view key, std::optional<size_t>& out, size_t min);
   void Time(std::string_view key, Duration& out, Duration min);
   void Address(std::string_view key, std::string& out, Need need);
   void OptionalAddress(std::string_view key, std::string& out) {

@@ -76,6 +76,7 @@ class Merging {
   void MergeChain(const std::string& where, Chain& before, Chain& now) {
     MergeTable(where, before, now);
     MergeTable(where + "limits.", before.limits, now.limits);
+    MergeTable(where + "rocksdb.", before.rocksdb, now.rocksdb);
     Match(where + "user.", before.users, now.users, &User::name,
           [this](const std::string& user, User& from, User& to) {
             MergeTable(user + ".", from, to);

@@ -75,6 +75,22 @@ std::string Changes(const std::string& text, const std::string& self = "") {
 
 TEST_CASE("the same file changes nothing") { CHECK(Changes(kFile) == ""); }
 
+TEST_CASE("an opened RocksDB keeps its options") {
+  const std::string running =
+      With(With(With(kFile, "redis://:hidden@127.0.0.1:6379", "rocksdb:///srv/db"),
+                "redis://127.0.0.1:6379", "rocksdb:///srv/db"),
+           "[[chain.user]]", "[chain.rocksdb]\nsync = \"always\"\n[[chain.user]]");
+  const std::string file = With(running, "\"always\"", "\"never\"\nopen_files = 100");
+  const Reloaded merged = Merge(Loaded(running), Loaded(file), "a");
+  REQUIRE(merged.changes.size() == 2);
+  CHECK(merged.changes[0].key == "chain.main.rocksdb.sync");
+  CHECK(merged.changes[1].from == "the database's own");
+  CHECK(merged.changes[1].to == "100");
+  CHECK_FALSE((merged.changes[0].taken || merged.changes[1].taken));
+  CHECK(merged.config.chains[0].rocksdb.sync == Sync::kAlways);
+  CHECK_FALSE(merged.config.chains[0].rocksdb.open_files);
+}
+
 TEST_CASE("what may change is taken, what may not keeps the running value") {
   const std::string text = With(With(kFile, "[[chain.user]]",
                                      "write_timeout = \"2s\"\nconsistency = \"tail\"\n"

@@ -244,6 +244,53 @@ TEST_CASE("every option is read") {
   CHECK(chain.nodes[1].replication == "127.0.0.1:7001");
 }
 
+std::string OfRocksDb(const std::string& lines) {
+  return std::string(kCluster) + kCoordinator + kChain + "[chain.rocksdb]\n" + lines +
+         NodeText("a", "10.0.0.1", "rocksdb:///srv/db") +
+         NodeText("b", "10.0.0.2", "rocksdb:///srv/db");
+}
+
+TEST_CASE("options of RocksDB: what is not written is left to the database") {
+  const auto plain = ParseText(OfRocksDb(""));
+  INFO((plain ? "" : plain.error().message));
+  REQUIRE(plain);
+  const RocksDb& unset = plain->chains.at(0).rocksdb;
+  CHECK(unset.sync == Sync::kAlways);
+  CHECK(unset.sync_interval == seconds(1));
+  CHECK(unset.block_cache == 512u << 20);
+  CHECK_FALSE(unset.write_buffer);
+  CHECK_FALSE(unset.open_files);
+  CHECK_FALSE(unset.background_jobs);
+
+  const auto written =
+      ParseText(OfRocksDb("sync = \"interval\"\nsync_interval = \"20ms\"\nblock_cache = \"2mb\"\n"
+                          "write_buffer = \"3mb\"\nopen_files = 64\nbackground_jobs = 5\n"));
+  INFO((written ? "" : written.error().message));
+  REQUIRE(written);
+  const RocksDb& set = written->chains.at(0).rocksdb;
+  CHECK(set.sync == Sync::kInterval);
+  CHECK(set.sync_interval == milliseconds(20));
+  CHECK(set.block_cache == 2u << 20);
+  CHECK(set.write_buffer == 3u << 20);
+  CHECK(set.open_files == 64);
+  CHECK(set.background_jobs == 5);
+}
+
+TEST_CASE("options of RocksDB that cannot be") {
+  Contains(Refusal(OfRocksDb("sync = \"often\"\n")),
+           "c.toml:10:8: unknown sync \"often\"; allowed: always, interval, never");
+  Contains(Refusal(OfRocksDb("sync_interval = \"9ms\"\n")), "allowed: 10ms or more");
+  Contains(Refusal(OfRocksDb("block_cache = \"1kb\"\n")), "block_cache is 1kb; allowed: 1mb");
+  Contains(Refusal(OfRocksDb("write_buffer = true\n")), "write_buffer: not a number of bytes");
+  Contains(Refusal(OfRocksDb("open_files = 63\n")), "an integer, 64 to 1048576");
+  Contains(Refusal(OfRocksDb("background_jobs = 0\n")), "background_jobs is 0; allowed");
+  Contains(Refusal(OfRocksDb("block_caches = 1\n")),
+           "unknown key block_caches in [chain.rocksdb] (did you mean block_cache?)");
+  Contains(Refusal(With("name = \"main\"", "[chain.rocksdb]\nsync = \"never\"")),
+           "c.toml:9:1: [chain.rocksdb] in a chain whose databases are none; allowed: with "
+           "rocksdb:/// backends");
+}
+
 TEST_CASE("errors stand where the mistake is and say what is allowed") {
   CHECK(Refusal(With("[cluster]", "secretfile = \"x\""))
             .starts_with("c.toml:2:1: unknown key secretfile in [cluster] (did you mean "
