@@ -2,9 +2,13 @@
 // only behind this interface (rocks_store.cc); another implementation keeps everything in memory,
 // for simulation.
 //
-// Thread: calls come from one thread at a time, never the loop's; Checkpoint::Read may run at the
-// same time as the others. Nothing is retried: an Error means that the database can no longer be
-// trusted and has to be opened again.
+// Threads: never the loop's. Reading (Get, MultiGet, Walk and its cursors, Expired, Compare,
+// EstimateKeys, Statistics, Version) comes from one thread at a time and may run while another one
+// changes something, so that an fsync holds up no command: each call then sees the data as it was
+// before that change or after it. What changes something comes from one thread at a time, too;
+// place(), from_chain(), run_id(), NewBatch and a Batch's building belong to it. Replace and the
+// destructor run alone. Checkpoint::Read may run at the same time as everything. Nothing is retried:
+// an Error means that the database can no longer be trusted and has to be opened again.
 #pragma once
 
 #include <cstdint>
