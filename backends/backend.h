@@ -44,6 +44,8 @@ struct Info {
   // chain's replid (see kChainReplidPrefix), or one restarted from such an RDB and not written to
   // since. Not set for a former head or a stranger: these take a snapshot.
   std::optional<ResumePoint> resume;
+  // In every role it holds only what was committed, so that `resume` is set for a former head, too.
+  bool committed_only = false;
   // The data came from a chain (any of the database's replids is a chain's), even if it cannot
   // resume.
   bool from_chain = false;

@@ -309,21 +309,18 @@ class Deciding {
     }
     AskForNewIncarnations();
     const Member& head = current().members.front();
-    const Life* back = Latest(head.id);
-    const bool head_back = back && back->incarnation > head.incarnation && IsCandidate(*back);
-    const bool unchanged = head_back && !head.backend_run_id.empty() &&
-                           (back->report->backend.run_id == head.backend_run_id ||
-                            CATENA_MUTANT("any-head-recovers")) &&
-                           in_.record->head_complete;
-    if (unchanged || (in_.facts.recovery == Recovery::kAutomatic && head_back && AllAreBack())) {
+    const bool head_back = IsBack(head);
+    const Life* complete = FindComplete();
+    if (complete || (in_.facts.recovery == Recovery::kAutomatic && head_back && AllAreBack())) {
       if (!leases_over) {
         out_.waiting_for = "leases of the last configuration to run out";
         return true;
       }
-      Propose(current().epoch.Next(), {AsMember(*back->report)}, /*head_complete=*/true,
-              unchanged ? "the last head " + Quote(head.id) + " is back, its database unchanged"
-                        : "automatic recovery: the last head " + Quote(head.id) +
-                              " goes on with what its database has; writes may be lost");
+      const Life& heir = complete ? *complete : *Latest(head.id);
+      Propose(current().epoch.Next(), {AsMember(*heir.report)}, /*head_complete=*/true,
+              complete ? WhyComplete(heir)
+                       : "automatic recovery: the last head " + Quote(head.id) +
+                             " goes on with what its database has; writes may be lost");
       return true;
     }
     if (!leases_over && !head_back) {
@@ -333,6 +330,42 @@ class Deciding {
       ExplainLoss(head, head_back);
     }
     return true;
+  }
+
+  bool IsBack(const Member& member) {
+    const Life* life = Latest(member.id);
+    return life && life->incarnation > member.incarnation && IsCandidate(*life);
+  }
+  bool IsBackUnchanged(const Member& member) {
+    return IsBack(member) && !member.backend_run_id.empty() &&
+           (Latest(member.id)->report->backend.run_id == member.backend_run_id ||
+            CATENA_MUTANT("any-head-recovers"));
+  }
+
+  // One whose database certainly has all that was answered; nullptr: there is none. A head that
+  // executes before it commits has everything. Where nothing uncommitted is held, the head has what
+  // was acknowledged, and whoever is furthest also what was only read, by then not yet in the
+  // head's: each is a prefix of one history.
+  const Life* FindComplete() {
+    const std::vector<Member>& members = current().members;
+    if (!in_.record->head_complete || !IsBackUnchanged(members.front())) return nullptr;
+    const Life* furthest = Latest(members.front().id);
+    if (!furthest->report->backend.committed_only) return furthest;
+    const std::string& replid = furthest->report->backend.replid;
+    for (const Member& member : members) {
+      if (!IsBackUnchanged(member)) return nullptr;
+      const Life* life = Latest(member.id);
+      const BackendReport& backend = life->report->backend;
+      if (!backend.committed_only || backend.replid != replid) return nullptr;
+      if (backend.position > furthest->report->backend.position) furthest = life;
+    }
+    return furthest;
+  }
+  std::string WhyComplete(const Life& heir) const {
+    if (heir.node == current().members.front().id)
+      return "the last head " + Quote(heir.node) + " is back, its database unchanged";
+    return "all are back, their databases unchanged; that of " + Quote(heir.node) +
+           " is the furthest";
   }
 
   // A member that resigned and whose database is fit again cannot return as what it was; nobody
@@ -362,6 +395,14 @@ class Deciding {
     if (!head_back) {
       out_.waiting_for = "no member of epoch " + epoch + " goes on; waiting for its head " +
                          Quote(head.id) + ", or use catenactl choose " + in_.facts.chain + " NODE";
+      return;
+    }
+    if (in_.record->head_complete && IsBackUnchanged(head)) {
+      out_.waiting_for = "the head of epoch " + epoch + ", " + Quote(head.id) +
+                         ", is back with all that was acknowledged; waiting for the other members "
+                         "and their unchanged databases, where newer data may have been read, or "
+                         "use catenactl choose " +
+                         in_.facts.chain + " " + head.id;
       return;
     }
     const bool automatic = in_.facts.recovery == Recovery::kAutomatic;

@@ -176,6 +176,9 @@ json ToJson(const BackendReport& backend) {
           {"version", backend.version},
           {"keys", backend.keys},
           {"from_chain", backend.from_chain},
+          {"committed_only", backend.committed_only},
+          {"replid", backend.replid},
+          {"position", backend.position.value()},
           {"address", backend.address}};
 }
 void FromJson(Reader& in, BackendReport& out) {
@@ -186,6 +189,9 @@ void FromJson(Reader& in, BackendReport& out) {
   in.Get("version", out.version);
   in.Get("keys", out.keys);
   in.Get("from_chain", out.from_chain);
+  in.Get("committed_only", out.committed_only);
+  in.Get("replid", out.replid);
+  in.Get("position", out.position);
   in.Get("address", out.address);
 }
 

@@ -40,6 +40,11 @@ struct BackendReport {
   uint64_t keys = 0;        // number of keys, all databases
   bool from_chain = false;  // its data came from a chain: its replid is a chain's
   std::string address;      // where the database is, without credentials, as in the TOML
+  // In every role it holds committed entries only, a prefix of the history `replid` that ends at
+  // `position` (told while the node is no member; "" not known).
+  bool committed_only = false;
+  std::string replid{};
+  Position position{};
 };
 
 // T tells the coordinator that joiner N has nearly caught up (design.md 6, join).

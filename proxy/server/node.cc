@@ -421,6 +421,11 @@ coordinator::NodeReport Node::Report() {
   report.backend.version = info_.version;
   report.backend.keys = examined_ ? backend_->LastKeyCount() : info_.keys;
   report.backend.address = options_.backend_address;
+  report.backend.committed_only = info_.committed_only;
+  if (info_.resume) {
+    report.backend.replid = info_.resume->replid;
+    report.backend.position = info_.resume->position;
+  }
   // What a snapshot is filling it with are the chain's keys, not the user's.
   report.backend.from_chain = info_.from_chain || joining_.loading || joining_.loaded;
   if (join_source_.Ready(replica_.log()) && replica_.is_tail()) {

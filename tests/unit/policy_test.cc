@@ -606,6 +606,42 @@ TEST_CASE("automatic recovery waits until all are back") {
   CHECK(Contains(world.Decide().next->reason, "may be lost"));
 }
 
+// All lose their proxies, and each database is at `position` of the chain's history.
+void RestartCommittedOnly(World& world, char id, uint64_t position) {
+  BackendReport& backend = world.Restarted(id).report->backend;
+  backend.committed_only = true;
+  backend.replid = "ca7e4a";
+  backend.position = Position(position);
+}
+
+TEST_CASE("of databases that hold only what is committed, the furthest has all that was read") {
+  World world;
+  world.Chain("abc");
+  RestartCommittedOnly(world, 'a', 100);
+  RestartCommittedOnly(world, 'b', 120);
+  world.Dead('c');
+  CHECK(world.Next() == "-");
+  CHECK(Contains(world.Decide().waiting_for, "where newer data may have been read"));
+  RestartCommittedOnly(world, 'c', 110);
+  CHECK(world.Next() == "B");
+  SUBCASE("the head, where it is as far") {
+    world.ReportOf('a', kNew).backend.position = Position(120);
+    CHECK(world.Next() == "A");
+  }
+  SUBCASE("not where one was changed") {
+    world.ReportOf('c', kNew).backend.run_id = "other";
+    CHECK(world.Next() == "-");
+  }
+  SUBCASE("not where one is of another history") {
+    world.ReportOf('c', kNew).backend.replid = "ca7e4b";
+    CHECK(world.Next() == "-");
+  }
+  SUBCASE("not where the head had not taken over yet") {
+    world.input().record->head_complete = false;
+    CHECK(world.Next() == "-");
+  }
+}
+
 TEST_CASE("a lone unsynced member does not keep the last head from returning") {
   World world;
   world.Chain("ab");
