@@ -168,10 +168,18 @@ struct LaneOptions {
   int protocol = 2;  // RESP version
 };
 
+// A part of a snapshot that somebody has, from its beginning on.
+struct SnapshotPart {
+  std::string name;  // "": nothing
+  uint64_t bytes = 0;
+};
+
 class SnapshotSink {
  public:
   virtual ~SnapshotSink() = default;
-  virtual void OnSnapshotStart(Position position, uint64_t length) = 0;
+  // `length`: of the whole. Its bytes come from `from.bytes` on; "" as a name: it cannot be asked
+  // for again.
+  virtual void OnSnapshotStart(Position position, uint64_t length, const SnapshotPart& from) = 0;
   virtual void OnSnapshotBytes(std::string_view bytes) = 0;
   virtual void OnSnapshotEnd() = 0;
   virtual void OnSnapshotFailed(const std::string& reason) = 0;
@@ -253,7 +261,11 @@ class Backend {
     (void)command;
     done(std::nullopt);
   }
-  virtual std::unique_ptr<SnapshotReader> TakeSnapshot(SnapshotSink* sink) = 0;
+  // `held`: what the receiver has of one that was taken before, whose reader was destroyed. The
+  // database goes on with that if it still has it, which is worth some memory or disk for a minute,
+  // else it takes another.
+  virtual std::unique_ptr<SnapshotReader> TakeSnapshot(SnapshotSink* sink,
+                                                       const SnapshotPart& held) = 0;
   // Why the database is not usable (yet), for people: "cannot connect to 127.0.0.1:6379: connection
   // refused", "WRONGPASS ...". Empty while it is examined and well.
   virtual std::string Problem() const { return {}; }

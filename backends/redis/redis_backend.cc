@@ -52,7 +52,8 @@ class RedisBackend final : public backend::Backend,
                  std::function<void(std::optional<std::string_view>)> done) override {
     control_.RequestRaw(command, std::move(done));
   }
-  std::unique_ptr<backend::SnapshotReader> TakeSnapshot(backend::SnapshotSink* sink) override;
+  std::unique_ptr<backend::SnapshotReader> TakeSnapshot(backend::SnapshotSink* sink,
+                                                        const backend::SnapshotPart& held) override;
   const backend::Limits& CurrentLimits() const override { return control_.limits(); }
   uint64_t LastKeyCount() const override { return control_.keys(); }
   std::string Problem() const override { return control_.problem(); }
@@ -323,7 +324,9 @@ void RedisBackend::AskPosition(std::function<void(std::optional<Position>)> done
   });
 }
 
-std::unique_ptr<backend::SnapshotReader> RedisBackend::TakeSnapshot(backend::SnapshotSink* sink) {
+// A Redis keeps no RDB: each is a new one.
+std::unique_ptr<backend::SnapshotReader> RedisBackend::TakeSnapshot(backend::SnapshotSink* sink,
+                                                                    const backend::SnapshotPart&) {
   auto snapshot =
       std::make_unique<RedisSnapshot>(reactor_, options_, control_.run_id(),
                                       feed_ ? feed_->chain_replid() : std::string(), this, sink);

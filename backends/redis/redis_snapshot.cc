@@ -78,7 +78,7 @@ void RedisSnapshot::OnReplicaEvent(ReplicaConnection* connection,
       if (replid_.empty() || event.replid == replid_) return;
       return Fail("the Redis is in the history " + event.replid + ", not in " + replid_);
     case Kind::kSnapshotStart:
-      return sink_->OnSnapshotStart(position_, event.length);
+      return sink_->OnSnapshotStart(position_, event.length, {});
     case Kind::kSnapshotBytes:
       return sink_->OnSnapshotBytes(event.bytes);
     case Kind::kSnapshotEnd:

@@ -66,9 +66,13 @@ struct CannotCatchUp {
   std::string reason;
 };
 
+// `length`: of the whole. Its bytes follow from `offset` on: not 0 when the receiver offered what it
+// had of it.
 struct SnapshotBegin {
   Position position;
   uint64_t length = 0;
+  std::string name{};  // "": it cannot be gone on with
+  uint64_t offset = 0;
 };
 struct SnapshotChunk {
   std::string_view bytes;  // valid during the call that delivers it
@@ -82,10 +86,13 @@ struct Welcome {
   std::string replid;
 };
 
-// A joiner's answer to Hello: from where its database could go on by itself.
+// A joiner's answer to Hello: from where its database could go on by itself, or which snapshot was
+// on its way when a link broke.
 struct Offer {
   std::string replid;  // "": nothing to continue from
   Position position;
+  std::string snapshot{};  // name; "": none
+  uint64_t snapshot_bytes = 0;
 };
 
 struct Refuse {

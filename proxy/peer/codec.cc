@@ -45,7 +45,8 @@ struct Encoder {
     resp::AppendCommand(out, {"CATENA.CANNOT", m.reason});
   }
   void operator()(const SnapshotBegin& m) const {
-    resp::AppendCommand(out, {"CATENA.SNAPSHOT", Text(m.position), resp::Decimal(m.length)});
+    resp::AppendCommand(out, {"CATENA.SNAPSHOT", Text(m.position), resp::Decimal(m.length), m.name,
+                              resp::Decimal(m.offset)});
   }
   void operator()(const SnapshotChunk& m) const {
     resp::AppendCommand(out, {"CATENA.CHUNK", m.bytes});
@@ -55,7 +56,8 @@ struct Encoder {
     resp::AppendCommand(out, {"CATENA.WELCOME", Text(m.received), m.replid});
   }
   void operator()(const Offer& m) const {
-    resp::AppendCommand(out, {"CATENA.OFFER", m.replid, Text(m.position)});
+    resp::AppendCommand(out, {"CATENA.OFFER", m.replid, Text(m.position), m.snapshot,
+                              resp::Decimal(m.snapshot_bytes)});
   }
   void operator()(const Refuse& m) const {
     std::string newer = m.newer ? coordinator::EncodeConfiguration(*m.newer) : "";
@@ -174,10 +176,14 @@ std::optional<Message> Read(std::string_view name, Reader& in) {
   if (name == "CATENA.WELCOME") return Welcome{in.ReadPosition(), in.String()};
   if (name == "CATENA.START") return Start{in.ReadPosition()};
   if (name == "CATENA.TARGET") return Target{in.ReadPosition()};
-  if (name == "CATENA.OFFER") return Offer{in.String(), in.ReadPosition()};
+  if (name == "CATENA.OFFER") {
+    return Offer{in.String(), in.ReadPosition(), in.String(), in.Number()};
+  }
   if (name == "CATENA.REFUSE") return ReadRefuse(in);
   if (name == "CATENA.CANNOT") return CannotCatchUp{in.String()};
-  if (name == "CATENA.SNAPSHOT") return SnapshotBegin{in.ReadPosition(), in.Number()};
+  if (name == "CATENA.SNAPSHOT") {
+    return SnapshotBegin{in.ReadPosition(), in.Number(), in.String(), in.Number()};
+  }
   if (name == "CATENA.SNAPSHOTEND") return SnapshotEnd{};
   return std::nullopt;
 }

@@ -128,7 +128,8 @@ class Node final : public SessionOwner,
   std::optional<std::string_view> CommittedBytes(Position from, size_t max) override;
 
   // --- SnapshotSink (this node is the tail and brings a joiner up to date) ---
-  void OnSnapshotStart(Position position, uint64_t length) override;
+  void OnSnapshotStart(Position position, uint64_t length,
+                       const backend::SnapshotPart& from) override;
   void OnSnapshotBytes(std::string_view bytes) override;
   void OnSnapshotEnd() override;
   void OnSnapshotFailed(const std::string& reason) override;
@@ -147,6 +148,7 @@ class Node final : public SessionOwner,
     bool started = false;  // Start came: log bytes may follow
     bool loading = false;  // a snapshot is under way
     bool loaded = false;   // the database follows
+    std::string snapshot;  // name of it
     uint64_t done = 0, total = 0;
     Position told;  // last JoinProgress
     bool told_loaded = false;
@@ -237,6 +239,7 @@ class Node final : public SessionOwner,
   // --- join, receiving side (node_join.cc) ---
   void OnJoinHello(peer::PeerLink& link, const chain::Hello& hello);
   void OnJoinMessage(peer::PeerLink& link, const chain::Message& message);
+  void BeginLoading(peer::PeerLink& link, const chain::SnapshotBegin& begin);
   void StartFollowing(Position from);
   void AbandonJoining(const std::string& why);
   void ReportJoinProgress();

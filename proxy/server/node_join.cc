@@ -39,6 +39,9 @@ void Node::OnJoinHello(peer::PeerLink& link, const chain::Hello& hello) {
     offer = {replica_.replid(), replica_.received()};
   } else if (info_.resume && replica_.replid().empty()) {
     offer = {info_.resume->replid, info_.resume->position};
+  } else if (joining_.loading && joining_.replid == hello.replid) {
+    offer.snapshot = joining_.snapshot;
+    offer.snapshot_bytes = joining_.done;
   }
   joining_.replid = hello.replid;
   joining_.told_loaded = false;
@@ -59,16 +62,7 @@ void Node::OnJoinMessage(peer::PeerLink& link, const chain::Message& message) {
   } else if (const auto* start = std::get_if<chain::Start>(&message)) {
     StartFollowing(start->from);
   } else if (const auto* begin = std::get_if<chain::SnapshotBegin>(&message)) {
-    log::Info("snapshot_begins", {{"position", begin->position.value()}, {"bytes", begin->length}});
-    replica_.SetHistory(joining_.replid, begin->position);
-    parser_->Reset(begin->position);
-    joining_.loaded = false;
-    joining_.loading = true;
-    joining_.done = 0;
-    joining_.total = begin->length;
-    following_ = false;
-    ++meter_.full_resyncs;
-    backend_->BeginSnapshot(joining_.replid, begin->position, begin->length, this);
+    BeginLoading(link, *begin);
   } else if (const auto* chunk = std::get_if<chain::SnapshotChunk>(&message)) {
     if (!joining_.loading) return;
     joining_.done += chunk->bytes.size();
@@ -77,6 +71,27 @@ void Node::OnJoinMessage(peer::PeerLink& link, const chain::Message& message) {
       link.PauseReading();
     }
   }
+}
+
+void Node::BeginLoading(peer::PeerLink& link, const chain::SnapshotBegin& begin) {
+  log::Info(
+      "snapshot_begins",
+      {{"position", begin.position.value()}, {"bytes", begin.length}, {"from", begin.offset}});
+  const bool goes_on = begin.offset > 0;
+  const bool fits = joining_.loading && begin.name == joining_.snapshot &&
+                    begin.offset == joining_.done && begin.length == joining_.total;
+  if (goes_on && !fits) return DropLink(link.id());
+  replica_.SetHistory(joining_.replid, begin.position);
+  parser_->Reset(begin.position);
+  if (goes_on) return;
+  joining_.loaded = false;
+  joining_.loading = true;
+  joining_.snapshot = begin.name;
+  joining_.done = 0;
+  joining_.total = begin.length;
+  following_ = false;
+  ++meter_.full_resyncs;
+  backend_->BeginSnapshot(joining_.replid, begin.position, begin.length, this);
 }
 
 void Node::StartFollowing(Position from) {
@@ -152,9 +167,9 @@ void Node::FollowJoinOrder(const std::optional<coordinator::JoinOrder>& order) {
   join_ready_told_ = false;
   join_link_ = ++last_link_;
   heard_[join_link_] = reactor_.Now();
-  links_[join_link_] = std::make_unique<peer::PeerLink>(join_link_, reactor_, order->peers,
-                                                        options_.credentials, this,
-                                                        &meter_.traffic(TrafficOf::kJoin));
+  links_[join_link_] =
+      std::make_unique<peer::PeerLink>(join_link_, reactor_, order->peers, options_.credentials,
+                                       this, &meter_.traffic(TrafficOf::kJoin));
 }
 
 void Node::AbandonJoinSource(const std::string& why) {
@@ -182,17 +197,17 @@ void Node::OnOffer(const chain::Offer& offer) {
   replica_.PinLog(join_source_.pin());
   if (snapshot) {
     ++meter_.resyncs_given;
-    snapshot_reader_ = backend_->TakeSnapshot(this);
+    snapshot_reader_ = backend_->TakeSnapshot(this, {offer.snapshot, offer.snapshot_bytes});
   } else {
     links_[join_link_]->Send(start);
   }
 }
 
-void Node::OnSnapshotStart(Position position, uint64_t length) {
+void Node::OnSnapshotStart(Position position, uint64_t length, const backend::SnapshotPart& from) {
   auto found = links_.find(join_link_);
   if (found == links_.end()) return;
   join_source_.OnSnapshotStart(position);
-  found->second->Send(chain::SnapshotBegin{position, length});
+  found->second->Send(chain::SnapshotBegin{position, length, from.name, from.bytes});
 }
 
 void Node::OnSnapshotBytes(std::string_view bytes) {

@@ -108,11 +108,11 @@ class Story {
       case 7:
         return Answer{provider_.ConsumeBool(), Name(), Number(), Position(Number())};
       case 8:
-        return Offer{Replid(), Position(Number())};
+        return Offer{Replid(), Position(Number()), Replid(), Number()};
       case 9:
         return JoinProgress{Position(Number()), provider_.ConsumeBool()};
       case 10:
-        return SnapshotBegin{Position(Number()), Number()};
+        return SnapshotBegin{Position(Number()), Number(), Replid(), Number()};
       default:
         return Refuse{"reason", MakeConfiguration()};
     }

@@ -141,11 +141,11 @@ class Conversation {
       case 7:
         return Answer{provider_.ConsumeBool(), Name(), Number(), Place(to)};
       case 8:
-        return Offer{Replid(), Place(to)};
+        return Offer{Replid(), Place(to), Replid(), Number()};
       case 9:
         return JoinProgress{Place(to), provider_.ConsumeBool()};
       case 10:
-        return SnapshotBegin{Place(to), Number()};
+        return SnapshotBegin{Place(to), Number(), Replid(), Number()};
       case 11:
         return SnapshotEnd{};
       case 12:

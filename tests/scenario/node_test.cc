@@ -452,6 +452,27 @@ TEST_CASE("I9 a joiner whose database is slow to load does not fill its log with
   CHECK(world.report("A").joiner_ready.has_value());
 }
 
+// Guards: proxy/server/node_join.cc BeginLoading. A large database would never arrive over a link
+// that breaks now and then.
+TEST_CASE("a snapshot goes on where a broken link left it") {
+  NodeWorld world({"A", "B"});
+  world.FormFirst();
+  Client writer(world, "A");
+  writer.Send({"SET", "x", std::string(10'000, 'v')});
+  world.Settle();
+  FakeDatabase& source = world.database("A");
+  source.snapshot_bytes_max = 6'000;
+  world.StartJoin("B");
+  world.Advance(milliseconds(300));
+  REQUIRE(source.snapshot_bytes_given == 6'000);
+  source.snapshot_bytes_max = SIZE_MAX;
+  world.BreakAtDialler(*world.NewestLink("A", "B"));
+  world.Advance(std::chrono::seconds(2));
+  CHECK(source.snapshot_bytes_given == source.position().value());
+  CHECK(world.database("B").Get("x") == std::string(10'000, 'v'));
+  CHECK(world.report("A").joiner_ready.has_value());
+}
+
 // Guards: proxy/server/client_state.cc OnTransactionGivenUp. Executed one by one, the commands of a
 // transaction would take effect in part.
 TEST_CASE("a MULTI that is given up refuses everything up to its EXEC") {

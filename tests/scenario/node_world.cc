@@ -303,7 +303,8 @@ void FakeDatabase::AskPosition(std::function<void(std::optional<Position>)> done
   world_.Post(id_, [this, done = std::move(done)] { done(position()); });
 }
 
-std::unique_ptr<backend::SnapshotReader> FakeDatabase::TakeSnapshot(backend::SnapshotSink* sink) {
+std::unique_ptr<backend::SnapshotReader> FakeDatabase::TakeSnapshot(
+    backend::SnapshotSink* sink, const backend::SnapshotPart& held) {
   class Reader final : public backend::SnapshotReader {
    public:
     ~Reader() override { *alive = false; }
@@ -312,11 +313,16 @@ std::unique_ptr<backend::SnapshotReader> FakeDatabase::TakeSnapshot(backend::Sna
     std::shared_ptr<bool> alive = std::make_shared<bool>(true);
   };
   auto reader = std::make_unique<Reader>();
-  world_.Post(id_, [this, sink, alive = reader->alive] {
+  world_.Post(id_, [this, sink, held, alive = reader->alive] {
     if (!*alive) return;
-    sink->OnSnapshotStart(position(), stream_.size());
-    sink->OnSnapshotBytes(stream_);
-    sink->OnSnapshotEnd();
+    backend::SnapshotPart from{"copy " + std::to_string(position().value()), 0};
+    if (held.name == from.name) from.bytes = held.bytes;
+    sink->OnSnapshotStart(position(), stream_.size(), from);
+    const std::string_view rest = std::string_view(stream_).substr(from.bytes);
+    const std::string_view given = rest.substr(0, snapshot_bytes_max);
+    snapshot_bytes_given += given.size();
+    sink->OnSnapshotBytes(given);
+    if (given.size() == rest.size()) sink->OnSnapshotEnd();
   });
   return reader;
 }

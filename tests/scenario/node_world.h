@@ -80,7 +80,8 @@ class FakeDatabase final : public backend::Backend {
                  std::function<void(std::optional<std::string_view>)> done) override {
     done(std::nullopt);
   }
-  std::unique_ptr<backend::SnapshotReader> TakeSnapshot(backend::SnapshotSink* sink) override;
+  std::unique_ptr<backend::SnapshotReader> TakeSnapshot(backend::SnapshotSink* sink,
+                                                        const backend::SnapshotPart& held) override;
   uint64_t LastKeyCount() const override { return values_.size(); }
   const backend::Limits& CurrentLimits() const override { return limits; }
   backend::Limits limits;
@@ -88,6 +89,9 @@ class FakeDatabase final : public backend::Backend {
   // As head it promises that what it has applied outlives a crash of all; and when it applies.
   bool promises = false;
   void HoldApplying(bool hold);
+  // Of a snapshot that is taken of it only so many bytes come.
+  size_t snapshot_bytes_max = SIZE_MAX;
+  size_t snapshot_bytes_given = 0;
   // An entry with this in it counts as damaged.
   std::string damage;
 

@@ -56,11 +56,13 @@ std::vector<Message> AllMessages() {
       Ask{true, "b", kLarge},
       CannotCatchUp{"it has 5,\r\nthe log begins at 9"},
       SnapshotBegin{Position(4), kLarge},
+      SnapshotBegin{Position(4), kLarge, "name", kLarge - 1},
       SnapshotChunk{binary},
       SnapshotEnd{},
       Welcome{Position(1), "replid"},
       Offer{"", Position(0)},
       Offer{"replid", Position(INT64_MAX)},
+      Offer{"", Position(), "name", kLarge},
       Refuse{"epoch is 5 here", std::nullopt},
       Refuse{"", TwoMembers()},
       Ack{Position(9)},
@@ -125,9 +127,14 @@ TEST_CASE("fields arrive where they were put") {
   CHECK(ask.verify);
   CHECK(ask.asker == "a");
   CHECK(ask.number == 7);
-  auto snapshot = std::get<SnapshotBegin>(decode(SnapshotBegin{Position(4), 5}));
+  auto snapshot = std::get<SnapshotBegin>(decode(SnapshotBegin{Position(4), 5, "name", 3}));
   CHECK(snapshot.position == Position(4));
   CHECK(snapshot.length == 5);
+  CHECK(snapshot.name == "name");
+  CHECK(snapshot.offset == 3);
+  auto offer = std::get<Offer>(decode(Offer{"r", Position(4), "name", 6}));
+  CHECK(offer.snapshot == "name");
+  CHECK(offer.snapshot_bytes == 6);
 }
 
 TEST_CASE("the header of an Append without a copy gives the bytes of an Append") {

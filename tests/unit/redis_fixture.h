@@ -122,7 +122,7 @@ struct Node : backend::BackendEvents {
 };
 
 struct Snapshot : backend::SnapshotSink {
-  void OnSnapshotStart(Position at, uint64_t size) override {
+  void OnSnapshotStart(Position at, uint64_t size, const backend::SnapshotPart&) override {
     position = at;
     length = size;
   }
@@ -138,7 +138,7 @@ struct Snapshot : backend::SnapshotSink {
 
 inline Snapshot Take(Loop& loop, Node& node) {
   Snapshot snapshot;
-  const auto reader = node.redis->TakeSnapshot(&snapshot);
+  const auto reader = node.redis->TakeSnapshot(&snapshot, {});
   loop.Until([&] { return snapshot.ended || !snapshot.failed.empty(); });
   return snapshot;
 }
