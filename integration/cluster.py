@@ -47,6 +47,17 @@ NODES_MAX, COORDINATORS_MAX = 20, 10
 TLS_PARTS = ("clients", "peers", "coordinators", "etcd", "backends")
 
 
+BACKENDS = ("redis", "rocksdb")
+
+
+def default_backend():
+    """The kind of database that tests are run with: $CATENA_BACKEND, or redis."""
+    kind = os.environ.get("CATENA_BACKEND") or "redis"
+    if kind not in BACKENDS:
+        raise Failed(f"CATENA_BACKEND={kind}; allowed: {', '.join(BACKENDS)}")
+    return kind
+
+
 def binary_directory():
     return Path(os.environ.get("CATENA_BIN") or ROOT / "build" / "release" / "bin")
 
@@ -96,6 +107,13 @@ def http_get(address, path):
             return error.code, error.read().decode()
 
 
+def _connect_to_local_data(connection):
+    """redis_connect_func: reads show what the node's own database holds."""
+    connection.on_connect()
+    connection.send_command("READONLY")
+    connection.read_response()
+
+
 class Node:
     """One proxy and its database."""
 
@@ -119,8 +137,10 @@ class Node:
                                                     **options})
 
     def direct_client(self, **options):
-        """A redis-py client of the database itself, past the proxy."""
+        """A redis-py client of this node's database alone: past the proxy, where it is a Redis."""
         import redis  # pylint: disable=import-outside-toplevel
+        if self.cluster.backend == "rocksdb":
+            return self.redis_client(redis_connect_func=_connect_to_local_data, **options)
         host, port = _host_port(self.backend)
         options.setdefault("socket_timeout", 30)
         options.setdefault("password", self.cluster.redis_password)
@@ -134,12 +154,22 @@ class Node:
     def processes(self):
         return [p for p in (self.proxy, self.redis) if p is not None]
 
+    def position(self):
+        """How far the database is; with RocksDB None while the proxy has more for it."""
+        if self.redis:
+            return self.direct_client().info("replication")["master_repl_offset"]
+        told = self.redis_client().info("catena")
+        applied = told["catena_applied"]
+        return applied if applied == told["catena_received"] else None
+
     def __repr__(self):
         return f"<node {self.id}>"
 
 
 class Cluster:
     """A cluster of one chain, "main", with nodes n1, n2, ... See up's options for the arguments.
+
+    backend: a redis-server beside each proxy, or a RocksDB within it; default_backend() otherwise.
 
     settings: {"coordinator.lease": "2s", "chain.limits.backlog_bytes": "1mb",
     "node.n2.overwrite": "true"}. users: [(name, password)] or
@@ -151,7 +181,7 @@ class Cluster:
 
     running = set()  # those not stopped yet, for whoever wants their logs
 
-    def __init__(self, nodes=3, spares=0, coordinators=1, etcd=1, backend="redis", base_port=None,
+    def __init__(self, nodes=3, spares=0, coordinators=1, etcd=1, backend=None, base_port=None,
                  directory=None, redis_args=(), settings=None, binaries=None, own_networks=False,
                  users=(), redis_password=None, admin=True, tls=()):
         if not 1 <= nodes + spares <= NODES_MAX:
@@ -159,6 +189,7 @@ class Cluster:
         if not 1 <= coordinators <= COORDINATORS_MAX or not 1 <= etcd <= COORDINATORS_MAX:
             raise Failed(f"coordinators and etcd: 1 to {COORDINATORS_MAX} of each")
         self.replicas = nodes
+        self.backend = backend or default_backend()
         self.base_port = base_port or free_base_port()
         taken = [p for p in range(self.base_port, self.base_port + PORTS) if not _is_free(p)]
         if taken and not own_networks:
@@ -187,7 +218,7 @@ class Cluster:
             if self.tls:
                 self.authority = Authority(self.directory / "tls")
                 self.authority.issue("node")
-            self._lay_out(ids, backend, coordinators, etcd)
+            self._lay_out(ids, coordinators, etcd)
             self._write_files(dict(settings or {}), users)
         except BaseException:
             self.stop()
@@ -349,13 +380,12 @@ class Cluster:
         wait_until(whole, timeout, lambda: f"the chain is whole: {last}", interval=0.05)
 
     def wait_position(self, nodes=None, timeout=30):
-        """Waits until the databases of the nodes (default: the members) are equally far (Redis)."""
+        """Waits until the databases of the nodes (default: the members) are equally far."""
         chosen = nodes or self.wait_members()
 
         def equal():
-            positions = {node.direct_client().info("replication")["master_repl_offset"]
-                         for node in chosen}
-            return len(positions) == 1
+            positions = {node.position() for node in chosen}
+            return len(positions) == 1 and None not in positions
 
         wait_until(equal, timeout, f"equal positions of {chosen}")
 
@@ -383,11 +413,11 @@ class Cluster:
             "etcd": [{"client": e.address, "pid": e.pid, "argv": e.argv} for e in self.etcds],
         }
 
-    def _lay_out(self, ids, backend, coordinators, etcd):
+    def _lay_out(self, ids, coordinators, etcd):
         for directory in [self.directory, self.directory / "logs"]:
             directory.mkdir(parents=True, exist_ok=True)
         for number, node_id in enumerate(ids):
-            self._add_node(number, node_id, backend)
+            self._add_node(number, node_id)
         host = self.network.outside("coordinators") if self.network else "127.0.0.1"
         self._add_etcds(etcd)
         for number in range(coordinators):
@@ -399,7 +429,7 @@ class Cluster:
             process.admin = f"{host}:{self.base_port + _ADMIN + NODES_MAX + number}"
             self.coordinators.append(process)
 
-    def _add_node(self, number, node_id, backend):
+    def _add_node(self, number, node_id):
         hosts = {r: self.network.address(node_id, r) if self.network else "127.0.0.1"
                  for r in faults.RELATIONS}
         clients = f"{hosts['clients']}:{self.base_port + number}"
@@ -409,7 +439,7 @@ class Cluster:
         data = self.directory / node_id
         data.mkdir(exist_ok=True)
         prefix = self.network.command(node_id) if self.network else []
-        if backend == "rocksdb":
+        if self.backend == "rocksdb":
             database = data / "rocksdb"
             node = Node(self, node_id, clients, peers, admin, f"rocksdb://{database}", str(database))
         else:
@@ -493,6 +523,8 @@ class Cluster:
             "chain": {"name": "main", "replicas": str(self.replicas)},
             "chain.limits": {},
         }
+        if self.backend == "rocksdb":
+            tables["chain.rocksdb"] = {}
         for node in self.nodes:
             tables[f"node.{node.id}"] = {"id": node.id, "clients": node.clients,
                                          "peers": node.peers, "backend": node.backend_url}
@@ -531,7 +563,8 @@ def _arguments():
     up.add_argument("--spares", type=int, default=0, help="further nodes that stand by (0)")
     up.add_argument("--coordinators", type=int, default=1, help="catena-coordinator processes (1)")
     up.add_argument("--etcd", type=int, default=1, help="etcd servers (1)")
-    up.add_argument("--backend", choices=("redis", "rocksdb"), default="redis")
+    up.add_argument("--backend", choices=BACKENDS,
+                    help="the kind of database (CATENA_BACKEND, or redis)")
     up.add_argument("--base-port", type=int,
                     help="node i listens for clients on this port plus i - 1; the cluster uses the "
                     f"{PORTS} ports from here on (default: free ones)")

@@ -1,28 +1,35 @@
 #!/usr/bin/env bash
 # One command from a fresh clone to a running chain: installs what is missing, builds, and starts
-# etcd, a coordinator, and three Redis servers with a proxy each. Clients connect to 127.0.0.1:6380,
-# 6381 and 6382. Ctrl-C stops everything.
+# etcd, a coordinator, and three databases with a proxy each. Clients connect to 127.0.0.1:6380, 6381
+# and 6382. Ctrl-C stops everything.
 #
-#   quickstart.sh [--base-port N]   run (N: another first port)
-#   quickstart.sh --smoke           start on free ports, write, read, kill a proxy, write and read
-#                                   again, stop; exit code 0 if all of it worked
+#   quickstart.sh               run
+#     --base-port N             with another first port
+#     --backend redis|rocksdb   three Redis servers (the default), or a RocksDB in each proxy
+#     --smoke                   start on free ports, write, read, kill a proxy, write and read again,
+#                               stop; exit code 0 if all of it worked
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(dirname "$here")
 bin=$root/build/release/bin
 
 usage() {
-  sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+  sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
 }
 
 smoke=false
 base_port=6380
+backend=redis
 while [ $# -gt 0 ]; do
   case $1 in
     --smoke) smoke=true ;;
     --base-port)
       [ $# -ge 2 ] || { usage >&2; exit 2; }
       base_port=$2
+      shift
+      ;;
+    --backend)
+      case ${2-} in redis | rocksdb) backend=$2 ;; *) usage >&2; exit 2 ;; esac
       shift
       ;;
     --help | -h) usage; exit 0 ;;
@@ -48,11 +55,12 @@ if ! build; then
 fi
 
 if $smoke; then
-  exec env CATENA_BIN="$bin" python3 "$here/smoke.py"
+  exec env CATENA_BIN="$bin" python3 "$here/smoke.py" "$backend"
 fi
 
 # The cluster ends with its standard input, which is a pipe from here: it cannot outlive this script.
-coproc CLUSTER { exec python3 "$here/cluster.py" up --bin "$bin" --base-port "$base_port"; }
+coproc CLUSTER { exec python3 "$here/cluster.py" up --bin "$bin" --base-port "$base_port" \
+  --backend "$backend"; }
 cluster_pid=$CLUSTER_PID
 # Ctrl-C reaches the cluster directly as well; it needs to be told only once.
 trap 'kill -TERM "$cluster_pid" 2>/dev/null || true' INT TERM HUP
@@ -64,15 +72,17 @@ if ! read -r described <&"${CLUSTER[0]}"; then
 fi
 
 # Ctrl-C may end what prints this too; going down in order is what counts then.
-python3 - "$described" "$bin" <<'PYTHON' || true
+python3 - "$described" "$bin" "$backend" <<'PYTHON' || true
 import json, shlex, sys
 cluster, bin = json.loads(sys.argv[1]), sys.argv[2]
+databases = {"redis": "three Redis servers, each behind a proxy",
+             "rocksdb": "three proxies, each with a RocksDB in it"}[sys.argv[3]]
 nodes = cluster["nodes"]
 ports = [node["clients"].rsplit(":", 1)[1] for node in nodes]
 directory = cluster["config"].rsplit("/", 1)[0]
 tail = nodes[-1]
 print(f"""
-Running: one chain of three Redis servers, each behind a proxy.
+Running: one chain of {databases}.
   Clients connect to {", ".join(node["clients"] for node in nodes)}: any of them, for reads and writes.
 
     redis-cli -p {ports[0]} set greeting hello

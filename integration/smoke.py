@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """The quickstart's own test: a real chain is written to, read, loses a proxy, and goes on.
 
-Uses redis-cli as anybody would. Prints what it does; exit code 0 if all of it worked.
+    smoke.py [redis|rocksdb]
+
+Needs nothing but Catena, etcd and, with redis, redis-server. Prints what it does; exit code 0 if all of it worked.
 """
 
 import subprocess
@@ -11,26 +13,24 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from cluster import Cluster  # noqa: E402
 from processes import Failed  # noqa: E402
+from workload import Connection, ErrorReply  # noqa: E402
 
 _TIMEOUT = 30
 
 
-def redis_cli(node, *arguments):
-    """What a proxy answers; Failed if it is an error."""
-    host, port = node.clients.rsplit(":", 1)
+def ask(node, *arguments):
+    """What a proxy answers, as text; Failed if it is an error."""
     try:
-        done = subprocess.run(["redis-cli", "-e", "-h", host, "-p", port, *arguments],
-                              capture_output=True, text=True, timeout=_TIMEOUT, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise Failed(f"{node.id}: no answer to {' '.join(arguments)} in {_TIMEOUT} s") from error
-    answer = done.stdout.strip()
-    if done.returncode != 0:
-        raise Failed(f"{node.id}: {' '.join(arguments)}: {answer or done.stderr.strip()}")
-    return answer
+        connection = Connection(node.clients, _TIMEOUT)
+        answer = connection.call(*arguments)
+        connection.close()
+        return answer.decode()
+    except (ErrorReply, OSError) as error:
+        raise Failed(f"{node.id}: {' '.join(arguments)}: {error}") from error
 
 
 def expect(node, answer, *arguments):
-    got = redis_cli(node, *arguments)
+    got = ask(node, *arguments)
     print(f"  {node.id} ({node.clients}): {' '.join(arguments)} -> {got}")
     if got != answer:
         raise Failed(f"{node.id}: {' '.join(arguments)} answered {got!r}, wanted {answer!r}")
@@ -41,9 +41,9 @@ def show_status(cluster):
                    check=True)
 
 
-def run():
-    print("starting three nodes, a coordinator and etcd", flush=True)
-    with Cluster(nodes=3) as cluster:
+def run(backend):
+    print(f"starting three nodes with {backend}, a coordinator and etcd", flush=True)
+    with Cluster(nodes=3, backend=backend) as cluster:
         head, middle, tail = cluster.members()
         print("writing through one proxy, reading through every one")
         expect(middle, "OK", "SET", "greeting", "hello")
@@ -62,7 +62,7 @@ def run():
 
 def main():
     try:
-        run()
+        run(sys.argv[1] if len(sys.argv) > 1 else "redis")
     except (Failed, OSError, subprocess.CalledProcessError) as error:
         print(f"smoke: {error}", file=sys.stderr)
         return 1

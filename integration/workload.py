@@ -6,6 +6,7 @@ Every client counts upwards in what it writes, so that any value tells how old i
   was acknowledged, or after another read had shown a value, must not show a smaller one. That is
   linearizability for such keys, checked at every single read.
 - *lists*: one for each writer, which appends to it. What was acknowledged is there, once, in order.
+  Where databases hold strings only, a list is some strings.
 
     with Load(cluster) as load:
         load.wait_progress()
@@ -30,6 +31,7 @@ WRITE, READ, CLEAN = "write", "read", "clean"      # kinds of clients
 
 _REGISTERS = 40
 _CLEAN_KEYS = 50
+_STRING_ITEMS = 200  # of a list in one string
 _PAUSE = 0.003
 _numbers = itertools.count(1)
 
@@ -92,8 +94,9 @@ class Operation(NamedTuple):
 class History:
     """What one writer wrote, what was acknowledged, and what readers have seen of it since."""
 
-    def __init__(self, name):
+    def __init__(self, name, strings_only=False):
         self.name = name
+        self._strings_only = strings_only
         self.attempted = 0                # largest number sent so far
         self.list_attempted = 0
         self.list_acknowledged = []
@@ -106,6 +109,18 @@ class History:
     @property
     def list_key(self):
         return f"{self.name}:list"
+
+    def append_command(self, number):
+        if self._strings_only:
+            return ("APPEND", f"{self.list_key}:{number // _STRING_ITEMS}", f"{number} ")
+        return ("RPUSH", self.list_key, number)
+
+    def _items(self, redis):
+        if not self._strings_only:
+            return [int(item) for item in redis.lrange(self.list_key, 0, -1)]
+        parts = redis.mget([f"{self.list_key}:{part}"
+                            for part in range(self.list_attempted // _STRING_ITEMS + 1)])
+        return [int(item) for part in parts for item in (part or b"").split()]
 
     def floor(self, slot):
         return self._floor[slot]
@@ -122,7 +137,7 @@ class History:
             if int(value or 0) < self.floor(slot):
                 found.append(f"{where}: {self.register(slot)} is {value}, acknowledged or shown "
                              f"was {self.floor(slot)}")
-        items = [int(item) for item in redis.lrange(self.list_key, 0, -1)]
+        items = self._items(redis)
         lost = sorted(set(self.list_acknowledged) - set(items))
         if lost:
             found.append(f"{where}: {self.list_key} lacks {len(lost)} acknowledged items, "
@@ -145,7 +160,8 @@ class Load:
         self._name = f"load{next(_numbers)}"
         self._depth = depth
         self._stopping = threading.Event()
-        self._histories = [History(f"{self._name}:{node.id}") for node in self.nodes]
+        self._histories = [History(f"{self._name}:{node.id}", cluster.backend == "rocksdb")
+                           for node in self.nodes]
         self._operations = {(node.id, kind): []
                             for node in self.nodes for kind in (WRITE, READ, CLEAN)}
         self._threads = []
@@ -300,7 +316,7 @@ class Load:
         def append(connection):
             history.list_attempted += 1
             number = history.list_attempted
-            connection.send("RPUSH", history.list_key, number)
+            connection.send(*history.append_command(number))
             return lambda: history.list_acknowledged.append(number)
 
         turns = itertools.cycle((set_register, append))
