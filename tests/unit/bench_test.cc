@@ -188,6 +188,20 @@ TEST_CASE("workload: WAIT travels behind each write, and its short answers are n
   CHECK_FALSE(workload->IsShortWait(Kind::kRead, ":1\r\n"));
 }
 
+TEST_CASE("workload: MGET names ten keys") {
+  WorkloadOptions options;
+  options.mix = "mget=1";
+  options.keys = "sequential";
+  options.key_prefix = "k";
+  auto workload = Workload::Make(options);
+  REQUIRE(workload);
+  std::string out;
+  CHECK(workload->AppendNext(out).kind == Kind::kRead);
+  CHECK(out.starts_with("*11\r\n$4\r\nMGET\r\n$13\r\nk000000000000\r\n$13\r\nk000000000001\r\n"));
+  CHECK(out.ends_with("$13\r\nk000000000009\r\n"));
+  CHECK(out.size() == 15 + 10 * 20);
+}
+
 TEST_CASE("workload: a wrong mix is refused") {
   for (const char* mix : {"", "get", "get=", "get=0", "delete=1", "get=1,,set=1"}) {
     WorkloadOptions options;

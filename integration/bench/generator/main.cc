@@ -37,7 +37,8 @@ int main(int argc, char** argv) {
   app.add_option("--first", engine.first, "command that each connection sends first");
   app.add_option("--tls-ca", engine.tls_ca, "PEM file of the targets' CA: speak TLS");
   app.add_flag("--reconnect", engine.reconnect, "go on at the next target when a connection ends");
-  app.add_option("--mix", workload.mix, "NAME=SHARE,... of get, set, setex, incr, lpush, ping")
+  app.add_option("--mix", workload.mix,
+                 "NAME=SHARE,... of get, mget (10 keys), set, setex, incr, lpush, ping")
       ->capture_default_str();
   app.add_option("--keys", workload.keys, "uniform, sequential, or zipf:EXPONENT")
       ->capture_default_str();

@@ -12,6 +12,8 @@ namespace catena::bench {
 namespace {
 
 constexpr size_t kKeyDigits = 12;
+constexpr std::string_view kMgetHeader = "*11\r\n$4\r\nMGET\r\n";
+static_assert(kMgetKeys == 10);
 
 // Printable and not compressible to nothing, so that nobody on the way gains by it.
 std::string MakeValue(size_t bytes, uint64_t seed) {
@@ -41,7 +43,8 @@ Result<Workload> Workload::Make(const WorkloadOptions& options) {
 }
 
 Result<std::vector<Workload::Share>> Workload::ParseMix(const std::string& text) {
-  static constexpr std::array<std::pair<std::string_view, Name>, 6> kNames{{{"get", Name::kGet},
+  static constexpr std::array<std::pair<std::string_view, Name>, 7> kNames{{{"get", Name::kGet},
+                                                                            {"mget", Name::kMget},
                                                                             {"set", Name::kSet},
                                                                             {"setex", Name::kSetEx},
                                                                             {"incr", Name::kIncr},
@@ -62,8 +65,8 @@ Result<std::vector<Workload::Share>> Workload::ParseMix(const std::string& text)
       if (name == item.substr(0, equals)) shares.push_back({value, total + share});
     }
     if (shares.size() == before || parsed.ec != std::errc() || share == 0) {
-      return Fail("mix \"" + text + "\"; allowed: NAME=SHARE,... with get, set, setex, incr, " +
-                  "lpush, ping and shares of 1 and more");
+      return Fail("mix \"" + text + "\"; allowed: NAME=SHARE,... with get, mget, set, setex, " +
+                  "incr, lpush, ping and shares of 1 and more");
     }
     total += share;
   }
@@ -83,6 +86,10 @@ void Workload::AppendCommand(Name name, std::string& out) {
     case Name::kGet:
       out += "*2\r\n$3\r\nGET\r\n";
       return AppendKey(out);
+    case Name::kMget:
+      out += kMgetHeader;
+      for (int i = 0; i < kMgetKeys; ++i) AppendKey(out);
+      return;
     case Name::kSet:
       out += "*3\r\n$3\r\nSET\r\n";
       AppendKey(out);
@@ -117,7 +124,7 @@ Workload::Appended Workload::AppendNext(std::string& out) {
     name = shares_[i].name;
   }
   AppendCommand(name, out);
-  if (name == Name::kGet || name == Name::kPing) return {Kind::kRead, 1};
+  if (name == Name::kGet || name == Name::kMget || name == Name::kPing) return {Kind::kRead, 1};
   out += wait_;
   return {Kind::kWrite, wait_.empty() ? 1 : 2};
 }

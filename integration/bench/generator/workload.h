@@ -13,8 +13,10 @@ namespace catena::bench {
 
 enum class Kind : uint8_t { kRead, kWrite };
 
+inline constexpr int kMgetKeys = 10;  // of one MGET
+
 struct WorkloadOptions {
-  std::string mix = "get=100";  // NAME=SHARE,... of get, set, setex, incr, lpush, ping
+  std::string mix = "get=100";  // NAME=SHARE,... of get, mget, set, setex, incr, lpush, ping
   std::string keys = "uniform";
   uint64_t key_count = 100'000;
   std::string key_prefix = "key:";
@@ -36,7 +38,7 @@ class Workload {
   bool IsShortWait(Kind kind, std::string_view reply) const;
 
  private:
-  enum class Name { kGet, kSet, kSetEx, kIncr, kLpush, kPing };
+  enum class Name { kGet, kMget, kSet, kSetEx, kIncr, kLpush, kPing };
   struct Share {
     Name name;
     uint64_t below;  // drawn number of [0, total) below this (and not below an earlier one)
