@@ -138,8 +138,8 @@ class Store {
   virtual Result<std::unique_ptr<Incoming>> BeginIncoming(const std::string& name,
                                                           uint64_t bytes) = 0;
   virtual void DropIncoming() = 0;
-  // Replaces all data by a checked one, whose place it then has; a crash in between leaves the one
-  // or the other. The history is `replid`.
+  // Replaces all data by a checked one, at `place`; a crash in between leaves the one or the other.
+  // run_id() stays: coordinators were told it before the node joined, and it is this node's own.
   virtual Result<void> Replace(std::unique_ptr<Incoming> incoming, const Place& place) = 0;
 };
 
