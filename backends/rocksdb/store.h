@@ -65,7 +65,8 @@ class Batch {
   virtual ~Batch() = default;
   virtual void Add(const Change& change) = 0;
   virtual void Clear() = 0;  // deletes every key, those added before included
-  // Adds those of a serialized batch. An Error: it is none, or names another column family.
+  // Adds those of a serialized batch. An Error, at whatever bytes: it is none, or names another
+  // column family; the batch then has to be reset.
   virtual Result<void> AddSerialized(std::string_view serialized) = 0;
   virtual void Reset() = 0;  // to be used again
 };
@@ -146,7 +147,8 @@ class Store {
 // An Error says what is wrong and what can be done: no such comparator or merge operator, locked by
 // another process, a newer format, a damaged file. The database is then as it was.
 Result<std::unique_ptr<Store>> OpenStore(const StoreOptions& options);
-// Empty, at place {"", 1}; its contents are gone with it.
-std::unique_ptr<Store> MakeMemoryStore();
+// Empty, at place {"", 1}; its contents are gone with it, so `run_id` should be a new one each time.
+// Deterministic.
+std::unique_ptr<Store> MakeMemoryStore(std::string run_id = std::string(40, '0'));
 
 }  // namespace catena::rocks
