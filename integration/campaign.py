@@ -5,7 +5,7 @@
         --faults kill,pause,partition,isolate,wipe,coordinator,etcd,join,drain
 
 Clients at every proxy work on registers, counters, lists and pairs of keys that are written
-together (MULTI, scripts), and note when they asked and when they were answered. In the end
+together (MULTI, scripts; neither lists nor scripts on RocksDB), and note when they asked and when they were answered. In the end
 everything is healed, each object is read once more, the databases are compared, and the history of
 each object must be linearizable (linearizability.py). Exit code 0 if it is; otherwise logs and
 history are kept, and the output says where. The seed decides about faults and commands, not about
@@ -29,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import dataset  # noqa: E402
 import faults  # noqa: E402
 from cluster import Cluster, settings_of  # noqa: E402
+from kinds import BACKENDS  # noqa: E402
 from linearizability import (COUNTER, LIST, PAIR, REGISTER, UNKNOWN, Operation,  # noqa: E402
                              Undecided, check)
 from processes import Failed, wait_until  # noqa: E402
@@ -47,6 +48,11 @@ _ERRORS = (_UNKNOWN, "CHAINDOWN", "EXECABORT")  # with the others, nothing was e
 _WRITE_BOTH = "redis.call('SET', KEYS[1], ARGV[1]) redis.call('SET', KEYS[2], ARGV[1])"
 
 
+def kinds_on(backend):
+    """The objects that a kind of database can hold."""
+    return tuple(kind for kind in READS_SHARE if backend == "redis" or kind != "list")
+
+
 class Client:
     """One client of one proxy: one operation at a time, the next one chosen at random; with
     reads_only, one that changes nothing.
@@ -55,6 +61,7 @@ class Client:
     """
 
     def __init__(self, name, node, seed, started, stopping, reads_only):
+        self._kinds = kinds_on(node.cluster.backend)
         self.history = []
         self.errors = Counter()
         self.failure = None
@@ -99,7 +106,7 @@ class Client:
 
     def _operate(self):
         era = int((time.monotonic() - self._started) / ERA_SECONDS)
-        kind = self._random.choice(tuple(READS_SHARE))
+        kind = self._random.choice(self._kinds)
         reads = self._reads_only or self._random.random() < READS_SHARE[kind]
         operate = getattr(self, f"_{'read' if reads else 'change'}_{kind}")
         operate(f"{kind}:{era}:{self._random.randrange(OBJECTS_EACH)}")
@@ -161,7 +168,7 @@ class Client:
         if choice < 0.5:
             self._record(name, "WRITE", value, lambda: self._execute(
                 ("SET", first, value), ("SET", second, value)))
-        elif choice < 0.8:
+        elif choice < 0.8 and "list" in self._kinds:
             self._record(name, "WRITE", value, lambda: self._call(
                 "EVAL", _WRITE_BOTH, 2, first, second, value))
         else:
@@ -257,13 +264,13 @@ class Injector:
         return getattr(self, f"_{kind}")(node)
 
     def _kill(self, node):
-        process = self._random.choice([node.proxy, node.redis])
+        process = self._random.choice(node.processes())
         self._say(f"kill {process.name}")
         process.kill()
         return process.start
 
     def _pause(self, node):
-        process = self._random.choice([node.proxy, node.redis])
+        process = self._random.choice(node.processes())
         self._say(f"pause {process.name}")
         process.pause()
         return process.resume
@@ -291,23 +298,26 @@ class Injector:
         return end
 
     def _wipe(self, node):
-        """The Redis is back at once, and empty: no data was kept on disk."""
-        self._say(f"restart {node.redis.name}, empty")
-        node.redis.restart()
+        """The database is back at once, and empty: no data was kept on disk."""
+        self._say(f"restart {node.id}'s database, empty")
+        if not node.redis:
+            node.proxy.kill()
+        node.wipe()
+        node.proxy.start()
         return lambda: None
 
     def _join(self, node):
-        """The node loses all it had and stays away until a spare has taken its place."""
-        self._say(f"kill {node.id}, proxy and Redis, until a spare has joined")
-        node.proxy.kill()
-        node.redis.kill()
+        """The node stays away until a spare has taken its place; a Redis has then lost all it had."""
+        self._say(f"kill {node.id}, proxy and database, until a spare has joined")
+        for process in node.processes():
+            process.kill()
 
         def end():
             try:
                 self._cluster.wait_whole(timeout=30, without=[node.id])
             finally:
-                node.redis.start()
-                node.proxy.start()
+                for process in reversed(node.processes()):
+                    process.start()
 
         return end
 
@@ -361,7 +371,8 @@ class Campaign:
     def run(self):
         networks = bool(NEED_NETWORKS & set(self._arguments.faults))
         with Cluster(nodes=MEMBERS, spares=SPARES, coordinators=2, own_networks=networks,
-                     directory=self._directory, settings=self._arguments.set) as cluster:
+                     backend=self._arguments.backend, directory=self._directory,
+                     settings=self._arguments.set) as cluster:
             self._started = time.monotonic()
             clients = self._strike_under_load(cluster)
             self._collect(clients)
@@ -452,6 +463,8 @@ def _arguments():
     parser.add_argument("--seed", type=int, default=None, help="default: a new one")
     parser.add_argument("--faults", default=",".join(FAULTS),
                         help=f"some of {','.join(FAULTS)} (all); partition and isolate want root")
+    parser.add_argument("--backend", choices=BACKENDS,
+                        help="the kind of database (CATENA_BACKEND, or redis)")
     parser.add_argument("--dir", help="for logs and the history; kept (default: a temporary one, "
                         "kept only if something is wrong)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",

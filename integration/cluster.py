@@ -37,6 +37,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import faults  # noqa: E402
 from certificates import Authority  # noqa: E402
+from kinds import BACKENDS, default_backend  # noqa: E402
 from processes import Failed, Process, stop_all, wait_until  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,17 +46,6 @@ _PEERS, _BACKENDS, _COORDINATORS, _ETCD, _ETCD_PEERS, _ADMIN, PORTS = 20, 40, 60
 NODES_MAX, COORDINATORS_MAX = 20, 10
 # What may speak TLS.
 TLS_PARTS = ("clients", "peers", "coordinators", "etcd", "backends")
-
-
-BACKENDS = ("redis", "rocksdb")
-
-
-def default_backend():
-    """The kind of database that tests are run with: $CATENA_BACKEND, or redis."""
-    kind = os.environ.get("CATENA_BACKEND") or "redis"
-    if kind not in BACKENDS:
-        raise Failed(f"CATENA_BACKEND={kind}; allowed: {', '.join(BACKENDS)}")
-    return kind
 
 
 def binary_directory():
@@ -153,6 +143,13 @@ class Node:
 
     def processes(self):
         return [p for p in (self.proxy, self.redis) if p is not None]
+
+    def wipe(self):
+        """The database loses everything. With RocksDB the proxy, which it is a part of, must be down."""
+        if self.redis:
+            self.redis.restart()
+        else:
+            shutil.rmtree(self.backend, ignore_errors=True)
 
     def position(self):
         """How far the database is; with RocksDB None while the proxy has more for it."""

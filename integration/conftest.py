@@ -8,6 +8,18 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import faults  # noqa: E402
 from cluster import Cluster  # noqa: E402
+from kinds import on_rocksdb  # noqa: E402
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "redis_only(why): not for CATENA_BACKEND=rocksdb")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        marker = item.get_closest_marker("redis_only")
+        if marker and on_rocksdb():
+            item.add_marker(pytest.mark.skip(reason=f"not with RocksDB: {marker.args[0]}"))
 
 
 @pytest.fixture(scope="module")

@@ -47,6 +47,7 @@ def test_proxy_killed(chain, position):
              allowed_at(position), depth=20)
 
 
+@pytest.mark.redis_only("there is no process of its own")
 @pytest.mark.parametrize("position", POSITIONS)
 def test_redis_killed(chain, position):
     """The proxy lives and says itself that it cannot go on."""
@@ -54,6 +55,7 @@ def test_redis_killed(chain, position):
              allowed_at(position))
 
 
+@pytest.mark.redis_only("there is no process of its own")
 @pytest.mark.parametrize("position", POSITIONS)
 def test_redis_restarted_empty(chain, position):
     """It is back before anybody may have missed it; its emptiness must not become the chain's."""
@@ -154,6 +156,7 @@ def test_all_proxies_restarted_at_once(chain):
     check_settled(chain, load)
 
 
+@pytest.mark.redis_only("there is no process of its own")
 def test_everything_restarted_with_aof():
     """Proxies and databases die together; the databases kept what they had answered."""
     with Cluster(nodes=3, settings={"chain.recovery": "automatic"},

@@ -102,7 +102,7 @@ def unmoved(cluster):
         # A database that is connected anew shows it here.
         links = [[(c["id"], c["addr"]) for c in node.direct_client().client_list()
                   if "M" in c["flags"]]
-                 for node in cluster.nodes]
+                 for node in cluster.nodes if node.redis]
         record = cluster.chain_status()["record"]["configuration"]
         return record, [p.pid for p in cluster.processes()], links
 
@@ -412,6 +412,7 @@ def replication_listener(node):
     return f"{replication['master_host']}:{replication['master_port']}", replication
 
 
+@pytest.mark.redis_only("there is no process of its own")
 @pytest.mark.parametrize("position", ["middle", "tail"])
 def test_garbage_at_the_replication_listener(cluster, position):
     node = cluster.at(position)
@@ -428,6 +429,7 @@ def test_garbage_at_the_replication_listener(cluster, position):
             throw(address, encode(*command))
 
 
+@pytest.mark.redis_only("there is no process of its own")
 @pytest.mark.parametrize("position", ["middle", "tail"])
 def test_another_redis_at_the_replication_listener(cluster, position):
     """It is fed nothing, and the one that belongs there stays connected."""
@@ -599,6 +601,7 @@ def test_clients_that_never_read(through):
         assert max(peak.bytes.values()) < allowed
 
 
+@pytest.mark.redis_only("there is no process of its own")
 def test_a_joiner_whose_database_is_slow():
     """It keeps no more of what is written than its limit; the tail gives up at its own."""
     with Cluster(nodes=3, settings=LIMITS) as cluster:

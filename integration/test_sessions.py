@@ -7,6 +7,7 @@ import time
 import pytest
 
 from cluster import Cluster
+from kinds import runs_here
 from processes import Process, wait_until
 from wire import Wire, encode
 
@@ -63,7 +64,7 @@ def random_command(rng):
     key = f"k{rng.randrange(12)}"
     other = f"k{rng.randrange(12)}"
     n = rng.randrange(100)
-    return rng.choice([
+    return rng.choice([command for command in [
         ("SET", key, n), ("GET", key), ("GET", other), ("INCR", key), ("APPEND", key, n),
         ("GETSET", key, n),
         ("STRLEN", key), ("DEL", key), ("EXISTS", key, other), ("MGET", key, other),
@@ -82,7 +83,7 @@ def random_command(rng):
         ("ECHO", n), ("CLIENT", "SETNAME", f"name{n}"), ("CLIENT", "GETNAME"), ("NOSUCH", key, n),
         ("GET",), ("SET", key), ("FLUSHDB",) if n < 10 else ("GET", key),
         ("HELLO", 2 + n % 2), ("EXPIRE", key, 1000), ("PERSIST", key), ("OBJECT", "NOSUCH", key),
-    ])
+    ] if runs_here(command[0])])
 
 
 def comparable(reply):
@@ -179,7 +180,7 @@ CONVERSATIONS = {
 def test_conversations(cluster, plain, position, topic):
     with Wire(cluster.at(position).clients) as wire, Wire(plain.address) as right:
         wire.call("FLUSHALL"), right.call("FLUSHALL")
-        for command in CONVERSATIONS[topic]:
+        for command in filter(lambda words: runs_here(*words), CONVERSATIONS[topic]):
             assert comparable(wire.call(*command)) == comparable(right.call(*command)), command
 
 

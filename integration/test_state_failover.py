@@ -97,6 +97,7 @@ def test_watch_set(failover):
         assert wire.call("EXEC") == expected
 
 
+@pytest.mark.redis_only("other types than strings")
 def test_blocked(failover):
     blocked, other = failover.connect(), failover.connect()
     blocked.send(encode("BLPOP", "queue", "0"))
@@ -113,6 +114,7 @@ def test_blocked(failover):
     assert other.call("EXISTS", "queue") == b":0\r\n"
 
 
+@pytest.mark.redis_only("scripts")
 def test_in_a_script(failover):
     """Also behind one of another client, on the connection that scripts share."""
     running, behind, other = failover.connect(), failover.connect(), failover.connect()
@@ -144,6 +146,7 @@ def test_subscribed(failover, resp):
     assert b"pong" in wire.call("PING").lower()
 
 
+@pytest.mark.redis_only("CLIENT TRACKING")
 def test_tracking(failover):
     wire, other = failover.connect(3), failover.connect()
     until_accepted(other, "SET", "k", "1")
@@ -202,6 +205,7 @@ def test_transactions_in_flight(failover):
         assert done == count
 
 
+@pytest.mark.redis_only("there is no process of its own")
 def test_the_heads_redis_dies(chain):
     """The proxy stays: its subscribers must notice, its transactions abort."""
     chain.wait_whole(timeout=60)

@@ -1,5 +1,6 @@
 """Clients in a state of their own at any proxy: transactions, blocked, subscribed, tracked; scripts that run long."""
 
+import re
 import threading
 import time
 
@@ -7,6 +8,7 @@ import pytest
 
 import dual
 from cluster import Cluster
+from kinds import runs_here
 from processes import wait_until
 from wire import Wire, encode
 
@@ -77,7 +79,7 @@ TRANSACTIONS = [
 
 
 @pytest.mark.parametrize("resp", [2, 3])
-@pytest.mark.parametrize("script", TRANSACTIONS)
+@pytest.mark.parametrize("script", [s for s in TRANSACTIONS if runs_here(*re.split("[ |]", s))])
 def test_transactions(both, script, resp):
     sides = both(resp)
     for line in script.split("|"):
@@ -177,9 +179,11 @@ def test_client_commands_word_for_word(both):
     sides = both()
     lines = CLIENT_COMMANDS.strip().splitlines()
     for line in lines[:-1]:
-        same(sides, *line.split())
+        if runs_here(*line.split()):
+            same(sides, *line.split())
 
 
+@pytest.mark.redis_only("other databases")
 def test_client_list_tells_states(both):
     _, one = both()
     _, other = both()
@@ -228,6 +232,7 @@ def test_client_pause(both):
     assert other.reply() == b"+OK\r\n"
 
 
+@pytest.mark.redis_only("other types than strings")
 @pytest.mark.parametrize("command", ["BLPOP l 0", "BLMOVE l m LEFT LEFT 0", "BZPOPMIN z 0", "XREAD BLOCK 0 STREAMS s $",
                                      "BLMPOP 0 1 l LEFT", "BRPOPLPUSH l m 0"])
 def test_client_unblock(both, command):
@@ -244,6 +249,7 @@ def test_client_unblock(both, command):
         same(blocked, "PING")
 
 
+@pytest.mark.redis_only("other types than strings")
 def test_blocked_clients_are_woken_by_any_proxy(pair, both):
     _, blocked = both()
     for position in POSITIONS:
@@ -253,6 +259,7 @@ def test_blocked_clients_are_woken_by_any_proxy(pair, both):
         assert blocked.reply() == b"*2\r\n$5\r\nqueue\r\n$%d\r\n%b\r\n" % (len(position), position.encode())
 
 
+@pytest.mark.redis_only("other types than strings")
 def test_a_client_that_is_gone_takes_nothing(pair, both):
     _, blocked = both()
     blocked.send(encode("BLPOP", "queue", "0"))
@@ -265,6 +272,7 @@ def test_a_client_that_is_gone_takes_nothing(pair, both):
     assert client.lrange("queue", 0, -1) == [b"kept"]
 
 
+@pytest.mark.redis_only("scripts")
 def test_script_kill(pair, both):
     _, runner = both()
     _, killer = both()
@@ -291,7 +299,7 @@ SUBSCRIPTIONS = [
 ]
 
 
-@pytest.mark.parametrize("script", SUBSCRIPTIONS)
+@pytest.mark.parametrize("script", [s for s in SUBSCRIPTIONS if runs_here(*re.split("[ |]", s))])
 def test_subscriptions_in_resp2(both, script):
     sides = both()
     for line in script.split("|"):
@@ -327,6 +335,7 @@ def test_messages(pair, both, resp):
     same(sides, "PING")
 
 
+@pytest.mark.redis_only("MONITOR")
 def test_monitor(pair, both):
     _, chain = both()
     assert chain.call("MONITOR") == b"+OK\r\n"
@@ -339,6 +348,7 @@ def test_monitor(pair, both):
 # --- tracking ---
 
 
+@pytest.mark.redis_only("CLIENT TRACKING")
 def test_tracking(pair, both):
     """A client's cache: told of changes by anybody, of keys that it has read since."""
     sides = both(3)
@@ -362,6 +372,7 @@ def test_tracking(pair, both):
     same(sides, "CLIENT", "TRACKINGINFO")
 
 
+@pytest.mark.redis_only("CLIENT TRACKING")
 @pytest.mark.parametrize("options", ["BCAST", "BCAST PREFIX k PREFIX l", "OPTIN", "OPTOUT"])
 def test_tracking_modes(pair, both, options):
     sides = both(3)
@@ -377,6 +388,7 @@ def test_tracking_modes(pair, both, options):
     assert chain == plain
 
 
+@pytest.mark.redis_only("CLIENT TRACKING")
 def test_tracking_redirected(pair, both):
     readers, listeners = both(), both()
     for reader, listener in zip(readers, listeners):
