@@ -18,7 +18,7 @@ ALLOWED = {
     "proxy/admin": ["proxy/base", "proxy/io"],
     "backends/backend.h": ["proxy/base", "proxy/resp"],
     "backends/redis": ["proxy/base", "proxy/resp", "proxy/io", "backends/backend.h"],
-    "backends/rocksdb": ["proxy/base", "proxy/resp", "proxy/io", "backends/backend.h"],
+    "backends/rocksdb": ["proxy/base", "proxy/resp", "proxy/io", "proxy/command", "backends/backend.h"],
     "coordinator/records": ["proxy/base", "proxy/chain/configuration.h"],
     "coordinator/policy": ["proxy/base", "proxy/chain/configuration.h", "coordinator/records.h"],
     "coordinator": ["proxy/base", "proxy/resp", "proxy/auth", "proxy/io", "proxy/chain/configuration.h"],
@@ -35,7 +35,7 @@ ALLOWED = {
 }
 # Who may include the outside's libraries.
 LIBRARIES = {"uv.h": "proxy/io/", "hiredis": "tests/", "curl/": "coordinator/etcd_client", "rocksdb/": "backends/rocksdb/",
-             "toml++": "config/", "openssl/ssl": "proxy/io/tls_", "microhttpd": "proxy/admin/"}
+             "toml++": "config/", "openssl/ssl": "proxy/io/tls_", "microhttpd": "proxy/admin/", "lzf": "backends/rocksdb/commands_dump"}
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.M)
 
 

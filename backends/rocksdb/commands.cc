@@ -1,0 +1,71 @@
+#include "backends/rocksdb/commands.h"
+
+#include "backends/rocksdb/command_call.h"
+#include "backends/rocksdb/command_table.h"
+
+namespace catena::rocks {
+namespace {
+
+std::string UpperCase(std::string_view text) {
+  std::string upper(text);
+  for (char& c : upper) {
+    if (c >= 'a' && c <= 'z') c = static_cast<char>(c - 32);
+  }
+  return upper;
+}
+
+void AppendUnknownSubcommand(const FoundCommand& found, Arguments arguments, std::string& reply) {
+  constexpr size_t kShown = 128;
+  std::string_view name = arguments[1];
+  name = name.substr(0, name.find('\0')).substr(0, kShown);
+  resp::AppendError(reply, "ERR unknown subcommand '" + std::string(name) + "'. Try " +
+                               UpperCase(found.container->row->name) + " HELP.");
+}
+
+// Finds the command and checks the number of its arguments; nullptr: the error is appended.
+const CommandRow* Check(const FoundCommand& found, Arguments arguments, std::string& reply) {
+  if (found.container == nullptr) {
+    AppendUnknownCommand(arguments, reply);
+  } else if (found.row == nullptr) {
+    AppendUnknownSubcommand(found, arguments, reply);
+  } else if (!found.row->Takes(arguments.size())) {
+    resp::AppendError(
+        reply, "ERR wrong number of arguments for '" + std::string(found.row->name) + "' command");
+  } else {
+    return found.row;
+  }
+  return nullptr;
+}
+
+void AppendNotHere(const CommandRow& row, std::string& reply) {
+  resp::AppendError(
+      reply, "ERR command '" + std::string(row.name) + "' is not supported by the rocksdb backend");
+}
+
+constexpr std::string_view kStreamCommand = "catena.write";
+
+}  // namespace
+
+const CommandTraits* FindTraits(Arguments arguments) {
+  const FoundCommand found = FindCommand(arguments);
+  const bool runs = found.row != nullptr && found.row->run != nullptr;
+  return runs && found.row->Takes(arguments.size()) ? found.traits : nullptr;
+}
+
+bool CheckArguments(Arguments arguments, std::string& reply) {
+  const CommandRow* row = Check(FindCommand(arguments), arguments, reply);
+  if (row == nullptr) return false;
+  if (row->name != kStreamCommand) return true;
+  AppendNotHere(*row, reply);
+  return false;
+}
+
+void Execute(Arguments arguments, CommandContext& context, std::string& reply) {
+  const CommandRow* row = Check(FindCommand(arguments), arguments, reply);
+  if (row == nullptr) return;
+  if (row->run == nullptr) return AppendNotHere(*row, reply);
+  Call call{arguments, context, reply, row->name};
+  row->run(call);
+}
+
+}  // namespace catena::rocks
