@@ -103,6 +103,7 @@ void ConfigSet(Call& call);
 void EmptyList(Call& call);  // of what is not recorded: SLOWLOG GET, LATENCY LATEST
 void Info(Call& call);
 void LatencyHelp(Call& call);
+void PubSubHelp(Call& call);
 void SlowLogHelp(Call& call);
 void SlowLogReset(Call& call);
 void Time(Call& call);

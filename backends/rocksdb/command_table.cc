@@ -20,13 +20,14 @@ constexpr std::string_view kElsewhere =
     "lrem lset ltrim migrate module monitor move pfadd pfcount pfdebug pfmerge "
     "pfselftest psync replconf replicaof restore-asking rpop rpoplpush rpush rpushx "
     "sadd save scard script sdiff sdiffstore shutdown sinter sintercard sinterstore "
-    "sismember slaveof smembers smismember smove sort sort_ro spop srandmember srem "
-    "sscan sunion sunionstore swapdb sync xack xadd xautoclaim xclaim xdel xgroup "
-    "xinfo xlen xpending xrange xread xreadgroup xrevrange xsetid xtrim zadd zcard "
-    "zcount zdiff zdiffstore zincrby zinter zintercard zinterstore zlexcount zmpop "
-    "zmscore zpopmax zpopmin zrandmember zrange zrangebylex zrangebyscore zrangestore "
-    "zrank zrem zremrangebylex zremrangebyrank zremrangebyscore zrevrange "
-    "zrevrangebylex zrevrangebyscore zrevrank zscan zscore zunion zunionstore";
+    "sismember slaveof smembers smismember smove sort sort_ro spop spublish "
+    "srandmember srem sscan ssubscribe sunion sunionstore sunsubscribe swapdb sync "
+    "xack xadd xautoclaim xclaim xdel xgroup xinfo xlen xpending xrange xread "
+    "xreadgroup xrevrange xsetid xtrim zadd zcard zcount zdiff zdiffstore zincrby "
+    "zinter zintercard zinterstore zlexcount zmpop zmscore zpopmax zpopmin "
+    "zrandmember zrange zrangebylex zrangebyscore zrangestore zrank zrem "
+    "zremrangebylex zremrangebyrank zremrangebyscore zrevrange zrevrangebylex "
+    "zrevrangebyscore zrevrank zscan zscore zunion zunionstore";
 
 bool HasWord(std::string_view words, std::string_view word) {
   while (!words.empty()) {

@@ -118,20 +118,12 @@ constexpr CommandRow kServerCommands[] = {
     {"unsubscribe", nullptr, -1, "pubsub noscript loading stale", 0, 0, 0, "pubsub slow", "", ""},
     {"psubscribe", nullptr, -2, "pubsub noscript loading stale", 0, 0, 0, "pubsub slow", "", ""},
     {"punsubscribe", nullptr, -1, "pubsub noscript loading stale", 0, 0, 0, "pubsub slow", "", ""},
-    {"ssubscribe", nullptr, -2, "pubsub noscript loading stale", 1, -1, 1, "pubsub slow", "",
-     "not_key:1,-1,1"},
-    {"sunsubscribe", nullptr, -1, "pubsub noscript loading stale", 1, -1, 1, "pubsub slow", "",
-     "not_key:1,-1,1"},
     {"publish", nullptr, 3, "pubsub loading stale fast", 0, 0, 0, "pubsub fast", "", ""},
-    {"spublish", nullptr, 3, "pubsub loading stale fast", 1, 1, 1, "pubsub fast", "",
-     "not_key:1,0,1"},
     {"pubsub", nullptr, -2, "", 0, 0, 0, "slow", "", ""},
     {"pubsub|channels", nullptr, -2, "pubsub loading stale", 0, 0, 0, "pubsub slow", "", ""},
-    {"pubsub|help", nullptr, 2, "loading stale", 0, 0, 0, "slow", "", ""},
+    {"pubsub|help", handlers::PubSubHelp, 2, "loading stale", 0, 0, 0, "slow", "", ""},
     {"pubsub|numpat", nullptr, 2, "pubsub loading stale", 0, 0, 0, "pubsub slow", "", ""},
     {"pubsub|numsub", nullptr, -2, "pubsub loading stale", 0, 0, 0, "pubsub slow", "", ""},
-    {"pubsub|shardchannels", nullptr, -2, "pubsub loading stale", 0, 0, 0, "pubsub slow", "", ""},
-    {"pubsub|shardnumsub", nullptr, -2, "pubsub loading stale", 0, 0, 0, "pubsub slow", "", ""},
 };
 
 }  // namespace

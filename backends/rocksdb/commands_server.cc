@@ -193,6 +193,15 @@ void SlowLogHelp(Call& call) {
   call.Help("SLOWLOG", {"GET [<count>]", "    Return nothing: no log is kept."});
 }
 
+void PubSubHelp(Call& call) {
+  call.Help("PUBSUB",
+            {"CHANNELS [<pattern>]",
+             "    Return the currently active channels matching a <pattern> (default: '*').",
+             "NUMPAT", "    Return number of subscriptions to patterns.", "NUMSUB [<channel> ...]",
+             "    Return the number of subscribers for the specified channels, excluding",
+             "    pattern subscriptions(default: no channels)."});
+}
+
 void LatencyHelp(Call& call) {
   call.Help("LATENCY", {"LATEST", "    Return nothing: latencies are not recorded."});
 }

@@ -1,30 +1,16 @@
 #include "proxy/command/effect_parser.h"
 
 #include <algorithm>
-#include <cstdlib>
-#include <new>
 
+#include "allocations.h"
 #include "proxy/resp/encoder.h"
 #include "recorded.h"
-
-namespace {
-// Counts allocations, to prove that a warm parser makes none.
-size_t allocations = 0;
-size_t largest_allocation = 0;
-}  // namespace
-
-void* operator new(size_t size) {
-  ++allocations;
-  largest_allocation = std::max(largest_allocation, size);
-  if (void* memory = std::malloc(size)) return memory;
-  std::abort();
-}
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t) noexcept { std::free(memory); }
 
 namespace catena::command {
 namespace {
 
+using test::allocations;
+using test::largest_allocation;
 using test::Words;
 
 const CommandTable& Table() {

@@ -3,6 +3,7 @@
 // cursors, Catena's own commands.
 #include <set>
 
+#include "allocations.h"
 #include "proxy/resp/encoder.h"
 #include "rocks_command_fixture.h"
 
@@ -93,6 +94,56 @@ TEST_CASE("strings are no larger than Redis allows") {
         "-ERR string exceeds maximum allowed size (proto-max-bulk-len)\r\n");
   CHECK(run("setbit a 4294967296 1") == "-ERR bit offset is not an integer or out of range\r\n");
   CHECK(run.view.effects.empty());
+}
+
+// A View with one key, which allocates nothing once it is warm.
+class OneKeyView final : public View {
+ public:
+  bool Get(std::string_view, Item& item) override {
+    item = item_;
+    return true;
+  }
+  bool Has(std::string_view) override { return true; }
+  void Put(std::string_view, std::string_view value, int64_t deadline_ms) override {
+    item_.value.assign(value);
+    item_.deadline_ms = deadline_ms;
+  }
+  void Delete(std::string_view) override {}
+  void Clear() override {}
+  std::unique_ptr<Cursor> Walk() override { return nullptr; }
+  int Compare(std::string_view a, std::string_view b) const override { return a.compare(b); }
+  uint64_t CountKeys() override { return 1; }
+  int64_t NowMs() const override { return 1; }
+  uint64_t Random() override { return 1; }
+
+ private:
+  Item item_;
+};
+
+TEST_CASE("frequent commands allocate nothing once the buffers are warm") {
+  OneKeyView view;
+  CommandFixture run;
+  CommandContext context{view, run.client, run.facts, run.workspace};
+  const std::string value(100, 'v');
+  const std::vector<std::vector<std::string_view>> commands = {
+      {"SET", "key", value}, {"set", "key", value, "EX", "100"},
+      {"GET", "key"},        {"MGET", "key", "key"},
+      {"EXISTS", "key"},     {"GETRANGE", "key", "0", "50"},
+      {"APPEND", "key", ""}, {"SETBIT", "key", "5", "1"},
+      {"SET", "key", "1"},   {"INCR", "key"},
+      {"DEL", "key"},        {"TTL", "key"}};
+  std::string reply;
+  reply.reserve(4096);
+  const auto run_all = [&] {
+    reply.clear();
+    for (const auto& command : commands) Execute(command, context, reply);
+  };
+  run_all();
+  const size_t before = catena::test::allocations;
+  run_all();
+  const size_t after = catena::test::allocations;
+  CHECK(reply.find("-ERR") == std::string::npos);
+  CHECK(after == before);
 }
 
 // ---- DUMP and RESTORE ----

@@ -1,0 +1,22 @@
+// Counts what `new` gives, to prove that a warm path allocates nothing. Include it in one file of a
+// program.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdlib>
+#include <new>
+
+namespace catena::test {
+inline size_t allocations = 0;
+inline size_t largest_allocation = 0;
+}  // namespace catena::test
+
+void* operator new(size_t size) {
+  ++catena::test::allocations;
+  catena::test::largest_allocation = std::max(catena::test::largest_allocation, size);
+  if (void* memory = std::malloc(size)) return memory;
+  std::abort();
+}
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, size_t) noexcept { std::free(memory); }
