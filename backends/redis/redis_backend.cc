@@ -5,12 +5,12 @@
 #include <vector>
 
 #include "backends/redis/digest.h"
-#include "backends/redis/liveness.h"
 #include "backends/redis/redis_capture.h"
 #include "backends/redis/redis_control.h"
 #include "backends/redis/redis_feed.h"
 #include "backends/redis/redis_lane.h"
 #include "backends/redis/redis_snapshot.h"
+#include "proxy/base/liveness.h"
 #include "proxy/base/log.h"
 
 namespace catena::redis {

@@ -15,10 +15,10 @@
 #include <vector>
 
 #include "backends/backend.h"
-#include "backends/redis/liveness.h"
 #include "backends/redis/redis_backend.h"
 #include "backends/redis/redis_info.h"
 #include "backends/redis/request_link.h"
+#include "proxy/base/liveness.h"
 
 namespace catena::redis {
 

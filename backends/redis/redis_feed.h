@@ -13,10 +13,10 @@
 #include <vector>
 
 #include "backends/backend.h"
-#include "backends/redis/liveness.h"
 #include "backends/redis/psync_master.h"
 #include "backends/redis/rdb_check.h"
 #include "backends/redis/redis_control.h"
+#include "proxy/base/liveness.h"
 #include "proxy/io/reactor.h"
 
 namespace catena::redis {

@@ -13,9 +13,9 @@
 #include <vector>
 
 #include "backends/backend.h"
-#include "backends/redis/liveness.h"
 #include "backends/redis/redis_backend.h"
 #include "backends/redis/redis_info.h"
+#include "proxy/base/liveness.h"
 #include "proxy/io/reactor.h"
 #include "proxy/resp/decoder.h"
 

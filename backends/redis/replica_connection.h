@@ -7,8 +7,8 @@
 #include <string_view>
 #include <utility>
 
-#include "backends/redis/liveness.h"
 #include "backends/redis/psync_replica.h"
+#include "proxy/base/liveness.h"
 #include "proxy/io/reactor.h"
 
 namespace catena::redis {

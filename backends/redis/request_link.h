@@ -10,7 +10,7 @@
 #include <string>
 #include <string_view>
 
-#include "backends/redis/liveness.h"
+#include "proxy/base/liveness.h"
 #include "proxy/io/reactor.h"
 #include "proxy/resp/decoder.h"
 #include "proxy/resp/value.h"

@@ -8,7 +8,7 @@
 
 #include <memory>
 
-namespace catena::redis {
+namespace catena {
 
 class Liveness {
  public:
@@ -31,4 +31,4 @@ class Liveness {
   std::shared_ptr<bool> alive_;
 };
 
-}  // namespace catena::redis
+}  // namespace catena
