@@ -45,26 +45,51 @@ class Engine {
   Engine(Store& store, uint64_t seed);
   ~Engine();
 
+  // What INFO and CONFIG GET tell; what the engine knows itself is filled in.
+  ServerFacts& facts();
+
   // --- role: a follower from the beginning ---
-  // Executes from here on; effects begin at the store's position. The history is named `replid`.
+  // Executes from here on; effects begin at the store's position. The history is named `replid`;
+  // "": NameHistory tells, before anything is committed.
   Result<void> BecomeHead(const std::string& replid);
-  // Forgets uncommitted versions; executes no writes any more.
+  Result<void> NameHistory(const std::string& replid);
+  // Forgets uncommitted versions and cut entries; executes no writes any more.
   void BecomeFollower();
+  // The Store has got other data (Replace). Only as a follower.
+  void Reload();
 
   // --- lanes ---
   void Open(LaneId lane, int protocol);
   void Close(LaneId lane);
-  // One command, complete RESP or inline.
+  // One command, complete RESP or inline. `now_ms`: wall clock since 1970. An Error is the Store's.
   Result<void> Submit(LaneId lane, std::string_view command, int64_t now_ms, Output& out);
   void AskPosition(LaneId lane, Output& out);
-  // The keys of what comes next are read from the Store together.
-  void Prefetch(const std::vector<std::string_view>& commands);
+  // Fills in out.executed and out.applied, as every call with an Output does.
+  void NotePositions(Output& out) const;
+  // The keys of what comes next are read from the Store together; until the Store changes or the
+  // next Prefetch, while which `commands` stay.
+  Result<void> Prefetch(const std::vector<std::string_view>& commands);
 
   // --- data ---
   // Head: entries up to `committed` (an entry's end) go to the Store.
   Result<void> Commit(Position committed, Output& out);
+  // The same in steps: what the first returns is given to Store::Apply, which may run on another
+  // thread while this one executes commands; EndCommit follows when it is done, and only then the
+  // next BeginCommit. nullopt: nothing to apply.
+  struct Ready {
+    Batch* batch;  // the engine's
+    Place after;
+  };
+  std::optional<Ready> BeginCommit(Position committed);
+  void EndCommit(Output& out);
   // Follower: whole or cut entries behind the applied position; what is cut waits for its rest.
-  Result<void> Apply(std::string_view bytes, int64_t now_ms, Output& out);
+  // An Error of Reason kStream: these are not the entries that belong there, and the data is as it
+  // was; it needs a snapshot. kStore: the Store's.
+  struct Refusal {
+    enum class Reason : uint8_t { kStream, kStore } reason;
+    std::string message;
+  };
+  tl::expected<void, Refusal> Apply(std::string_view bytes, int64_t now_ms, Output& out);
   // Head: keys whose time has come are deleted, some at a time.
   Result<void> Expire(int64_t now_ms, Output& out);
 

@@ -20,6 +20,7 @@ struct BackendOptions {
   Duration sync_interval = std::chrono::seconds(1);    // kInterval
   Duration reopen_interval = std::chrono::seconds(1);  // after it could not be opened, or failed
   Duration expiry_interval = std::chrono::milliseconds(100);  // the head looks for expired keys
+  std::string configuration;  // what CONFIG GET tells: "name\0value\0..."
 };
 
 // `open` is called on a worker thread, again after a failure. At most one Store is open at a time.
