@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "proxy/base/log.h"
+#include "proxy/base/mutant.h"
 #include "proxy/resp/encoder.h"
 
 namespace catena::redis {
@@ -115,6 +116,9 @@ void RedisCapture::ConsiderPromote(const ServerInfo& server) {
     }
     link_ready_ = false;
     return link_->Ask(replid_, asked_, false);
+  }
+  if (CATENA_MUTANT("promoted-unapplied") && server.replica_offset) {
+    asked_ = Position(*server.replica_offset);
   }
   if (server.replid != replid_ || server.replica_offset != asked_.value()) {
     return Lost("the Redis stands at " + server.replid + " " +

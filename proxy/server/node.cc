@@ -515,7 +515,7 @@ void Node::OnAttached(Position position) {
   if (replica_.replid().empty()) {
     replica_.SetHistory(NewReplid(reactor_), position);
     backend_->NameHistory(replica_.replid());
-  } else if (position != replica_.received()) {
+  } else if (position != replica_.received() && !CATENA_MUTANT("promoted-unapplied")) {
     return Resign("the capture begins at " + std::to_string(position.value()) +
                   ", the log ends at " + std::to_string(replica_.received().value()));
   }
