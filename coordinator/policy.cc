@@ -139,17 +139,17 @@ class Deciding {
   }
 
   // The record's, and those that these members have now.
-  std::vector<KnownDatabase> KnownWith(const std::vector<Member>& members) const {
-    std::vector<KnownDatabase> known;
+  std::vector<KnownNode> KnownWith(const std::vector<Member>& members) const {
+    std::vector<KnownNode> known;
     if (in_.record) known = in_.record->known;
     for (const Member& member : members) {
-      const Life* life = Find(member.id, member.incarnation);
-      if (life == nullptr || !life->report || life->report->backend.address.empty()) continue;
-      auto place = std::find_if(known.begin(), known.end(), [&](const KnownDatabase& database) {
-        return database.node >= member.id;
-      });
+      auto place = std::find_if(known.begin(), known.end(),
+                                [&](const KnownNode& node) { return node.node >= member.id; });
       if (place == known.end() || place->node != member.id)
         place = known.insert(place, {member.id, ""});
+      place->incarnation = std::max(place->incarnation, member.incarnation);
+      const Life* life = Find(member.id, member.incarnation);
+      if (life == nullptr || !life->report || life->report->backend.address.empty()) continue;
       place->address = life->report->backend.address;
     }
     return known;
@@ -157,8 +157,9 @@ class Deciding {
   bool IsKnown(const NodeReport& report) const {
     const auto& known = in_.record->known;
     return !report.backend.address.empty() &&
-           std::find(known.begin(), known.end(),
-                     KnownDatabase{report.node, report.backend.address}) != known.end();
+           std::any_of(known.begin(), known.end(), [&](const KnownNode& node) {
+             return node.node == report.node && node.address == report.backend.address;
+           });
   }
 
   // S17: while leases of an earlier, longer setting may be out, the record says so.

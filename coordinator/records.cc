@@ -309,12 +309,14 @@ void FromJson(Reader& in, HeartbeatAnswer& out) {
   in.Get("notice", out.notice);
 }
 
-json ToJson(const KnownDatabase& known) {
-  return {{"node", known.node}, {"address", known.address}};
+json ToJson(const KnownNode& known) {
+  return {
+      {"node", known.node}, {"address", known.address}, {"incarnation", known.incarnation.value()}};
 }
-void FromJson(Reader& in, KnownDatabase& out) {
+void FromJson(Reader& in, KnownNode& out) {
   in.Need("node", out.node);
   in.Need("address", out.address);
+  in.Get("incarnation", out.incarnation);
 }
 
 json ToJson(const Drain& drain) {
@@ -357,7 +359,7 @@ void FromJson(Reader& in, EventHistory& out) { in.Need("events", out.events); }
 
 json ToJson(const ChainRecord& record) {
   json known = json::array();
-  for (const KnownDatabase& database : record.known) known.push_back(ToJson(database));
+  for (const KnownNode& database : record.known) known.push_back(ToJson(database));
   json drains = json::array();
   for (const Drain& drain : record.drains) drains.push_back(ToJson(drain));
   return {{"configuration", ToJson(record.configuration)},

@@ -117,11 +117,13 @@ struct HeartbeatAnswer {
   std::string notice;  // why the node is not a member, for its log and status; "" nothing
 };
 
-// A node's database that has been a member's: what it holds is the chain's, or was given to it.
-struct KnownDatabase {
+// A node that has been a member. What its database holds is the chain's, or was given to it.
+struct KnownNode {
   NodeId node;
-  std::string address;  // BackendReport::address
-  friend bool operator==(const KnownDatabase&, const KnownDatabase&) = default;
+  std::string address;  // BackendReport::address; "" not told
+  // The latest that was listed: it and those before it are never listed again (S3).
+  Incarnation incarnation{};
+  friend bool operator==(const KnownNode&, const KnownNode&) = default;
 };
 
 // An operator's wish that a node leaves its chain, in force until it is taken back or fulfilled.
@@ -175,7 +177,7 @@ struct ChainRecord {
   bool head_complete = false;
   // Databases that members have had, one a node, in order of id. A head's own history, and any
   // database that was restarted from an AOF, do not show that they came from the chain; this does.
-  std::vector<KnownDatabase> known;
+  std::vector<KnownNode> known;
   std::vector<Drain> drains;  // in the order in which they were asked for
 };
 

@@ -13,8 +13,19 @@ Registry::Registry(Options options, const std::optional<ChainRecord>& record, Ti
   const Duration longest = record ? std::max(options_.lease, record->lease) : options_.lease;
   removals_from_ = CATENA_MUTANT("new-leader-removes-at-once") ? now : now + longest;
   if (!record) return;
+  LearnOver();
   for (const chain::Member& member : record->configuration.members) {
     AddListed(member, now, removals_from_);
+  }
+}
+
+// What was removed under another leader is over, too.
+void Registry::LearnOver() {
+  if (CATENA_MUTANT("removed-listed-again")) return;
+  for (const KnownNode& former : record_->known) {
+    if (!IsKnownNode(former.node) || IsListed(former.node, former.incarnation)) continue;
+    Known& known = known_[former.node];
+    known.over = std::max(known.over, former.incarnation);
   }
 }
 
@@ -171,6 +182,7 @@ void Registry::SetRecord(const ChainRecord& record, TimePoint now) {
   }
   const Duration longest = std::max(options_.lease, record.lease);
   record_ = record;
+  LearnOver();
   for (const chain::Member& member : record.configuration.members) {
     if (!Find(member.id, member.incarnation)) AddListed(member, now, now + longest);
   }

@@ -82,6 +82,7 @@ class Registry {
   bool IsKnownNode(const NodeId& node) const;
   bool IsOver(const Known& known, const NodeReport& report) const;
   bool MayHoldLease(const Life& life) const;
+  void LearnOver();
   void Keep(Life& life, const NodeReport& report, TimePoint now);
   void Supersede(Known& known, Incarnation by, TimePoint now);
   void AddListed(const chain::Member& member, TimePoint heard, TimePoint lease_out);

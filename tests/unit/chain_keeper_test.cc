@@ -203,6 +203,7 @@ struct Fixture {
     record.configuration = {"x", Epoch(3), {}};
     for (const char* id : {"a", "b", "c"}) {
       record.configuration.members.push_back({id, Incarnation(10), "c", "p", "run"});
+      record.known.push_back({id, "", Incarnation(10)});
     }
     record.lease = kLease;
     record.head_complete = true;

@@ -53,7 +53,7 @@ class World {
     for (char id : ids) {
       record.configuration.members.push_back(
           {std::string(1, id), kOld, "clients", "peers", RunOf(id)});
-      record.known.push_back({std::string(1, id), AddressOf(id)});
+      record.known.push_back({std::string(1, id), AddressOf(id), kOld});
     }
     std::sort(record.known.begin(), record.known.end(),
               [](const auto& a, const auto& b) { return a.node < b.node; });
@@ -823,8 +823,8 @@ TEST_CASE("a record tells which databases its members have, as soon as they say 
   const Decision decision = world.Decide();
   REQUIRE(decision.next.has_value());
   CHECK(decision.next->configuration == world.input().record->configuration);
-  CHECK(decision.next->known ==
-        std::vector<KnownDatabase>{{"a", World::AddressOf('a')}, {"b", World::AddressOf('b')}});
+  CHECK(decision.next->known == std::vector<KnownNode>{{"a", World::AddressOf('a'), kOld},
+                                                       {"b", World::AddressOf('b'), kOld}});
   world.input().record = decision.next;
   CHECK_FALSE(world.Decide().next.has_value());
 }

@@ -143,14 +143,18 @@ TEST_CASE("an answer keeps every field, present and absent") {
 }
 
 TEST_CASE("a record and a configuration keep every field") {
-  auto record = DecodeRecord(EncodeRecord(
-      {TwoMembers(), "b joined", std::chrono::seconds(4), true, {{"a", "h:1"}, {"b", "h:2"}}, {}}));
+  auto record = DecodeRecord(EncodeRecord({TwoMembers(),
+                                           "b joined",
+                                           std::chrono::seconds(4),
+                                           true,
+                                           {{"a", "h:1", Incarnation(6)}, {"b", "h:2"}},
+                                           {}}));
   REQUIRE(record.has_value());
   CHECK(record->configuration == TwoMembers());
   CHECK(record->reason == "b joined");
   CHECK(record->lease == std::chrono::seconds(4));
   CHECK(record->head_complete);
-  CHECK(record->known == std::vector<KnownDatabase>{{"a", "h:1"}, {"b", "h:2"}});
+  CHECK(record->known == std::vector<KnownNode>{{"a", "h:1", Incarnation(6)}, {"b", "h:2"}});
   auto configuration = DecodeConfiguration(EncodeConfiguration(TwoMembers()));
   REQUIRE(configuration.has_value());
   CHECK(*configuration == TwoMembers());

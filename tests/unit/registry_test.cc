@@ -294,6 +294,19 @@ TEST_CASE("a node that starts again and again leaves two lives at most") {
   CHECK(registry.OnHeartbeat(ReportOf('a', 500, 0), 5, true, At(2)).incarnation_void);
 }
 
+TEST_CASE("S3: what another leader removed is over, although it does not know that it was listed") {
+  ChainRecord record = RecordOf("ab", 3, kLease);
+  record.known = {{"a", "", Incarnation(10)}, {"c", "", Incarnation(10)}};
+  std::optional<ChainRecord> found_at_first;
+  SUBCASE("found when it began to lead") { found_at_first = record; }
+  SUBCASE("found later") {}
+  Registry registry({kLease, {"a", "b", "c"}}, found_at_first, At(0));
+  registry.SetRecord(record, At(100));
+  CHECK(registry.OnHeartbeat(ReportOf('c', 10, 0), 1, true, At(101)).incarnation_void);
+  CHECK_FALSE(registry.OnHeartbeat(ReportOf('c', 11, 0), 1, true, At(102)).incarnation_void);
+  CHECK_FALSE(registry.OnHeartbeat(ReportOf('a', 10, 3), 2, true, At(103)).incarnation_void);
+}
+
 TEST_CASE("a member of a record that was found is known, with a lease that may be out") {
   Registry registry({kLease, {"a", "b", "c"}}, std::nullopt, At(0));
   registry.SetRecord(RecordOf("ab", 3, milliseconds(2000)), At(100));
