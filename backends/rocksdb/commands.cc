@@ -2,6 +2,7 @@
 
 #include "backends/rocksdb/command_call.h"
 #include "backends/rocksdb/command_table.h"
+#include "proxy/base/free_memory.h"
 
 namespace catena::rocks {
 namespace {
@@ -42,6 +43,12 @@ void AppendNotHere(const CommandRow& row, std::string& reply) {
       reply, "ERR command '" + std::string(row.name) + "' is not supported by the rocksdb backend");
 }
 
+void GiveBack(Workspace& workspace) {
+  for (std::string* room : {&workspace.item.value, &workspace.other.value, &workspace.bytes}) {
+    if (room->capacity() > Workspace::kKeptBytes) FreeMemory(*room);
+  }
+}
+
 constexpr std::string_view kStreamCommand = "catena.write";
 
 }  // namespace
@@ -64,8 +71,10 @@ void Execute(Arguments arguments, CommandContext& context, std::string& reply) {
   const CommandRow* row = Check(FindCommand(arguments), arguments, reply);
   if (row == nullptr) return;
   if (row->run == nullptr) return AppendNotHere(*row, reply);
+  ++context.workspace.commands_run;
   Call call{arguments, context, reply, row->name};
   row->run(call);
+  GiveBack(context.workspace);
 }
 
 }  // namespace catena::rocks

@@ -36,10 +36,13 @@ struct Client {
 
 // What commands keep from one to the next. One for all connections.
 struct Workspace {
-  // Room for what they read and make, so that frequent ones allocate nothing once it is warm.
+  // Room for what they read and make, so that frequent ones allocate nothing once it is warm. What
+  // is larger than this is given back after the command.
+  static constexpr size_t kKeptBytes = 1u << 20;
   Item item, other;
   std::string bytes;
   ScanCursors scans;
+  uint64_t commands_run = 0;  // for INFO
 };
 
 struct CommandContext {

@@ -56,6 +56,12 @@ void PersistenceSection(const Call&, std::string& out) {
   AddLine(out, "aof_enabled", 0);
 }
 
+void StatsSection(const Call& call, std::string& out) {
+  AddLine(out, "total_commands_processed",
+          static_cast<int64_t>(call.context.workspace.commands_run));
+  AddLine(out, "evicted_keys", 0);
+}
+
 void ReplicationSection(const Call& call, std::string& out) {
   const auto& lines = call.context.facts.replication;
   if (lines) return void(out += lines());
@@ -77,10 +83,11 @@ void RocksDbSection(const Call& call, std::string& out) {
 }
 
 constexpr Section kSections[] = {
-    {"Server", ServerSection},           {"Clients", ClientsSection},
-    {"Memory", MemorySection},           {"Persistence", PersistenceSection},
-    {"Replication", ReplicationSection}, {"Cluster", ClusterSection},
-    {"Keyspace", KeyspaceSection},       {"RocksDB", RocksDbSection},
+    {"Server", ServerSection},   {"Clients", ClientsSection},
+    {"Memory", MemorySection},   {"Persistence", PersistenceSection},
+    {"Stats", StatsSection},     {"Replication", ReplicationSection},
+    {"Cluster", ClusterSection}, {"Keyspace", KeyspaceSection},
+    {"RocksDB", RocksDbSection},
 };
 
 bool Wants(const Call& call, std::string_view title) {

@@ -146,6 +146,18 @@ TEST_CASE("frequent commands allocate nothing once the buffers are warm") {
   CHECK(after == before);
 }
 
+TEST_CASE("room for large values is given back") {
+  CommandFixture run;
+  run.RunWords({"set", "a", std::string(3u << 20, 'x')});
+  for (const char* line : {"get a", "append a b", "bitop not b a", "catena.range - +", "lcs a a"}) {
+    INFO(line);
+    run(line);
+    CHECK(run.workspace.item.value.capacity() <= Workspace::kKeptBytes);
+    CHECK(run.workspace.other.value.capacity() <= Workspace::kKeptBytes);
+    CHECK(run.workspace.bytes.capacity() <= Workspace::kKeptBytes);
+  }
+}
+
 // ---- DUMP and RESTORE ----
 
 TEST_CASE("what DUMP gives, RESTORE takes; damage is found") {
@@ -361,8 +373,8 @@ TEST_CASE("INFO and CONFIG GET tell the facts") {
   CHECK(run.Decoded("info keyspace RocksDB").text ==
         "# Keyspace\r\ndb0:keys=12,expires=0,avg_ttl=0\r\n\r\n# RocksDB\r\nrocksdb_files:3\r\n");
   const std::string all = run.Decoded("info").text;
-  for (const char* line :
-       {"redis_version:7.0.15\r\n", "rocksdb_version:7.8.3\r\n", "role:slave\r\n"}) {
+  for (const char* line : {"redis_version:7.0.15\r\n", "rocksdb_version:7.8.3\r\n",
+                           "role:slave\r\n", "total_commands_processed:2\r\n"}) {
     INFO(line);
     CHECK(all.find(line) != std::string::npos);
   }
