@@ -127,27 +127,40 @@ class RangeWalk {
 
 // ---- RANDOMKEY ----
 
-// The last key that begins with `prefix`, as bytes are compared; the cursor may end anywhere.
-std::string LastWithPrefix(Cursor& cursor, std::string prefix) {
-  while (!prefix.empty() && prefix.back() == '\xff') prefix.pop_back();
-  if (prefix.empty()) {
-    cursor.SeekToLast();
-  } else {
+// A cursor by the order of bytes, for a comparator that has it or the reverse of it.
+class ByteOrder {
+ public:
+  ByteOrder(const View& view, Cursor& cursor)
+      : cursor_(cursor), reversed_(view.Compare("a", "b") > 0) {}
+
+  void ToFirst() { reversed_ ? cursor_.SeekToLast() : cursor_.SeekToFirst(); }
+  void ToLast() { reversed_ ? cursor_.SeekToFirst() : cursor_.SeekToLast(); }
+  void ToOrAbove(std::string_view key) { reversed_ ? cursor_.SeekForPrev(key) : cursor_.Seek(key); }
+  // The last key that begins with `prefix`; there is one.
+  void ToLastWith(std::string prefix) {
+    while (!prefix.empty() && prefix.back() == '\xff') prefix.pop_back();
+    if (prefix.empty()) return ToLast();
     ++prefix.back();
-    cursor.SeekForPrev(prefix);
-    if (cursor.Valid() && cursor.key() == prefix) cursor.Prev();
+    reversed_ ? cursor_.Seek(prefix) : cursor_.SeekForPrev(prefix);
+    if (cursor_.Valid() && cursor_.key() == prefix) reversed_ ? cursor_.Next() : cursor_.Prev();
   }
-  return cursor.Valid() ? std::string(cursor.key()) : std::string();
-}
+  // Empty: at no key.
+  std::string key() const { return cursor_.Valid() ? std::string(cursor_.key()) : std::string(); }
+
+ private:
+  Cursor& cursor_;
+  bool reversed_;
+};
 
 // Descends between the first and the last key, byte by byte, at each byte in which they differ to
 // those that have a random one there: somewhere in the database, rather where few keys are. With a
 // comparator that does not order bytes it is still some key. Bounded by the length of the keys.
 std::string RandomPlace(View& view, Cursor& cursor) {
-  cursor.SeekToFirst();
-  std::string low(cursor.key());
-  cursor.SeekToLast();
-  std::string high(cursor.key());
+  ByteOrder order(view, cursor);
+  order.ToFirst();
+  std::string low = order.key();
+  order.ToLast();
+  std::string high = order.key();
   for (size_t depth = 0; low < high; ++depth) {
     while (depth < low.size() && low[depth] == high[depth]) ++depth;
     const int first = depth < low.size() ? static_cast<uint8_t>(low[depth]) : -1;
@@ -155,11 +168,12 @@ std::string RandomPlace(View& view, Cursor& cursor) {
     const auto choices = static_cast<uint64_t>(last - first + 1);
     const int byte = first + static_cast<int>(view.Random() % choices);
     if (byte < 0) return low;
-    std::string prefix = high.substr(0, depth) + static_cast<char>(byte);
-    cursor.Seek(prefix);
-    if (!cursor.Valid() || cursor.key() < low || cursor.key().size() <= depth) return low;
-    low = cursor.key();
-    high = LastWithPrefix(cursor, low.substr(0, depth + 1));
+    order.ToOrAbove(high.substr(0, depth) + static_cast<char>(byte));
+    const std::string next = order.key();
+    if (next < low || next.size() <= depth) return low;
+    low = next;
+    order.ToLastWith(low.substr(0, depth + 1));
+    high = order.key();
   }
   return low;
 }
@@ -218,7 +232,7 @@ void Scan(Call& call) {
   const auto behind = *asked != 0 ? scans.Find(*asked) : std::nullopt;
   if (behind) {
     cursor->Seek(*behind);
-    if (cursor->Valid() && cursor->key() == *behind) cursor->Next();
+    if (cursor->Valid() && call.view().Compare(cursor->key(), *behind) == 0) cursor->Next();
   } else {
     cursor->SeekToFirst();
   }

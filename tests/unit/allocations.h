@@ -12,11 +12,12 @@ inline size_t allocations = 0;
 inline size_t largest_allocation = 0;
 }  // namespace catena::test
 
-void* operator new(size_t size) {
+// Not inlined: GCC would then see what it takes for mismatched pairs.
+[[gnu::noinline]] void* operator new(size_t size) {
   ++catena::test::allocations;
   catena::test::largest_allocation = std::max(catena::test::largest_allocation, size);
   if (void* memory = std::malloc(size)) return memory;
   std::abort();
 }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory, size_t) noexcept { std::free(memory); }

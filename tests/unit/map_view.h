@@ -1,5 +1,5 @@
-// A View whose data is a map, with a clock and random numbers that the test sets. What was written
-// is noted.
+// A View whose data is a map, with a clock and random numbers that the test sets, and a comparator
+// that is the order of bytes or its reverse. What was written is noted.
 #pragma once
 
 #include <map>
@@ -13,7 +13,17 @@ namespace catena::rocks::test {
 
 class MapView final : public View {
  public:
-  std::map<std::string, Item, std::less<>> items;
+  struct Order {
+    using is_transparent = void;
+    bool operator()(std::string_view a, std::string_view b) const {
+      return reversed ? b < a : a < b;
+    }
+    bool reversed = false;
+  };
+
+  explicit MapView(bool reversed = false) : items(Order{reversed}) {}
+
+  std::map<std::string, Item, Order> items;
   std::vector<std::string> effects;  // "put a", "delete a", "clear"
   int64_t now_ms = 1'700'000'000'000;
   uint64_t random = 1;
@@ -38,7 +48,9 @@ class MapView final : public View {
     items.clear();
   }
   std::unique_ptr<Cursor> Walk() override { return std::make_unique<Walker>(*this); }
-  int Compare(std::string_view a, std::string_view b) const override { return a.compare(b); }
+  int Compare(std::string_view a, std::string_view b) const override {
+    return items.key_comp().reversed ? b.compare(a) : a.compare(b);
+  }
   uint64_t CountKeys() override {
     uint64_t count = 0;
     for (const auto& [key, item] : items) count += IsThere(item);
@@ -66,7 +78,7 @@ class MapView final : public View {
     void Read(Item& item) override { item = at_->second; }
 
    private:
-    using Place = std::map<std::string, Item, std::less<>>::iterator;
+    using Place = std::map<std::string, Item, Order>::iterator;
 
     void Forward(Place place) {
       while (place != view_.items.end() && !view_.IsThere(place->second)) ++place;

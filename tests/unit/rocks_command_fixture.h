@@ -14,6 +14,8 @@ using catena::test::Words;
 
 class CommandFixture {
  public:
+  explicit CommandFixture(bool reversed = false) : view(reversed) {}
+
   // The reply of a command line (words as recorded.h decodes them), as it is sent.
   std::string operator()(const std::string& line) { return RunWords(Words(line)); }
 

@@ -323,14 +323,43 @@ TEST_CASE("a range that is too large for one reply is refused") {
   CHECK_FALSE(KeysInRange(run, "- + limit 2").starts_with("ERR"));
 }
 
-TEST_CASE("RANDOMKEY comes to every key") {
-  CommandFixture run;
+TEST_CASE("ranges and scans follow the database's comparator") {
+  CommandFixture run(true);
+  run("mset a 1 b 2 c 3 d 4");
+  CHECK(KeysInRange(run, "- +") == "d=4 c=3 b=2 a=1 ");
+  CHECK(KeysInRange(run, "c a limit 2") == "c=3 b=2 ");
+  CHECK(KeysInRange(run, "a c") == "");
+  CHECK(KeysInRange(run, "- b reverse") == "b=2 c=3 d=4 ");
+  std::multiset<std::string> seen;
+  const std::string cursor = Step(run, "0", seen);
+  CHECK(Step(run, cursor, seen) == "0");
+  CHECK(seen == std::multiset<std::string>{"a", "b", "c", "d"});
+}
+
+void CheckRandomKeys(bool reversed) {
+  CommandFixture run(reversed);
   CHECK(run("randomkey") == "$-1\r\n");
   const std::string keys[] = {"", "a", "ab", "abc", "b:1", "b:10", "b:2", "b:\xff", "\xff\xff"};
   for (const std::string& key : keys) run.RunWords({"set", key, "1"});
   std::set<std::string> seen;
   for (int i = 0; i < 2000; ++i) seen.insert(run.Decoded("randomkey").text);
   CHECK(seen == std::set<std::string>(std::begin(keys), std::end(keys)));
+}
+
+TEST_CASE("RANDOMKEY comes to every key") {
+  CheckRandomKeys(false);
+  CheckRandomKeys(true);
+}
+
+TEST_CASE("RANDOMKEY comes from all over a large database") {
+  for (bool reversed : {false, true}) {
+    CommandFixture run(reversed);
+    for (int i = 0; i < 5000; ++i) run("set user:" + std::to_string(10'000 + i) + " x");
+    std::set<std::string> thousands;
+    for (int i = 0; i < 200; ++i) thousands.insert(run.Decoded("randomkey").text.substr(0, 7));
+    CHECK(thousands ==
+          std::set<std::string>{"user:10", "user:11", "user:12", "user:13", "user:14"});
+  }
 }
 
 TEST_CASE("CATENA.DIGEST") {
