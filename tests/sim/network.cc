@@ -174,7 +174,9 @@ Result<std::unique_ptr<io::Listener>> Process::Listen(
   while (bound != address && network_.listening().contains(bound))
     bound = machine_.name + ":" + std::to_string(next_port_++);
   if (network_.listening().contains(bound)) return Fail(bound + ": address already in use");
-  network_.listening()[bound] = {this, std::move(on_accept)};
+  network_.listening()[bound] = {
+      this,
+      std::make_shared<std::function<void(std::unique_ptr<io::Stream>)>>(std::move(on_accept))};
   return std::make_unique<SimListener>(network_, bound, this);
 }
 
@@ -312,9 +314,11 @@ void Network::AcceptOn(const std::shared_ptr<Connection>& connection, TimePoint 
   if (listening == listening_.end()) return Reset(connection, 0, Delay(far.machine, near.machine));
   far.process = listening->second.process;
   connection->established = true;
-  far.process->Post([this, connection, on_accept = listening->second.on_accept] {
+  far.process->Post([this, connection, listener = std::weak_ptr(listening->second.on_accept)] {
     if (connection->ends[1].closed) return;
-    on_accept(std::make_unique<SimStream>(*this, connection, 1));
+    const auto on_accept = listener.lock();
+    if (!on_accept) return Reset(connection, 0, Duration(0));
+    (*on_accept)(std::make_unique<SimStream>(*this, connection, 1));
     ReadSoon(connection, 1);
   });
   scheduler_.After(Delay(far.machine, near.machine), [this, connection] {

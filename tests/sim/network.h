@@ -176,7 +176,8 @@ class Network {
   // --- for processes and streams ---
   struct Listening {
     Process* process;
-    std::function<void(std::unique_ptr<io::Stream>)> on_accept;
+    // Shared with nobody, so that a connection can tell whether it is still there.
+    std::shared_ptr<std::function<void(std::unique_ptr<io::Stream>)>> on_accept;
   };
   std::map<io::Address, Listening>& listening() { return listening_; }
   std::shared_ptr<Connection> Dial(Process& process, const io::Address& address,
