@@ -1,0 +1,3 @@
+catena_unit_test(backend_conformance_test SOURCES unit/backend_conformance_test.cc
+                 LIBS catena_backend_redis catena_backend_rocksdb catena_rocks_memory
+                      catena_test_redis)
