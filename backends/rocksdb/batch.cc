@@ -10,7 +10,6 @@
 namespace catena::rocks {
 namespace {
 
-constexpr size_t kDeadlineBytes = 8;
 // A buffer that one huge batch has grown is given back above this.
 constexpr size_t kWarmBytesMax = 1u << 20;
 

@@ -26,6 +26,7 @@ inline constexpr uint32_t kValueFamily = 0, kDeadlineFamily = 1;
 Result<void> ReadSerialized(std::string_view serialized,
                             const std::function<void(const Change&)>& on_change);
 
+inline constexpr size_t kDeadlineBytes = 8;
 // Big endian, so that the order of bytes is the order of time. `deadline_ms` is not negative.
 void AppendDeadline(int64_t deadline_ms, std::string& out);
 std::optional<int64_t> ReadDeadline(std::string_view bytes);
