@@ -50,15 +50,25 @@ int64_t ReadField(std::string_view bytes, const FieldOperation& operation) {
   return Extend(operation, ReadBits(bytes, operation.offset, operation.width));
 }
 
+// What SET asks for: a negative number for an unsigned field is a very large one.
+__int128 Wanted(const FieldOperation& operation) {
+  if (operation.is_signed) return operation.operand;
+  return static_cast<uint64_t>(operation.operand);
+}
+
 // What a field becomes that is to be `value`; nullopt: it would not fit and may not change.
 std::optional<int64_t> Fit(const FieldOperation& operation, __int128 value) {
   const __int128 range = static_cast<__int128>(1)
                          << (operation.is_signed ? operation.width - 1 : operation.width);
   const __int128 highest = range - 1, lowest = operation.is_signed ? -range : 0;
   if (value >= lowest && value <= highest) return static_cast<int64_t>(value);
+  // Redis computes how far SET's number is from the highest one in 64 bits, and takes one that is
+  // too far below for one above.
+  const bool wraps = operation.kind == FieldOperation::Kind::kSet && operation.is_signed &&
+                     operation.width < 64 && highest - value > INT64_MAX;
   switch (operation.overflow) {
     case Overflow::kSaturate:
-      return static_cast<int64_t>(value > highest ? highest : lowest);
+      return static_cast<int64_t>(value > highest || wraps ? highest : lowest);
     case Overflow::kFail:
       return std::nullopt;
     case Overflow::kWrap:
@@ -135,12 +145,6 @@ std::optional<std::vector<FieldOperation>> ParseOperations(const Call& call) {
     at += reads ? 3 : 4;
   }
   return operations;
-}
-
-// What SET asks for: a negative number for an unsigned field is a very large one.
-__int128 Wanted(const FieldOperation& operation) {
-  if (operation.is_signed) return operation.operand;
-  return static_cast<uint64_t>(operation.operand);
 }
 
 // Runs one operation and replies; whether it changed `bytes`.

@@ -88,6 +88,21 @@ TEST_CASE("RENAME and COPY take the deadline along") {
   CHECK(run("ttl c") == ":100\r\n");
 }
 
+TEST_CASE("BITFIELD saturates on the side that Redis chooses") {
+  CommandFixture run;
+  const char* const set = "bitfield a overflow sat set i8 0 ";
+  const auto result_of = [&](const std::string& number) {
+    run(set + number);
+    return run("bitfield a get i8 0");
+  };
+  CHECK(result_of("-129") == "*1\r\n:-128\r\n");
+  CHECK(result_of("128") == "*1\r\n:127\r\n");
+  CHECK(result_of("-9223372036854775680") == "*1\r\n:-128\r\n");
+  CHECK(result_of("-9223372036854775681") == "*1\r\n:127\r\n");
+  run("bitfield a set i8 0 5");
+  CHECK(run("bitfield a overflow sat incrby i8 0 -9223372036854775808") == "*1\r\n:-128\r\n");
+}
+
 TEST_CASE("strings are no larger than Redis allows") {
   CommandFixture run;
   CHECK(run("setrange a 536870911 xx") ==
