@@ -7,8 +7,11 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
+#include <initializer_list>
+#include <utility>
 
 #include "backends/redis/redis_backend.h"
+#include "backends/rocksdb/rocksdb_backend.h"
 #include "config/config.h"
 #include "config/reload.h"
 #include "proxy/admin/http_server.h"
@@ -55,6 +58,17 @@ size_t RaiseDescriptorLimit() {
   return limit.rlim_cur;
 }
 
+constexpr int kRocksDbFiles = 1024;  // unless the TOML says otherwise
+
+// Of those, what a node may use for connections: an embedded database has files of its own, which
+// get no more than half.
+size_t DescriptorsForNode(const config::Chain& chain, const config::Node& node) {
+  const size_t all = RaiseDescriptorLimit();
+  if (node.backend.kind != config::BackendKind::kRocksDb) return all;
+  const int files = chain.rocksdb.open_files.value_or(kRocksDbFiles);
+  return all - std::min(all / 2, static_cast<size_t>(files));
+}
+
 server::Options NodeOptions(const config::Config& config, const config::Chain& chain,
                             const config::Node& node) {
   server::Options options;
@@ -81,13 +95,13 @@ server::Options NodeOptions(const config::Config& config, const config::Chain& c
   options.pending_bytes_max = chain.limits.pending_bytes_max;
   options.bulk_bytes_max = chain.limits.bulk_bytes_max;
   options.command_bytes_max = chain.limits.command_bytes_max;
-  options.descriptors_max = RaiseDescriptorLimit();
+  options.descriptors_max = DescriptorsForNode(chain, node);
   options.clients_max = chain.limits.clients_max;
   options.join_bytes_max = chain.limits.join_bytes_max;
   return options;
 }
 
-server::Node::MakeBackend BackendMaker(io::Reactor& reactor, const config::Node& node) {
+server::Node::MakeBackend RedisMaker(io::Reactor& reactor, const config::Node& node) {
   return [&reactor, node](Incarnation incarnation) {
     redis::RedisOptions options;
     options.address = node.backend.address;
@@ -99,6 +113,52 @@ server::Node::MakeBackend BackendMaker(io::Reactor& reactor, const config::Node&
     options.incarnation = incarnation;
     return redis::MakeRedisBackend(reactor, options);
   };
+}
+
+// As BackendOptions::configuration has them.
+std::string Settings(std::initializer_list<std::pair<std::string, std::string>> settings) {
+  std::string text;
+  for (const auto& [name, value] : settings) text += name + '\0' + value + '\0';
+  return text;
+}
+
+rocks::Sync ToSync(config::Sync sync) {
+  switch (sync) {
+    case config::Sync::kAlways:
+      return rocks::Sync::kAlways;
+    case config::Sync::kInterval:
+      return rocks::Sync::kInterval;
+    case config::Sync::kNever:
+      return rocks::Sync::kNever;
+  }
+  return rocks::Sync::kAlways;
+}
+
+server::Node::MakeBackend RocksDbMaker(io::Reactor& reactor, const config::RocksDb& written,
+                                       const config::Node& node) {
+  rocks::StoreOptions store;
+  store.directory = node.backend.address;
+  store.block_cache_bytes = written.block_cache;
+  store.write_buffer_bytes = written.write_buffer;
+  store.open_files_max = written.open_files;
+  store.background_jobs = written.background_jobs;
+  store.sync = ToSync(written.sync);
+  rocks::BackendOptions options;
+  options.sync = store.sync;
+  options.sync_interval = written.sync_interval;
+  options.configuration = Settings(
+      {{"dir", store.directory}, {"rocksdb-block-cache", std::to_string(written.block_cache)}});
+  return [&reactor, options, store](Incarnation) {
+    return rocks::MakeRocksDbBackend(reactor, options, [store] { return rocks::OpenStore(store); });
+  };
+}
+
+server::Node::MakeBackend BackendMaker(io::Reactor& reactor, const config::Chain& chain,
+                                       const config::Node& node) {
+  if (node.backend.kind == config::BackendKind::kRocksDb) {
+    return RocksDbMaker(reactor, chain.rocksdb, node);
+  }
+  return RedisMaker(reactor, node);
 }
 
 // GET /metrics, /healthz and /readyz at the admin port.
@@ -149,7 +209,7 @@ int Run(config::Config config, const std::string& id, const std::string& log_lev
                                   secured.Mutual(config.tls.peers),
                                   secured.Mutual(config.tls.coordinators));
   server::Node driver(reactors, NodeOptions(config, *self.chain, *self.node),
-                      BackendMaker(secured.Mutual(self.node->backend.tls), *self.node),
+                      BackendMaker(secured.Mutual(self.node->backend.tls), *self.chain, *self.node),
                       [&reactor] { reactor->Stop(); });
   std::optional<AdminPort> port;
   std::unique_ptr<admin::HttpServer> http;
@@ -191,7 +251,7 @@ int TellGood(const config::Config& config) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app{"Catena proxy: puts chain replication in front of one unmodified database server."};
+  CLI::App app{"Catena proxy: puts chain replication in front of one database as it is."};
   std::string path, id, log_level;
   bool check = false;
   app.add_option("--config", path, "the cluster's TOML file")->required();
@@ -213,10 +273,6 @@ int main(int argc, char** argv) {
   if (id.empty()) return ExitWith("--node is required: which node of " + path + " is this?");
   auto ref = config->FindNode(id);
   if (!ref) return ExitWith(ref.error().message);
-  if (ref->node->backend.kind != config::BackendKind::kRedis) {
-    return ExitWith("node " + id + ": backend " + ref->node->backend.text +
-                    ": this build supports redis://, rediss:// and unix:// backends");
-  }
   if (check) return TellGood(*config);
   return Run(*std::move(config), id, log_level, *tls);
 }
