@@ -3,12 +3,8 @@
 #include <doctest/doctest.h>
 #include <signal.h>
 
-#include <atomic>
-
-#include "backends/rocksdb/rocksdb_backend.h"
-#include "proxy/resp/encoder.h"
 #include "tests/unit/redis_fixture.h"
-#include "tests/unit/rocks_engine_fixture.h"
+#include "tests/unit/rocks_backend_fixture.h"
 
 namespace catena::test {
 namespace {
@@ -34,128 +30,19 @@ struct RedisMachine {
   RedisServer server;
 };
 
-rocks::BackendOptions QuickOptions() {
-  rocks::BackendOptions options;
-  options.reopen_interval = milliseconds(10);
-  options.expiry_interval = milliseconds(5);
-  return options;
-}
-
-// A store that fails when it is told to, from whatever thread it is called.
-struct FailingStore final : rocks::Store {
-  FailingStore(std::unique_ptr<rocks::Store> under, std::shared_ptr<std::atomic<bool>> fails)
-      : store(std::move(under)), failing(std::move(fails)) {}
-  tl::unexpected<Error> Failed() const { return Fail("the disk is gone"); }
-
-  const rocks::Place& place() const override { return store->place(); }
-  bool from_chain() const override { return store->from_chain(); }
-  const std::string& run_id() const override { return store->run_id(); }
-  uint64_t EstimateKeys() const override { return store->EstimateKeys(); }
-  int Compare(std::string_view a, std::string_view b) const override {
-    return store->Compare(a, b);
-  }
-  std::string Statistics() const override { return store->Statistics(); }
-  std::string Version() const override { return store->Version(); }
-  Result<bool> Get(std::string_view key, rocks::Item& item) override {
-    if (*failing) return Failed();
-    return store->Get(key, item);
-  }
-  Result<void> MultiGet(std::span<const std::string_view> keys, std::span<rocks::Item> items,
-                        std::span<bool> found) override {
-    if (*failing) return Failed();
-    return store->MultiGet(keys, items, found);
-  }
-  std::unique_ptr<rocks::Cursor> Walk() override { return store->Walk(); }
-  Result<void> Expired(int64_t deadline, size_t max, std::vector<std::string>& keys) override {
-    if (*failing) return Failed();
-    return store->Expired(deadline, max, keys);
-  }
-  std::unique_ptr<rocks::Batch> NewBatch() override { return store->NewBatch(); }
-  Result<void> Apply(rocks::Batch& batch, const rocks::Place& after) override {
-    if (*failing) return Failed();
-    return store->Apply(batch, after);
-  }
-  Result<void> SetPlace(const rocks::Place& place) override { return store->SetPlace(place); }
-  Result<void> SyncNow() override { return store->SyncNow(); }
-  Result<std::unique_ptr<rocks::Checkpoint>> MakeCheckpoint() override {
-    return store->MakeCheckpoint();
-  }
-  Result<std::unique_ptr<rocks::Incoming>> BeginIncoming(const std::string& name,
-                                                         uint64_t bytes) override {
-    return store->BeginIncoming(name, bytes);
-  }
-  void DropIncoming() override { store->DropIncoming(); }
-  Result<void> Replace(std::unique_ptr<rocks::Incoming> incoming,
-                       const rocks::Place& place) override {
-    return store->Replace(std::move(incoming), place);
-  }
-
-  std::unique_ptr<rocks::Store> store;
-  std::shared_ptr<std::atomic<bool>> failing;
-};
-
 struct MemoryMachine {
   std::unique_ptr<backend::Backend> Make(io::Reactor& reactor) {
-    return rocks::MakeRocksDbBackend(
-        reactor, QuickOptions(),
-        [failing = failing, lives = lives]() -> Result<std::unique_ptr<rocks::Store>> {
-          if (*failing) return Fail("no disk");
-          std::string run_id = std::to_string(++*lives);
-          run_id.insert(0, 40 - run_id.size(), '0');
-          return std::make_unique<FailingStore>(rocks::MakeMemoryStore(run_id), failing);
-        });
+    return rocks::MakeRocksDbBackend(reactor, QuickOptions(), disk.Opener());
   }
-  void Lose() { *failing = true; }
-  void Return() { *failing = false; }
+  void Lose() { disk.Fail(true); }
+  void Return() { disk.Fail(false); }
 
   static constexpr std::string_view kKind = "rocksdb";
   static constexpr bool kSealed = true;
-  std::shared_ptr<std::atomic<bool>> failing = std::make_shared<std::atomic<bool>>(false);
-  std::shared_ptr<std::atomic<int>> lives = std::make_shared<std::atomic<int>>(0);
+  Disk disk;
 };
 
 // --- a node on a machine -------------------------------------------------------------------------
-
-// One connection; what it gets, for people.
-struct Client : backend::LaneHandler {
-  Client(Loop& on, backend::Backend& backend, backend::LaneOptions options = {}) : loop(on) {
-    lane = backend.OpenLane(options, this);
-  }
-  std::string Run(std::initializer_list<std::string_view> arguments) {
-    std::string bytes;
-    resp::AppendCommand(bytes, arguments);
-    const size_t before = replies.size();
-    lane->Submit(bytes);
-    loop.Until([&] { return replies.size() > before || closed; });
-    return replies.size() > before ? replies[before] : "closed";
-  }
-  std::optional<Position> AskPosition() {
-    const size_t before = positions.size();
-    lane->SubmitPosition();
-    loop.Until([&] { return positions.size() > before || closed; });
-    if (positions.size() == before) return std::nullopt;
-    return positions[before];
-  }
-  void OnLaneReady() override { ready = true; }
-  void OnReply(std::string_view reply) override { replies.push_back(rocks::test::Readable(reply)); }
-  void OnPosition(Position position) override {
-    positions.push_back(position);
-    replies_before.push_back(replies.size());
-  }
-  void OnPush(std::string_view push) override { pushes.push_back(rocks::test::Readable(push)); }
-  void OnLaneClosed(const std::string& reason, bool) override {
-    closed = true;
-    why = reason;
-  }
-
-  Loop& loop;
-  bool ready = false, closed = false;
-  std::string why;
-  std::vector<std::string> replies, pushes;
-  std::vector<Position> positions;
-  std::vector<size_t> replies_before;  // of each position
-  std::unique_ptr<backend::Lane> lane;
-};
 
 template <typename Machine>
 struct Member : EventLog {

@@ -1,0 +1,168 @@
+// A RocksDB backend on a store in memory whose disk can be made to fail and to hang.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "backends/rocksdb/rocksdb_backend.h"
+#include "proxy/resp/encoder.h"
+#include "tests/unit/backend_fixture.h"
+#include "tests/unit/rocks_engine_fixture.h"
+
+namespace catena::test {
+
+inline rocks::BackendOptions QuickOptions() {
+  rocks::BackendOptions options;
+  options.reopen_interval = std::chrono::milliseconds(10);
+  options.expiry_interval = std::chrono::milliseconds(5);
+  return options;
+}
+
+// What the stores of one machine do; asked from whatever thread they are called on.
+struct DiskState {
+  std::atomic<bool> fails = false;
+  std::atomic<int> opened = 0, applies = 0, syncs = 0;
+  std::mutex mutex;
+  std::condition_variable changed;
+  bool hangs = false;  // by `mutex`
+
+  void WaitWhileItHangs() {
+    std::unique_lock lock(mutex);
+    changed.wait(lock, [this] { return !hangs; });
+  }
+};
+
+class DiskStore final : public rocks::Store {
+ public:
+  DiskStore(std::unique_ptr<rocks::Store> store, std::shared_ptr<DiskState> disk)
+      : store_(std::move(store)), disk_(std::move(disk)) {}
+
+  const rocks::Place& place() const override { return store_->place(); }
+  bool from_chain() const override { return store_->from_chain(); }
+  const std::string& run_id() const override { return store_->run_id(); }
+  uint64_t EstimateKeys() const override { return store_->EstimateKeys(); }
+  int Compare(std::string_view a, std::string_view b) const override {
+    return store_->Compare(a, b);
+  }
+  std::string Statistics() const override { return store_->Statistics(); }
+  std::string Version() const override { return store_->Version(); }
+  Result<bool> Get(std::string_view key, rocks::Item& item) override {
+    if (disk_->fails) return Failed();
+    return store_->Get(key, item);
+  }
+  Result<void> MultiGet(std::span<const std::string_view> keys, std::span<rocks::Item> items,
+                        std::span<bool> found) override {
+    if (disk_->fails) return Failed();
+    return store_->MultiGet(keys, items, found);
+  }
+  std::unique_ptr<rocks::Cursor> Walk() override { return store_->Walk(); }
+  Result<void> Expired(int64_t deadline, size_t max, std::vector<std::string>& keys) override {
+    if (disk_->fails) return Failed();
+    return store_->Expired(deadline, max, keys);
+  }
+  std::unique_ptr<rocks::Batch> NewBatch() override { return store_->NewBatch(); }
+  Result<void> Apply(rocks::Batch& batch, const rocks::Place& after) override {
+    ++disk_->applies;
+    disk_->WaitWhileItHangs();
+    if (disk_->fails) return Failed();
+    return store_->Apply(batch, after);
+  }
+  Result<void> SetPlace(const rocks::Place& place) override { return store_->SetPlace(place); }
+  Result<void> SyncNow() override {
+    ++disk_->syncs;
+    return store_->SyncNow();
+  }
+  Result<std::unique_ptr<rocks::Checkpoint>> MakeCheckpoint() override {
+    return store_->MakeCheckpoint();
+  }
+  Result<std::unique_ptr<rocks::Incoming>> BeginIncoming(const std::string& name,
+                                                         uint64_t bytes) override {
+    return store_->BeginIncoming(name, bytes);
+  }
+  void DropIncoming() override { store_->DropIncoming(); }
+  Result<void> Replace(std::unique_ptr<rocks::Incoming> incoming,
+                       const rocks::Place& place) override {
+    if (disk_->fails) return Failed();
+    return store_->Replace(std::move(incoming), place);
+  }
+
+ private:
+  static tl::unexpected<Error> Failed() { return Fail("the disk is gone"); }
+
+  std::unique_ptr<rocks::Store> store_;
+  std::shared_ptr<DiskState> disk_;
+};
+
+class Disk {
+ public:
+  ~Disk() { Hang(false); }
+  // Each opening finds an empty disk.
+  std::function<Result<std::unique_ptr<rocks::Store>>()> Opener() {
+    return [state = state_]() -> Result<std::unique_ptr<rocks::Store>> {
+      if (state->fails) return catena::Fail("no disk");
+      std::string run_id = std::to_string(++state->opened);
+      run_id.insert(0, 40 - run_id.size(), '0');
+      return std::make_unique<DiskStore>(rocks::MakeMemoryStore(run_id), state);
+    };
+  }
+  void Fail(bool fails) { state_->fails = fails; }
+  void Hang(bool hangs) {
+    const std::lock_guard lock(state_->mutex);
+    state_->hangs = hangs;
+    state_->changed.notify_all();
+  }
+  int applies() const { return state_->applies; }
+  int syncs() const { return state_->syncs; }
+
+ private:
+  std::shared_ptr<DiskState> state_ = std::make_shared<DiskState>();
+};
+
+// One connection; what it gets, for people.
+struct Client : backend::LaneHandler {
+  Client(Loop& on, backend::Backend& backend, backend::LaneOptions options = {}) : loop(on) {
+    lane = backend.OpenLane(options, this);
+  }
+  std::string Run(std::initializer_list<std::string_view> arguments) {
+    std::string bytes;
+    resp::AppendCommand(bytes, arguments);
+    const size_t before = replies.size();
+    lane->Submit(bytes);
+    loop.Until([&] { return replies.size() > before || closed; });
+    return replies.size() > before ? replies[before] : "closed";
+  }
+  std::optional<Position> AskPosition() {
+    const size_t before = positions.size();
+    lane->SubmitPosition();
+    loop.Until([&] { return positions.size() > before || closed; });
+    if (positions.size() == before) return std::nullopt;
+    return positions[before];
+  }
+  void OnLaneReady() override { ready = true; }
+  void OnReply(std::string_view reply) override { replies.push_back(rocks::test::Readable(reply)); }
+  void OnPosition(Position position) override {
+    positions.push_back(position);
+    replies_before.push_back(replies.size());
+  }
+  void OnPush(std::string_view push) override { pushes.push_back(rocks::test::Readable(push)); }
+  void OnLaneClosed(const std::string& reason, bool) override {
+    closed = true;
+    why = reason;
+  }
+
+  Loop& loop;
+  bool ready = false, closed = false;
+  std::string why;
+  std::vector<std::string> replies, pushes;
+  std::vector<Position> positions;
+  std::vector<size_t> replies_before;  // of each position
+  std::unique_ptr<backend::Lane> lane;
+};
+
+}  // namespace catena::test
