@@ -3,6 +3,9 @@
 #include <doctest/doctest.h>
 #include <signal.h>
 
+#include <atomic>
+#include <filesystem>
+
 #include "tests/unit/redis_fixture.h"
 #include "tests/unit/rocks_backend_fixture.h"
 
@@ -32,13 +35,48 @@ struct RedisMachine {
 
 struct MemoryMachine {
   std::unique_ptr<backend::Backend> Make(io::Reactor& reactor) {
-    return rocks::MakeRocksDbBackend(reactor, QuickOptions(), disk.Opener());
+    return rocks::MakeRocksDbBackend(reactor, QuickOptions(), disk.InMemory());
   }
   void Lose() { disk.Fail(true); }
   void Return() { disk.Fail(false); }
 
   static constexpr std::string_view kKind = "rocksdb";
   static constexpr bool kSealed = true;
+  Disk disk;
+};
+
+// A directory.
+struct RocksMachine {
+  RocksMachine() {
+    std::string pattern = (std::filesystem::temp_directory_path() / "catena-rocks-XXXXXX").string();
+    REQUIRE(mkdtemp(pattern.data()) != nullptr);
+    directory = pattern;
+  }
+  ~RocksMachine() {
+    std::error_code ignored;
+    std::filesystem::remove_all(directory, ignored);
+  }
+  std::unique_ptr<backend::Backend> Make(io::Reactor& reactor) {
+    return rocks::MakeRocksDbBackend(reactor, QuickOptions(),
+                                     disk.With([directory = directory, wiped = wiped] {
+                                       if (wiped->exchange(false))
+                                         std::filesystem::remove_all(directory + "/db");
+                                       rocks::StoreOptions options;
+                                       options.directory = directory + "/db";
+                                       options.block_cache_bytes = 8u << 20;
+                                       return rocks::OpenStore(options);
+                                     }));
+  }
+  void Lose() { disk.Fail(true); }
+  void Return() {
+    *wiped = true;
+    disk.Fail(false);
+  }
+
+  static constexpr std::string_view kKind = "rocksdb";
+  static constexpr bool kSealed = true;
+  std::string directory;
+  std::shared_ptr<std::atomic<bool>> wiped = std::make_shared<std::atomic<bool>>(false);
   Disk disk;
 };
 
@@ -98,9 +136,10 @@ struct Chain {
   Member<Machine> head, follower;
 };
 
-#define ON_EVERY_BACKEND(name) TEST_CASE_TEMPLATE(name, M, RedisMachine, MemoryMachine)
+#define ON_EVERY_BACKEND(name) \
+  TEST_CASE_TEMPLATE(name, M, RedisMachine, MemoryMachine, RocksMachine)
 
-#define ON_ROCKSDB(name) TEST_CASE_TEMPLATE(name, M, MemoryMachine)
+#define ON_ROCKSDB(name) TEST_CASE_TEMPLATE(name, M, MemoryMachine, RocksMachine)
 
 // --- examination ---------------------------------------------------------------------------------
 
@@ -423,6 +462,35 @@ ON_EVERY_BACKEND(
   CHECK(member.examined[1].run_id != member.examined[0].run_id);
   CHECK(!member.examined[1].resume);
   CHECK(member.Run({"GET", "k"}) == "(nil)");
+}
+
+// A Redis that keeps its data over a restart: redis_backend_test.cc.
+TEST_CASE("a RocksDB that was closed goes on where it was") {
+  Chain<RocksMachine> chain;
+  chain.head.Run({"MSET", "a", "1", "due", "2"});
+  chain.head.Run({"PEXPIREAT", "due", "9000000000000"});
+  chain.Join();
+  chain.head.Run({"SET", "b", "2"});
+  REQUIRE(chain.follower.CatchUp(chain.head));
+  for (int life = 1; life <= 3; ++life) {
+    chain.follower.client.reset();
+    chain.follower.backend.reset();
+    chain.head.Run({"INCR", "missed"});
+    chain.follower.applied.reset();
+    chain.follower.examined.clear();
+    chain.follower.backend = chain.follower.machine.Make(chain.loop.reactor());
+    chain.follower.backend->Start(&chain.follower);
+    REQUIRE(chain.loop.Until([&] { return !chain.follower.examined.empty(); }));
+    const backend::Info& info = chain.follower.examined[0];
+    REQUIRE(info.resume);
+    CHECK(info.resume->replid == kChain);
+    CHECK(info.from_chain);
+    chain.follower.backend->Follow(kChain, info.resume->position, &chain.head.log);
+    REQUIRE(chain.follower.CatchUp(chain.head));
+    CHECK(chain.follower.Run({"MGET", "a", "b", "due", "missed"}) ==
+          "[1 2 2 " + std::to_string(life) + "]");
+    CHECK(chain.follower.Run({"PEXPIRETIME", "due"}) == "9000000000000");
+  }
 }
 
 ON_EVERY_BACKEND("a backend that goes while it works leaves nothing behind") {

@@ -101,15 +101,25 @@ class DiskStore final : public rocks::Store {
 
 class Disk {
  public:
+  using Opener = std::function<Result<std::unique_ptr<rocks::Store>>()>;
+
   ~Disk() { Hang(false); }
-  // Each opening finds an empty disk.
-  std::function<Result<std::unique_ptr<rocks::Store>>()> Opener() {
-    return [state = state_]() -> Result<std::unique_ptr<rocks::Store>> {
+  // What `open` opens lies on this disk.
+  Opener With(Opener open) {
+    return [open = std::move(open), state = state_]() -> Result<std::unique_ptr<rocks::Store>> {
       if (state->fails) return catena::Fail("no disk");
+      auto store = open();
+      if (!store) return store;
+      return std::make_unique<DiskStore>(std::move(*store), state);
+    };
+  }
+  // Each opening finds it empty.
+  Opener InMemory() {
+    return With([state = state_] {
       std::string run_id = std::to_string(++state->opened);
       run_id.insert(0, 40 - run_id.size(), '0');
-      return std::make_unique<DiskStore>(rocks::MakeMemoryStore(run_id), state);
-    };
+      return rocks::MakeMemoryStore(run_id);
+    });
   }
   void Fail(bool fails) { state_->fails = fails; }
   void Hang(bool hangs) {

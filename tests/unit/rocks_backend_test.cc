@@ -11,7 +11,7 @@ using std::chrono::milliseconds;
 
 struct Rocks : EventLog {
   explicit Rocks(Loop& on, rocks::BackendOptions options = QuickOptions(), bool broken = false)
-      : loop(on), backend(rocks::MakeRocksDbBackend(on.reactor(), options, disk.Opener())) {
+      : loop(on), backend(rocks::MakeRocksDbBackend(on.reactor(), options, disk.InMemory())) {
     disk.Fail(broken);
     backend->Start(this);
   }
