@@ -138,20 +138,20 @@ RULES = {
 }
 
 
-def _rule(command):
+def _rule(command, rules):
     name = command[0].decode("latin-1").lower()
     if len(command) > 1:
         full = f"{name}|{command[1].decode('latin-1').lower()}"
-        if full in RULES:
-            return RULES[full][0]
-    return RULES.get(name, (None,))[0]
+        if full in rules:
+            return rules[full][0]
+    return rules.get(name, (None,))[0]
 
 
-def same(command, mine, theirs):
+def same(command, mine, theirs, rules=None):
     """Whether two raw replies to this command are equal as far as they can be."""
     if mine == theirs:
         return True
-    rule = _rule(command)
+    rule = _rule(command, RULES if rules is None else rules)
     return rule is not None and rule(parse(mine), parse(theirs))
 
 
@@ -161,8 +161,9 @@ def same(command, mine, theirs):
 class Connection:
     """One client: its connection to the plain Redis and to the chain, and what it has queued in MULTI."""
 
-    def __init__(self, name, plain, chain, resp):
+    def __init__(self, name, plain, chain, resp, rules=None):
         self.name = name
+        self.rules = RULES if rules is None else rules
         self.plain, self.chain = Wire(plain, 60), Wire(chain, 60)
         self.queued = None
         self.protocol = resp
@@ -200,15 +201,14 @@ class Connection:
         elif name in (b"exec", b"discard") and self.queued is not None and not mine.startswith(b"-ERR wrong number"):
             queued, self.queued = self.queued, None
             return mine == theirs or self._same_exec(queued, mine, theirs)
-        return same(command, mine, theirs)
+        return same(command, mine, theirs, self.rules)
 
-    @staticmethod
-    def _same_exec(queued, mine, theirs):
+    def _same_exec(self, queued, mine, theirs):
         mine, theirs = parse(mine), parse(theirs)
         if not (isinstance(mine[1], list) and isinstance(theirs[1], list)) or len(mine[1]) != len(theirs[1]):
             return False
         for command, one, other in zip(queued, mine[1], theirs[1]):
-            rule = _rule(command)
+            rule = _rule(command, self.rules)
             if one != other and not (rule and rule(one, other)):
                 return False
         return True
@@ -217,12 +217,14 @@ class Connection:
 class Dual:
     """A plain Redis beside a running cluster, and a client of each position's proxy for each seed."""
 
-    def __init__(self, cluster, plain_port=None):
+    rules = RULES
+
+    def __init__(self, cluster, plain_port=None, plain_args=()):
         self.cluster = cluster
         self._directory = tempfile.TemporaryDirectory(prefix="catena-plain-")
         self.port = plain_port or free_base_port()
         self.plain = Process("plain redis", ["redis-server", "--port", str(self.port), "--save", "",
-                                             "--enable-debug-command", "yes", "--dir", self._directory.name],
+                                             "--enable-debug-command", "yes", "--dir", self._directory.name, *plain_args],
                              log=Path(self._directory.name) / "log")
 
     def __enter__(self):
@@ -245,7 +247,7 @@ class Dual:
 
     def connections(self, resp):
         plain = f"127.0.0.1:{self.port}"
-        return [Connection(position, plain, self.cluster.at(position).clients, resp) for position in POSITIONS]
+        return [Connection(position, plain, self.cluster.at(position).clients, resp, self.rules) for position in POSITIONS]
 
     def clear(self):
         for client in (self.client, self.cluster.head().redis_client()):
@@ -263,6 +265,16 @@ class Dual:
             run.close()
         self.compare_data()
         return run
+
+    def generator(self, rng):
+        generator = Generator(commands_of(self.client), rng)
+        generator.payloads = self.payloads()
+        return generator
+
+    @staticmethod
+    def watched(rng):
+        """Keys for WATCH."""
+        return [b"s:%d" % rng.randrange(8), b"l:1"]
 
     def payloads(self):
         """Values of DUMP for RESTORE, one of each type."""
@@ -329,8 +341,8 @@ class _Run:
 
     def __init__(self, dual, seed, resp):
         self.random = random.Random(seed)
-        self.generator = Generator(commands_of(dual.client), self.random)
-        self.generator.payloads = dual.payloads()
+        self.generator = dual.generator(self.random)
+        self.watched = dual.watched
         self.connections = dual.connections(resp)
         self.seed, self.resp = seed, resp
         self.sent = 0
@@ -374,7 +386,7 @@ class _Run:
             self.in_multi[name] = True
             return [b"MULTI"]
         elif draw < 0.02:
-            return [b"WATCH", b"s:%d" % self.random.randrange(8), b"l:1"]
+            return [b"WATCH", *self.watched(self.random)]
         return self.generator.next()
 
 

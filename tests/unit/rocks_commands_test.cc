@@ -1,5 +1,5 @@
 // The logic of the RocksDB backend's commands. That their replies are Redis's, byte for byte, is
-// shown beside a real one (integration); here is what that cannot see: what is written, times,
+// shown by integration/test_rocksdb_dual.py; here is what that cannot see: what is written, times,
 // cursors, Catena's own commands.
 #include <set>
 
