@@ -9,23 +9,25 @@
 namespace catena::rocks {
 namespace {
 
-// The other commands of Redis 7.0.15.
+// The other commands of Redis 7.0.15, and the other subcommands of those that are here.
 constexpr std::string_view kElsewhere =
-    "bgrewriteaof bgsave blmove blmpop blpop brpop brpoplpush bzmpop bzpopmax "
-    "bzpopmin cluster debug eval eval_ro evalsha evalsha_ro failover fcall fcall_ro "
-    "function geoadd geodist geohash geopos georadius georadius_ro georadiusbymember "
-    "georadiusbymember_ro geosearch geosearchstore hdel hexists hget hgetall hincrby "
-    "hincrbyfloat hkeys hlen hmget hmset hrandfield hscan hset hsetnx hstrlen hvals "
-    "lastsave lindex linsert llen lmove lmpop lolwut lpop lpos lpush lpushx lrange "
-    "lrem lset ltrim migrate module monitor move pfadd pfcount pfdebug pfmerge "
-    "pfselftest psync replconf replicaof restore-asking rpop rpoplpush rpush rpushx "
-    "sadd save scard script sdiff sdiffstore shutdown sinter sintercard sinterstore "
-    "sismember slaveof smembers smismember smove sort sort_ro spop spublish "
-    "srandmember srem sscan ssubscribe sunion sunionstore sunsubscribe swapdb sync "
-    "xack xadd xautoclaim xclaim xdel xgroup xinfo xlen xpending xrange xread "
-    "xreadgroup xrevrange xsetid xtrim zadd zcard zcount zdiff zdiffstore zincrby "
-    "zinter zintercard zinterstore zlexcount zmpop zmscore zpopmax zpopmin "
-    "zrandmember zrange zrangebylex zrangebyscore zrangestore zrank zrem "
+    "acl|cat acl|deluser acl|dryrun acl|genpass acl|getuser acl|help acl|list acl|load "
+    "acl|log acl|save acl|setuser acl|users bgrewriteaof bgsave blmove blmpop blpop brpop "
+    "brpoplpush bzmpop bzpopmax bzpopmin cluster debug eval eval_ro evalsha evalsha_ro "
+    "failover fcall fcall_ro function geoadd geodist geohash geopos georadius georadius_ro "
+    "georadiusbymember georadiusbymember_ro geosearch geosearchstore hdel hexists hget "
+    "hgetall hincrby hincrbyfloat hkeys hlen hmget hmset hrandfield hscan hset hsetnx "
+    "hstrlen hvals lastsave latency|doctor latency|graph latency|histogram lindex linsert "
+    "llen lmove lmpop lolwut lpop lpos lpush lpushx lrange lrem lset ltrim memory|doctor "
+    "memory|malloc-stats memory|purge memory|stats migrate module monitor move pfadd "
+    "pfcount pfdebug pfmerge pfselftest psync pubsub|shardchannels pubsub|shardnumsub "
+    "replconf replicaof restore-asking rpop rpoplpush rpush rpushx sadd save scard script "
+    "sdiff sdiffstore shutdown sinter sintercard sinterstore sismember slaveof smembers "
+    "smismember smove sort sort_ro spop spublish srandmember srem sscan ssubscribe sunion "
+    "sunionstore sunsubscribe swapdb sync xack xadd xautoclaim xclaim xdel xgroup xinfo "
+    "xlen xpending xrange xread xreadgroup xrevrange xsetid xtrim zadd zcard zcount zdiff "
+    "zdiffstore zincrby zinter zintercard zinterstore zlexcount zmpop zmscore zpopmax "
+    "zpopmin zrandmember zrange zrangebylex zrangebyscore zrangestore zrank zrem "
     "zremrangebylex zremrangebyrank zremrangebyscore zrevrange zrevrangebylex "
     "zrevrangebyscore zrevrank zscan zscore zunion zunionstore";
 

@@ -53,7 +53,7 @@ struct FoundCommand {
 // By the name and, where the command has some, the subcommand, in any case. Allocates nothing.
 FoundCommand FindCommand(Arguments arguments);
 
-// Whether Redis has a command of this name and this backend does not.
+// Whether Redis has a command or subcommand ("acl|list") of this name and this backend does not.
 bool IsElsewhere(std::string_view name);
 
 // The error for a name that FindCommand does not find.

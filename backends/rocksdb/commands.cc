@@ -15,12 +15,20 @@ std::string UpperCase(std::string_view text) {
   return upper;
 }
 
+void AppendNotHere(std::string_view name, std::string& reply) {
+  resp::AppendError(
+      reply, "ERR command '" + std::string(name) + "' is not supported by the rocksdb backend");
+}
+
 void AppendUnknownSubcommand(const FoundCommand& found, Arguments arguments, std::string& reply) {
   constexpr size_t kShown = 128;
   std::string_view name = arguments[1];
   name = name.substr(0, name.find('\0')).substr(0, kShown);
+  const std::string_view container = found.container->row->name;
+  const std::string full = std::string(container) + "|" + std::string(name);
+  if (IsElsewhere(full)) return AppendNotHere(full, reply);
   resp::AppendError(reply, "ERR unknown subcommand '" + std::string(name) + "'. Try " +
-                               UpperCase(found.container->row->name) + " HELP.");
+                               UpperCase(container) + " HELP.");
 }
 
 // Finds the command and checks the number of its arguments; nullptr: the error is appended.
@@ -36,11 +44,6 @@ const CommandRow* Check(const FoundCommand& found, Arguments arguments, std::str
     return found.row;
   }
   return nullptr;
-}
-
-void AppendNotHere(const CommandRow& row, std::string& reply) {
-  resp::AppendError(
-      reply, "ERR command '" + std::string(row.name) + "' is not supported by the rocksdb backend");
 }
 
 void GiveBack(Workspace& workspace) {
@@ -63,14 +66,14 @@ bool CheckArguments(Arguments arguments, std::string& reply) {
   const CommandRow* row = Check(FindCommand(arguments), arguments, reply);
   if (row == nullptr) return false;
   if (row->name != kStreamCommand) return true;
-  AppendNotHere(*row, reply);
+  AppendNotHere(row->name, reply);
   return false;
 }
 
 void Execute(Arguments arguments, CommandContext& context, std::string& reply) {
   const CommandRow* row = Check(FindCommand(arguments), arguments, reply);
   if (row == nullptr) return;
-  if (row->run == nullptr) return AppendNotHere(*row, reply);
+  if (row->run == nullptr) return AppendNotHere(row->name, reply);
   ++context.workspace.commands_run;
   Call call{arguments, context, reply, row->name};
   row->run(call);
