@@ -77,3 +77,24 @@ def test_the_comparison_sees_a_difference(pair):
         assert len(connection.run([[b"DUMP", b"b"]])) == 1
     finally:
         connection.close()
+
+
+@pytest.mark.parametrize("position", dual.POSITIONS)
+def test_a_scan_passes_what_stays_once_while_other_keys_come_and_go(pair, position):
+    pair.clear()
+    head, scanned = pair.cluster.head().redis_client(), pair.cluster.at(position).redis_client()
+    staying = {b"k:%04d" % number for number in range(0, 1000, 2)}
+    passing = [b"k:%04d" % number for number in range(1, 1000, 2)]
+    head.mset({key: b"x" for key in staying})
+    cursor, found, steps = 0, [], 0
+    while cursor or not steps:
+        cursor, keys = scanned.scan(cursor, count=20)
+        found += keys
+        # The last key of a step, at which the cursor stands, is among those that go.
+        if steps % 2:
+            head.delete(*passing)
+        else:
+            head.mset({key: b"y" for key in passing})
+        steps += 1
+        assert steps < 1000
+    assert sorted(key for key in found if key in staying) == sorted(staying)
