@@ -24,6 +24,27 @@ _WORDS = ["nx", "xx", "get", "ex", "px", "exat", "pxat", "keepttl", "persist", "
           "nx\x00", "sync", "async"]
 
 
+def _crc64_table():
+    table = []
+    for crc in range(256):
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x95AC9329AC4BC9B5 if crc & 1 else 0)
+        table.append(crc)
+    return table
+
+
+_CRC64 = _crc64_table()
+
+
+def sealed(body, version=10):
+    """`body` with what DUMP puts behind a value, as if it were right."""
+    data = body + version.to_bytes(2, "little")
+    crc = 0
+    for byte in data:
+        crc = _CRC64[(crc ^ byte) & 0xFF] ^ crc >> 8
+    return data + crc.to_bytes(8, "little")
+
+
 class StringCommands:
     def __init__(self, rng, payloads):
         """`payloads`: what DUMP answered, for RESTORE."""
@@ -197,11 +218,24 @@ class StringCommands:
     def _c_dump(self):
         return ["dump", self._key()]
 
-    def _c_restore(self):
+    def _payload(self):
+        """What DUMP answered, or damaged, the checksum right or wrong; always of a string."""
         payload = self._rng.choice(self._payloads)
-        if payload and self._rng.random() < 0.15:
+        draw = self._rng.random()
+        if draw < 0.3 and len(payload) > 12:
+            body = payload[:-10]
+            at = self._rng.randrange(1, min(len(body), 40))
+            body = body[:at] + bytes([body[at] ^ 1 << self._rng.randrange(8)]) + body[at + self._rng.randrange(1, 4):]
+            return sealed(body, self._one(10, 10, 10, 9, 11))
+        if draw < 0.4:
+            return sealed(b"\x00" + bytes(self._rng.randrange(256) for _ in range(self._rng.randrange(8))))
+        if draw < 0.5 and payload:
             at = self._rng.randrange(len(payload))
-            payload = payload[:at] + bytes([payload[at] ^ 1 << self._rng.randrange(8)]) + payload[at + 1:]
+            return payload[:at] + bytes([payload[at] ^ 1 << self._rng.randrange(8)]) + payload[at + 1:]
+        return payload
+
+    def _c_restore(self):
+        payload = self._payload()
         return ["restore", self._key(), self._one("0", "0", "1000000", "-1", "x", _FAR_MS), payload] + self._maybe(
             "replace") + self._maybe("absttl") + self._maybe(self._one("idletime", "freq"), self._one("5", "-1", "x", "300"))
 

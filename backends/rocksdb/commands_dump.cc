@@ -238,7 +238,8 @@ void Restore(Call& call) {
   const std::string_view body = payload.substr(0, payload.size() - kFooterBytes);
   if (!body.empty() && body[0] > kStringType && body[0] <= kLastType)
     return call.Error("ERR the rocksdb backend restores strings only");
-  if (body.empty() || !TakeValue(body.substr(1), call.bytes()))
+  // Redis lets a value reach into what stands behind it.
+  if (body.empty() || !TakeValue(payload.substr(1), call.bytes()))
     return call.Error("ERR Bad data format");
   int64_t deadline = *lifetime > 0 ? *lifetime : Item::kNoDeadline;
   if (*lifetime > 0 && !options.absolute &&
