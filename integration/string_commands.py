@@ -80,7 +80,7 @@ class StringCommands:
         return self._rng.choice(KEYS)
 
     def _value(self):
-        if self._rng.random() < 0.2:
+        if self._rng.random() < 0.3:
             return "".join(self._rng.choice("ab\x00\xff7") for _ in range(self._rng.randrange(60)))
         return self._rng.choice(_VALUES)
 

@@ -12,23 +12,47 @@ struct LcsOptions {
   int64_t match_length_min = 0;
 };
 
-// Lengths of the longest common subsequence of each pair of prefixes.
+// The longest common subsequence of each pair of prefixes. Of its lengths only one row is kept at a
+// time, along the shorter text; what stays is one bit a pair, where Redis keeps four bytes: which
+// prefix loses its last byte on the way back.
 class LcsTable {
  public:
   LcsTable(std::string_view a, std::string_view b)
-      : width_(b.size() + 1), lengths_((a.size() + 1) * width_) {
-    for (size_t i = 1; i <= a.size(); ++i) {
-      for (size_t j = 1; j <= b.size(); ++j) {
-        lengths_[i * width_ + j] =
-            a[i - 1] == b[j - 1] ? At(i - 1, j - 1) + 1 : std::max(At(i - 1, j), At(i, j - 1));
-      }
-    }
+      : rows_are_a_(b.size() <= a.size()),
+        rows_(rows_are_a_ ? a : b),
+        columns_(rows_are_a_ ? b : a),
+        lengths_(columns_.size() + 1),
+        shorten_a_(rows_.size() * columns_.size()) {
+    for (size_t row = 0; row < rows_.size(); ++row) FillRow(row);
   }
-  uint32_t At(size_t i, size_t j) const { return lengths_[i * width_ + j]; }
+
+  uint32_t length() const { return lengths_.back(); }
+  // For prefixes of i and j bytes whose last bytes differ.
+  bool ShortensA(size_t i, size_t j) const {
+    return shorten_a_[rows_are_a_ ? Place(i - 1, j - 1) : Place(j - 1, i - 1)];
+  }
 
  private:
-  size_t width_;
+  size_t Place(size_t row, size_t column) const { return row * columns_.size() + column; }
+
+  void FillRow(size_t row) {
+    uint32_t diagonal = 0;
+    for (size_t column = 0; column < columns_.size(); ++column) {
+      const uint32_t above = lengths_[column + 1], left = lengths_[column];
+      if (rows_[row] == columns_[column]) {
+        lengths_[column + 1] = diagonal + 1;
+      } else {
+        lengths_[column + 1] = std::max(above, left);
+        if (rows_are_a_ ? above > left : left > above) shorten_a_[Place(row, column)] = true;
+      }
+      diagonal = above;
+    }
+  }
+
+  bool rows_are_a_;
+  std::string_view rows_, columns_;
   std::vector<uint32_t> lengths_;
+  std::vector<bool> shorten_a_;
 };
 
 // `length` bytes that are equal in both.
@@ -51,7 +75,7 @@ std::vector<Match> FindMatches(std::string_view a, std::string_view b, const Lcs
       continue;
     }
     end_match();
-    if (table.At(i - 1, j) > table.At(i, j - 1)) {
+    if (table.ShortensA(i, j)) {
       --i;
     } else {
       --j;
@@ -128,7 +152,7 @@ void Lcs(Call& call) {
         "ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len");
   }
   const LcsTable table(a, b);
-  const uint32_t length = table.At(a.size(), b.size());
+  const uint32_t length = table.length();
   if (options.length_only) return call.Integer(length);
   const std::vector<Match> matches = FindMatches(a, b, table);
   if (options.matches) return ReplyMatches(call, matches, options, length);
