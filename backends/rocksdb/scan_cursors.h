@@ -41,7 +41,8 @@ class ScanCursors {
     std::string newest, former;
   };
 
-  const Scan* ScanOf(uint64_t cursor) const;
+  // The index of the cursor's scan; scans_.size(): it is not known.
+  size_t IndexOf(uint64_t cursor) const;
   Scan& Begin(uint64_t random);
   void Forget();
 
