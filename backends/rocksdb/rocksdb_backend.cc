@@ -180,7 +180,7 @@ void RocksDbBackend::AddFeed() {
   while (next_->feed.size() < kFeedBytes) {
     const auto piece = source_->CommittedBytes(fed_, kFeedBytes - next_->feed.size());
     if (!piece) {
-      feed_wanted_ = false;
+      feed_wanted_ = role_ready_ = false;
       const std::string reason = "the log no longer has position " + std::to_string(fed_.value());
       return Later([this, reason, role = role_] {
         if (role == role_) events_->OnFeedGap(reason);
@@ -202,7 +202,7 @@ void RocksDbBackend::StartBatch() {
   if (next_->empty()) return;
   batch_running_ = true;
   ++next_number_;
-  const std::shared_ptr<WorkBatch> batch = std::exchange(next_, std::move(spare_));
+  const std::shared_ptr<WorkBatch> batch = std::exchange(next_, SpareBatch());
   batch->now_ms = reactor_.WallMilliseconds();
   batch->role = role_;
   reactor_.RunOnWorker([core = core_, batch] { batch->Run(*core); },
@@ -211,35 +211,47 @@ void RocksDbBackend::StartBatch() {
                        });
 }
 
-void RocksDbBackend::OnBatchDone(const std::shared_ptr<WorkBatch>& batch) {
-  batch_running_ = false;
-  const Liveness::Watch watch(liveness_);
-  if (open_) Deliver(batch);
-  if (watch.Gone()) return;
-  batch->Clear();
-  spare_ = batch;
+std::shared_ptr<WorkBatch> RocksDbBackend::SpareBatch() {
+  if (spare_.empty()) return std::make_shared<WorkBatch>();
+  std::shared_ptr<WorkBatch> batch = std::move(spare_.back());
+  spare_.pop_back();
+  return batch;
 }
 
-void RocksDbBackend::Deliver(const std::shared_ptr<WorkBatch>& batch) {
+// What came meanwhile goes to the worker first: it works on that while the loop hands out what this
+// one brought.
+void RocksDbBackend::OnBatchDone(const std::shared_ptr<WorkBatch>& batch) {
+  batch_running_ = false;
+  if (!open_) return;
   if (!batch->failure.empty()) return Lose(batch->failure);
-  if (batch->keys) keys_ = *batch->keys;
+  const bool current = batch->role == role_ && role_ready_;
+  if (current && batch->ready) ApplyReady(*batch->ready);
+  if (current && !batch->gap.empty()) feed_wanted_ = role_ready_ = false;
+  StartJob();
+  StartBatch();
   const Liveness::Watch watch(liveness_);
-  if (batch->role == role_ && role_ready_) {
-    executed_ = batch->out.executed;
-    if (!batch->out.effects.empty()) events_->OnEffects(batch->out.effects);
+  Deliver(*batch, current, watch);
+  if (watch.Gone()) return;
+  batch->Clear();
+  spare_.push_back(batch);
+}
+
+void RocksDbBackend::Deliver(WorkBatch& batch, bool current, const Liveness::Watch& watch) {
+  if (batch.keys) keys_ = *batch.keys;
+  if (current) {
+    executed_ = batch.out.executed;
+    if (!batch.out.effects.empty()) events_->OnEffects(batch.out.effects);
     if (watch.Gone()) return;
   }
-  if (batch->role == role_ && role_ready_) {
-    if (batch->ready) ApplyReady(*batch->ready);
-    if (role_kind_ == Role::kFollower) NoteApplied(batch->out.applied);
+  if (current && batch.role == role_ && role_kind_ == Role::kFollower) {
+    NoteApplied(batch.out.applied);
     if (watch.Gone()) return;
   }
-  if (batch->role == role_ && !batch->gap.empty()) {
-    feed_wanted_ = role_ready_ = false;
-    events_->OnFeedGap(batch->gap);
+  if (current && batch.role == role_ && !batch.gap.empty()) {
+    events_->OnFeedGap(batch.gap);
     if (watch.Gone()) return;
   }
-  DeliverReplies(*batch, watch);
+  DeliverReplies(batch, watch);
 }
 
 void RocksDbBackend::NoteApplied(Position position) {

@@ -105,7 +105,8 @@ class RocksDbBackend final : public backend::Backend, public RocksLane::Host {
   void FillBatch();
   void AddFeed();
   void OnBatchDone(const std::shared_ptr<WorkBatch>& batch);
-  void Deliver(const std::shared_ptr<WorkBatch>& batch);
+  std::shared_ptr<WorkBatch> SpareBatch();
+  void Deliver(WorkBatch& batch, bool current, const Liveness::Watch& watch);
   void DeliverReplies(WorkBatch& batch, const Liveness::Watch& watch);
   void OnJobDone(const std::shared_ptr<Job>& job, const Result<void>& result);
   void AddJob(Job job) {
@@ -140,7 +141,7 @@ class RocksDbBackend final : public backend::Backend, public RocksLane::Host {
   std::unique_ptr<io::Timer> reopen_, expiry_, sync_, forget_;
 
   std::shared_ptr<WorkBatch> next_ = std::make_shared<WorkBatch>();
-  std::shared_ptr<WorkBatch> spare_ = std::make_shared<WorkBatch>();
+  std::vector<std::shared_ptr<WorkBatch>> spare_;  // three are in use at most
   uint64_t next_number_ = 1;
   bool batch_running_ = false;
   bool job_running_ = false, exclusive_running_ = false;
