@@ -1,6 +1,7 @@
 // Connections of the engine: what they run at once, queue, watch and subscribe to.
 #include <algorithm>
 
+#include "backends/rocksdb/command_table.h"
 #include "backends/rocksdb/engine_impl.h"
 #include "proxy/base/free_memory.h"
 #include "proxy/base/text.h"
@@ -13,12 +14,6 @@ constexpr std::string_view kReadOnly = "-READONLY You can't write against a read
 constexpr size_t kKeptReplyBytes = 1u << 20;
 
 void AppendOk(std::string& out) { out += "+OK\r\n"; }
-
-std::string Lower(std::string_view text) {
-  std::string lower(text);
-  std::transform(lower.begin(), lower.end(), lower.begin(), LowerCase);
-  return lower;
-}
 
 }  // namespace
 
@@ -179,7 +174,8 @@ void Engine::Impl::RunAny(EngineLane& lane, Word word, Arguments arguments) {
       subscription || word == Word::kPing || word == Word::kQuit || word == Word::kReset;
   if (!refused && lane.only_subscriptions() && !in_context) {
     refused = true;
-    resp::AppendError(reply_, "ERR Can't execute '" + Lower(arguments[0]) +
+    resp::AppendError(reply_, "ERR Can't execute '" +
+                                  std::string(FindCommand(arguments).row->name) +
                                   "': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET "
                                   "are allowed in this context");
   }
