@@ -249,6 +249,8 @@ class Backend {
   virtual std::string DigestRequest(std::span<const std::string_view> keys) const = 0;
   virtual void Release() = 0;
   virtual std::unique_ptr<Lane> OpenLane(const LaneOptions& options, LaneHandler* handler) = 0;
+  // Something that was submitted on a lane which is destroyed by now may still be executed.
+  virtual bool HasAbandoned() const { return false; }
   // Asks on a control connection for a bound that covers every effect of replies received so far;
   // several calls may share one question that is sent after them. Calls `done` with nullopt when
   // the database is lost.

@@ -1,6 +1,7 @@
 #include "backends/redis/redis_backend.h"
 
 #include <algorithm>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -55,6 +56,7 @@ class RedisBackend final : public backend::Backend,
   std::unique_ptr<backend::SnapshotReader> TakeSnapshot(backend::SnapshotSink* sink,
                                                         const backend::SnapshotPart& held) override;
   const backend::Limits& CurrentLimits() const override { return control_.limits(); }
+  bool HasAbandoned() const override { return !abandoned_.empty(); }
   uint64_t LastKeyCount() const override { return control_.keys(); }
   std::string Problem() const override { return control_.problem(); }
   bool Reachable() const override { return control_.connected(); }
@@ -83,9 +85,10 @@ class RedisBackend final : public backend::Backend,
   const std::string& LaneRunId() const override { return control_.run_id(); }
   std::optional<Position> JudgeLaneRole(const Role& role) override;
   void OnLaneOtherProcess(const std::string& reason) override { control_.Lose(reason); }
-  void OnLaneDestroyed(RedisLane* lane) override { std::erase(lanes_, lane); }
+  void OnLaneDestroyed(RedisLane* lane) override;
   void OnSnapshotDestroyed(RedisSnapshot* snapshot) override { std::erase(snapshots_, snapshot); }
 
+  void EndAbandoned(const std::string& id);
   // Ends the role. Nothing is said to the Redis.
   void EndRole();
   void Want(Wanted wanted);
@@ -106,6 +109,7 @@ class RedisBackend final : public backend::Backend,
   bool has_role_ = false;
   std::vector<RedisLane*> lanes_;  // owned by those who opened them
   std::vector<RedisSnapshot*> snapshots_;
+  std::set<std::string> abandoned_;  // ids of connections that HasAbandoned tells of
   Liveness liveness_;
 };
 
@@ -145,6 +149,7 @@ void RedisBackend::OnControlExamined(const Examination& examination) {
 void RedisBackend::OnControlLost(const std::string& reason) {
   const Liveness::Watch watch(liveness_);
   EndRole();
+  abandoned_.clear();
   events_->OnLost(reason);
   if (!watch.Gone()) BreakConnections(reason);
 }
@@ -165,6 +170,7 @@ void RedisBackend::BreakConnections(const std::string& reason) {
 }
 
 void RedisBackend::OnControlChecked(const ServerInfo& server, uint64_t generation) {
+  for (const std::string& id : std::set<std::string>(abandoned_)) EndAbandoned(id);
   if (generation != generation_ || wanted_ == Wanted::kAnything) return;
   const std::string now = server.is_master ? std::string("a master")
                                            : "a replica of " + server.master_host + ":" +
@@ -284,6 +290,25 @@ std::unique_ptr<backend::Lane> RedisBackend::OpenLane(const backend::LaneOptions
   auto lane = std::make_unique<RedisLane>(reactor_, options_, options, this, handler);
   lanes_.push_back(lane.get());
   return lane;
+}
+
+// A Redis reads what a closed connection still holds; only one that it has killed is over.
+void RedisBackend::OnLaneDestroyed(RedisLane* lane) {
+  std::erase(lanes_, lane);
+  if (!lane->Owes() || !control_.ready()) return;
+  abandoned_.insert(lane->client_id());
+  EndAbandoned(lane->client_id());
+}
+
+void RedisBackend::EndAbandoned(const std::string& id) {
+  control_.Request({"CLIENT", "KILL", "ID", id},
+                   [this, id, watch = Liveness::Watch(liveness_)](auto reply) {
+                     if (watch.Gone()) return;
+                     // Busy with a script: asked again when it is looked at next.
+                     const bool busy = reply && reply->starts_with("-BUSY ");
+                     if (!reply && control_.ready()) return EndAbandoned(id);
+                     if (!busy) abandoned_.erase(id);
+                   });
 }
 
 bool RedisBackend::Fits(const Role& role) const {

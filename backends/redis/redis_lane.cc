@@ -44,6 +44,7 @@ std::vector<std::string> RedisLane::Introduction(const RedisOptions& redis,
   if (options.database != 0)
     send({"SELECT", resp::Decimal(static_cast<uint64_t>(options.database))});
   send({"CLIENT", "SETNAME", ConnectionName(redis.node, redis.incarnation)});
+  send({"CLIENT", "ID"});
   send({"INFO", "server"});
   return commands;
 }
@@ -175,6 +176,7 @@ void RedisLane::HelloReply(std::string_view reply, const Liveness::Watch& watch)
   const bool busy = reply.starts_with("-BUSY ");
   if (!error.empty() && !busy) return Break("cannot connect: " + error);
   if (busy) busy_ = reply;
+  if (reply[0] == ':') client_id_ = reply.substr(1, reply.size() - 3);
   if (--hello_left_ > 0) return;
   if (!busy_.empty()) return AnswerBusy(watch);
   const std::string_view run_id = InfoField(ReplyText(reply), "run_id");

@@ -47,6 +47,10 @@ class RedisLane : public backend::Lane, public io::StreamHandler {
   void PauseReading() override;
   void ResumeReading() override;
 
+  // Something was sent and is not answered.
+  bool Owes() const { return ready_ && (behind_ > 0 || !before_position_.empty()); }
+  // The Redis' id of this connection; "" until it is ready.
+  const std::string& client_id() const { return client_id_; }
   // The Redis is lost: closes and tells the handler, unless it has been told.
   void Break(const std::string& reason);
   // The backend goes: closes without a word.
@@ -79,6 +83,7 @@ class RedisLane : public backend::Lane, public io::StreamHandler {
   std::vector<std::string> introduction_;
   size_t hello_left_ = 0;  // replies of the introduction that are not in; not ready and 0: not sent
   std::string busy_;       // the -BUSY among them
+  std::string client_id_;
   // Submitted before ready: bytes in *owner.
   std::vector<std::pair<BytesOwner, std::string_view>> queued_;
   size_t queued_bytes_ = 0;

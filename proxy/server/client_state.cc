@@ -363,6 +363,8 @@ void ClientState::OnHeadMessage(std::string_view message) {
     again_ = std::move(pending);
     return make_.again(session_);
   }
+  // The head lost its own connection; it makes an end of that for another channel of ours.
+  if (message.starts_with(kUnknownOutcome)) lost_effects_ = leaving_head_ = true;
   switch (pending.action) {
     case Action::kSwallow:
       return;
@@ -420,8 +422,17 @@ void ClientState::FailHead(const std::string& why, bool nothing_sent) {
     bool effect =
         !nothing_sent && (pending.action == Action::kExec || pending.action == Action::kEffect ||
                           pending.action == Action::kScript);
+    lost_effects_ = lost_effects_ || effect;
     session_.Complete(pending.number, effect ? UnknownOutcome(why) : ChainDown(why));
   }
+}
+
+bool ClientState::MayOvertakeLost(bool abandoned) {
+  if (!lost_effects_) return false;
+  const bool held = head_ && leaving_head_;
+  if (abandoned || held || OpenHead() == Opening::kWait) return true;
+  lost_effects_ = false;
+  return false;
 }
 
 // --- the head leaves its place -------------------------------------------------------------------

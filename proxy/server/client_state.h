@@ -83,6 +83,11 @@ class ClientState final : public PrivateChannel::Handler {
   // The client sends something although it was not owed anything and everything that it had sent
   // was taken: one whose MULTI was refused has seen that, and is in no transaction.
   void OnFreshInput();
+  // Its channel to the head was lost with something that may have an effect, which could happen
+  // behind the client's next command (S18): until there is another channel, for which the head makes
+  // an end of the former, nothing may be sent. `abandoned`: Backend::HasAbandoned, for a channel to
+  // the local database.
+  bool MayOvertakeLost(bool abandoned);
   // A read that may be executed now; `path` is how it counts as outstanding.
   Dispatch SubmitTracked(uint64_t number, std::string_view raw, Path path);
   StateSummary Summary() const;
@@ -212,6 +217,7 @@ class ClientState final : public PrivateChannel::Handler {
   std::optional<int64_t> head_id_;                           // of the channel's connection
   bool head_id_asked_ = false;
   bool leaving_head_ = false;
+  bool lost_effects_ = false;
   bool ending_ = false;           // what is blocked, by CLIENT UNBLOCK
   std::optional<Pending> again_;  // counts as outstanding
   bool monitoring_ = false;

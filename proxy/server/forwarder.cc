@@ -379,7 +379,8 @@ Forwarder::Channel* Forwarder::ReadyChannel(const Key& key) {
     closed_.push_back(std::move(channel));
   }
   if (!channel)
-    channel = std::make_unique<Channel>(*this, key, *target, std::get<bool>(key) ? "scripts" : "");
+    channel = std::make_unique<Channel>(*this, key, *target,
+                                        std::string(std::get<bool>(key) ? kScriptsLane : ""));
   return channel->is_ready() && !channel->leaving() ? channel.get() : nullptr;
 }
 

@@ -78,6 +78,7 @@ class HeadExecutor::HeadLane final : public backend::LaneHandler {
 
   void Fail(std::string_view why, bool nothing_sent = false) {
     closed = true;
+    executor_.lost_lane_ = executor_.lost_lane_ || !nothing_sent;
     if (open) executor_.FailBatch(*open, why, nothing_sent);
     open.reset();
     for (; !sent.empty(); sent.pop_front()) executor_.FailBatch(*sent.front(), why, nothing_sent);
@@ -106,7 +107,8 @@ class HeadExecutor::Private final : public PrivateChannel, public backend::LaneH
   bool ready() const override { return true; }
   void Submit(std::string_view command) override { lane_->Submit(command); }
   bool full() const override {
-    return lane_->UnsentBytes() > executor_.options_.pending_bytes_max || executor_.LogFull();
+    return lane_->UnsentBytes() > executor_.options_.pending_bytes_max || executor_.LogFull() ||
+           executor_.MayOvertakeLost();
   }
   // A message that was held.
   void Release(std::string_view message) {
@@ -218,6 +220,19 @@ bool HeadExecutor::ScriptsHeldUp(const Session& session) const {
   return now_() - found->second->sent.front()->sent_at > kScriptIsSlow;
 }
 
+// S18: what a broken lane gave to the database comes first, or never.
+bool HeadExecutor::MayOvertakeLost() {
+  if (!lost_lane_) return false;
+  for (auto it = lanes_.begin(); it != lanes_.end();) {
+    const auto lane = it++;
+    if (!lane->second->closed) continue;
+    closed_lanes_.push_back(std::move(lane->second));
+    lanes_.erase(lane);
+  }
+  lost_lane_ = !closed_lanes_.empty() || backend_.HasAbandoned();
+  return lost_lane_;
+}
+
 bool HeadExecutor::Full(HeadLane& lane) {
   const bool log_full = LogFull();
   if (log_full) meter_.BeginStall(StallCause::kLogFull);
@@ -238,7 +253,7 @@ bool HeadExecutor::LogFull() const {
 
 Dispatch HeadExecutor::Submit(Session& session, uint64_t number, const Request& request,
                               ReplyKind kind) {
-  if (!backend_.Reachable()) return Dispatch::kWait;
+  if (!backend_.Reachable() || MayOvertakeLost()) return Dispatch::kWait;
   HeadLane& lane = LaneFor({session.database, session.protocol, RunsScript(request)});
   if (Full(lane)) return Dispatch::kWait;
   size_t effect_bytes = kind == ReplyKind::kEffect ? request.command->raw.size() : 0;

@@ -144,6 +144,7 @@ class HeadExecutor {
   void Answer(Batch& batch, Held& held);
   void FailBatch(Batch& batch, std::string_view why, bool nothing_sent = false);
   bool Full(HeadLane& lane);
+  bool MayOvertakeLost();
   // When what is sent or asked now is given up.
   TimePoint ExpiryOf(size_t unsent_bytes);
   void GiveEffects(Batch& batch) { effects_.Give(std::exchange(batch.effect_bytes, 0)); }
@@ -167,6 +168,7 @@ class HeadExecutor {
   uint64_t last_private_ = 0;
   EffectBudget effects_;
   size_t owed_ = 0;
+  bool lost_lane_ = false;  // one broke, and what it held may not be over yet
   Position applied_;
 };
 

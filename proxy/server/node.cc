@@ -117,6 +117,7 @@ void Node::EndTurn() {
   head_executor_.Release();
   RetryBlocked();
   head_executor_.EndBatches();
+  if (!welcomes_.empty()) WelcomeForwarded();
   // Reads of this turn may have asked questions; commits of this turn are acknowledged.
   PerformOutput();
   ReportJoinProgress();
@@ -807,10 +808,11 @@ void Node::OpenForwarded(std::unique_ptr<io::Stream> stream,
   if (std::pair(lane.incarnation, lane.number) >= std::pair(*incarnation, *number))
     return refuse("ERR superseded");
   // S18: what is unread on the earlier connection is dropped before anything of this one is read.
+  const uint64_t earlier = lane.session != nullptr ? lane.session->id() : 0;
   if (lane.session != nullptr && !CATENA_MUTANT("late-bytes-read"))
     lane.session->CloseNow("superseded");
-  stream->Write("+OK\r\n");
   Session& session = AddSession(std::move(stream));
+  welcomes_.push_back({session.id(), earlier, arguments[8] == kScriptsLane});
   session.forwarded = true;
   session.authenticated = true;
   session.database = static_cast<int>(*database);
@@ -822,6 +824,22 @@ void Node::OpenForwarded(std::unique_ptr<io::Stream> stream,
   session.tunnel = arguments[8].starts_with(kTunnelLane);
   session.forward_lane = std::move(key);
   if (!rest.empty()) session.Received(rest);
+}
+
+// S18: what an earlier connection of the same kind gave to the database is executed, or never will
+// be, before anything of this one is even sent.
+void Node::WelcomeForwarded() {
+  std::erase_if(welcomes_, [this](const Welcome& welcome) {
+    const auto found = sessions_.find(welcome.session);
+    if (found == sessions_.end()) return true;
+    Session& session = *found->second;
+    const bool may_be_alone = session.tunnel || welcome.scripts;
+    const bool later =
+        sessions_.contains(welcome.after) || (may_be_alone && backend_->HasAbandoned());
+    if (later && !CATENA_MUTANT("late-bytes-read")) return false;
+    session.Push("+OK\r\n");
+    return true;
+  });
 }
 
 void Node::CloseForwarded(Target target) {
@@ -929,6 +947,8 @@ Dispatch Node::OnCommand(Session& session, uint64_t number, Request& request) {
     }
   }
   if (pause_ != Pause::kNone && Paused(session, request)) return Dispatch::kWait;
+  if (session.state && session.state->MayOvertakeLost(backend_->HasAbandoned()))
+    return Dispatch::kWait;
   if (std::string refusal = TooLarge(backend_->CurrentLimits(), request); !refusal.empty()) {
     session.Complete(number, refusal);
     return Dispatch::kTaken;

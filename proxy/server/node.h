@@ -162,6 +162,13 @@ class Node final : public SessionOwner,
     bool handing_over = false;  // takes nothing new; before that, open transactions end
     TimePoint until{};          // then it goes on to the next step all the same
   };
+  // A connection of another proxy that was accepted, and is told so when what came by the one before
+  // it is over.
+  struct Welcome {
+    uint64_t session = 0;
+    uint64_t after = 0;  // session; 0: none
+    bool scripts = false;
+  };
   // A command of this session is to be sent to the next head.
   struct Again {
     uint64_t session = 0;
@@ -234,6 +241,7 @@ class Node final : public SessionOwner,
   void OpenLink(std::unique_ptr<io::Stream> stream, const std::vector<std::string>& arguments,
                 std::string rest);
   void OnHello(peer::PeerLink& link, const chain::Hello& hello);
+  void WelcomeForwarded();
   void CloseForwarded(Target target);
 
   // --- join, receiving side (node_join.cc) ---
@@ -375,6 +383,7 @@ class Node final : public SessionOwner,
   TimePoint pause_until_{};
   std::deque<Rerouted> rerouted_;
   std::vector<Again> again_;
+  std::vector<Welcome> welcomes_;
   // The newest forwarding connection of each (node, target, database, protocol): S18.
   struct ForwardedLane {
     uint64_t incarnation = 0, number = 0;

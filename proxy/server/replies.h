@@ -12,8 +12,9 @@ inline std::string ChainDown(std::string_view why) {
 }
 // The command was sent on and its answer is lost: it may or may not have happened. Never retried by
 // a proxy.
+constexpr std::string_view kUnknownOutcome = "-UNKNOWNOUTCOME ";
 inline std::string UnknownOutcome(std::string_view why) {
-  return "-UNKNOWNOUTCOME " + std::string(why) +
+  return std::string(kUnknownOutcome) + std::string(why) +
          "; the command may or may not have been executed\r\n";
 }
 
@@ -21,6 +22,7 @@ inline std::string UnknownOutcome(std::string_view why) {
 
 // Of the lanes that one client has for itself.
 constexpr std::string_view kTunnelLane = "client ";
+constexpr std::string_view kScriptsLane = "scripts";
 // The node will take nothing more on this connection after kHandedOver, by which the other side
 // says that it sends nothing more; everything before it is answered. A tunnel is closed instead,
 // as soon as it is idle.

@@ -195,7 +195,7 @@ class Session final : public io::StreamHandler {
   struct Slot {
     bool done = false;
     bool counted = false;
-    bool silent = false;           // CLIENT REPLY OFF / SKIP
+    bool silent = false;  // CLIENT REPLY OFF / SKIP
     RequestClass counts_as = RequestClass::kOther;
     TimePoint since{};
     std::string reply;             // only when it came before its turn
