@@ -139,7 +139,7 @@ void RocksDbBackend::StartJob() {
   while (!jobs_.empty() && !jobs_.front().any_role && jobs_.front().role != role_)
     jobs_.pop_front();
   if (job_running_ || jobs_.empty()) return;
-  if (jobs_.front().exclusive && batch_running_) return;
+  if (batch_running_ && (jobs_.front().exclusive || batch_feeds_)) return;
   const auto job = std::make_shared<Job>(std::move(jobs_.front()));
   jobs_.pop_front();
   job_running_ = true;
@@ -177,6 +177,8 @@ void RocksDbBackend::FillBatch() {
 
 void RocksDbBackend::AddFeed() {
   if (role_kind_ != Role::kFollower || !role_ready_ || !feed_wanted_) return;
+  // One worker at a time changes the database: a checkpoint, too, is of one position.
+  if (job_running_ || !jobs_.empty()) return;
   while (next_->feed.size() < kFeedBytes) {
     const auto piece = source_->CommittedBytes(fed_, kFeedBytes - next_->feed.size());
     if (!piece) {
@@ -201,6 +203,7 @@ void RocksDbBackend::StartBatch() {
   FillBatch();
   if (next_->empty()) return;
   batch_running_ = true;
+  batch_feeds_ = !next_->feed.empty();
   ++next_number_;
   const std::shared_ptr<WorkBatch> batch = std::exchange(next_, SpareBatch());
   batch->now_ms = reactor_.WallMilliseconds();

@@ -144,6 +144,7 @@ class RocksDbBackend final : public backend::Backend, public RocksLane::Host {
   std::vector<std::shared_ptr<WorkBatch>> spare_;  // three are in use at most
   uint64_t next_number_ = 1;
   bool batch_running_ = false;
+  bool batch_feeds_ = false;  // it changes the database
   bool job_running_ = false, exclusive_running_ = false;
   std::deque<Job> jobs_;
   bool apply_running_ = false;  // of a commit, or queued
