@@ -36,10 +36,11 @@ struct ResumePoint {
 };
 
 struct Info {
-  std::string kind;     // "redis"
-  std::string run_id;   // of the database process
-  std::string version;  // "7.0.15"
-  uint64_t keys = 0;    // all databases
+  std::string kind;        // "redis"
+  std::string run_id;      // of the database process
+  std::string version;     // "7.0.15"
+  std::string answers_as;  // the version of Redis that it behaves as; "": it is one
+  uint64_t keys = 0;       // all databases
   // Set when the data is an untouched prefix of a chain's history: a Redis in replica role with a
   // chain's replid (see kChainReplidPrefix), or one restarted from such an RDB and not written to
   // since. Not set for a former head or a stranger: these take a snapshot.

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "backends/rocksdb/command_call.h"
 #include "backends/rocksdb/commands.h"
 #include "proxy/base/free_memory.h"
 #include "proxy/resp/decoder.h"
@@ -43,6 +44,7 @@ Result<backend::Info> WorkerCore::Examine() {
   info.kind = "rocksdb";
   info.run_id = store->run_id();
   info.version = store->Version();
+  info.answers_as = kRedisVersion;
   info.keys = store->EstimateKeys();
   const Place& place = store->place();
   if (place.replid.starts_with(backend::kChainReplidPrefix)) {

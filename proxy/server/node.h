@@ -90,7 +90,10 @@ class Node final : public SessionOwner,
   const chain::Replica& replica() const { return replica_; }
   const std::map<uint64_t, std::unique_ptr<Session>>& sessions() const { return sessions_; }
   int databases() const { return databases_; }
-  const std::string& server_version() const { return info_.version; }
+  // The version of Redis that clients see.
+  const std::string& server_version() const {
+    return info_.answers_as.empty() ? info_.version : info_.answers_as;
+  }
   // The local server's reply to INFO with the `# Catena` section behind it.
   std::string AddInfoSection(std::string_view reply) const;
   // What the node has counted and measured, and how it is, into `out`.
