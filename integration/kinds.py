@@ -5,10 +5,11 @@ import os
 from processes import Failed
 
 BACKENDS = ("redis", "rocksdb")
-# Words of the tests' scripts that name what a RocksDB has not: other types, other databases, scripts.
+# Words of the tests' scripts that name what a RocksDB has not: other types, other databases,
+# scripts, sharded channels.
 _REDIS_WORDS = {"SELECT", "EVAL", "EVAL_RO", "LPUSH", "RPUSH", "RPOP", "LPOP", "LRANGE", "HSET", "HGET",
                 "HGETALL", "ZADD", "ZRANGE", "SADD", "SCARD", "SISMEMBER", "BLPOP", "XGROUP", "OBJECT",
-                "CONFIG", "COMMAND"}
+                "CONFIG", "COMMAND", "SSUBSCRIBE", "SUNSUBSCRIBE", "SPUBLISH", "MONITOR"}
 
 
 def default_backend():

@@ -3,17 +3,16 @@ whose machine is gone. The others go on, and what was answered stays."""
 
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
 
 import faults
 from cluster import Cluster
 from processes import wait_until
+from slow_disk import SlowDisk, build_library
 from wire import Wire, encode
 
 MB = 1 << 20
-HERE = Path(__file__).resolve().parent
 
 
 # --- clients whose machine is gone ---
@@ -62,25 +61,12 @@ def vanished_clients():
 # --- a slow disk ---
 
 
-class SlowDisk:
-    """Of one Redis, which waits for its disk before it answers (appendfsync always)."""
-
-    def __init__(self, cluster, node, library):
-        self._file = cluster.directory / f"{node.id}.slow"
-        node.redis.argv = ["env", f"LD_PRELOAD={library}", f"SLOW_FSYNC_MS={self._file}",
-                           *node.redis.argv]
-
-    def set(self, milliseconds):
-        self._file.write_text(str(milliseconds), encoding="ascii")
-
-
 @pytest.fixture(name="slow", scope="module")
 def cluster_with_slow_disks(tmp_path_factory):
-    library = tmp_path_factory.mktemp("slow") / "slow_fsync.so"
-    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, HERE / "slow_fsync.c", "-ldl"],
-                   check=True)
+    library = build_library(tmp_path_factory.mktemp("slow"))
+    # It waits for its disk before it answers.
     cluster = Cluster(nodes=3, redis_args=["--appendonly", "yes", "--appendfsync", "always"])
-    disks = {node.id: SlowDisk(cluster, node, library) for node in cluster.nodes}
+    disks = {node.id: SlowDisk(node, library) for node in cluster.nodes}
     with cluster:
         yield cluster, disks
 

@@ -21,6 +21,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from cost import Cost  # noqa: E402
 from craq import PAPER_RATE, Craq  # noqa: E402
+from embedded import Embedded  # noqa: E402
 from encryption import Encryption  # noqa: E402
 from fleet import Fleet  # noqa: E402
 from instructions import Instructions  # noqa: E402
@@ -41,6 +42,7 @@ PARTS = {
                     "memory")),
     "tls": (Encryption, ("tls",)),
     "metrics": (Cost, ("metrics",)),
+    "rocksdb": (Embedded, ("rocksdb",)),
     "craq": (Craq, ("craq_reads", "craq_hot_500", "craq_uniform_500", "craq_hot_5000")),
     "killed": (Timelines, ("craq_killed",)),
     "failover": (Timelines, ("failover_head", "failover_middle", "failover_tail")),
@@ -69,16 +71,18 @@ class Pace:
     idle_seconds: float = 20
     traced_operations: int = 5000
     memory_keys: int = 1_000_000
+    embedded_bytes: int = 1 << 30  # of values in each RocksDB
 
 
 QUICK = Pace(rounds=3, seconds=0.5, target_rounds=5, grid_rounds=1,
              axes=Axes(lengths=(3,), modes=("linearizable",), connections=(50,), sizes=(64,)),
              lengths=(1, 3, 7), write_lengths=(3,), write_shares=(0, PAPER_RATE, 0.1), failover_seconds=5, killed_at=3,
-             join_bytes=100_000_000, idle_seconds=4, traced_operations=500, memory_keys=200_000)
+             join_bytes=100_000_000, idle_seconds=4, traced_operations=500, memory_keys=200_000,
+             embedded_bytes=64 << 20)
 # Shows that everything runs; its figures mean nothing.
 SMOKE = replace(QUICK, rounds=1, seconds=0.1, target_rounds=1, lengths=(1, 3),
                 write_shares=(PAPER_RATE,), failover_seconds=3, killed_at=2.5,
-                join_bytes=5_000_000, idle_seconds=0.5, traced_operations=50, memory_keys=5_000,
+                join_bytes=5_000_000, idle_seconds=0.5, traced_operations=50, memory_keys=5_000, embedded_bytes=8 << 20,
                 axes=replace(QUICK.axes, mixes=("mix",), pipelines=(16,)))
 
 

@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Every test of a Redis chain that can be, on a chain of RocksDBs, and a campaign of faults. A dozen
+# tests of each file are part of ctest (tests/CMakeLists.txt); this is all of them, half an hour.
+#
+#   rocksdb_matrix.sh [pytest arguments, such as -k failover -x]
+set -uo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+export CATENA_BIN=${CATENA_BIN:-$here/../build/release/bin} CATENA_BACKEND=rocksdb
+
+files=()
+for name in rocksdb failover partition reads sessions states state_failover join operations hostile \
+  upgrade users reload campaign; do
+  files+=("$here/test_$name.py")
+done
+exec /usr/bin/python3 -m pytest -q -p no:cacheprovider --durations=10 "${files[@]}" "$@"
