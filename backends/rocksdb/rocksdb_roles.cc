@@ -104,6 +104,7 @@ void RocksDbBackend::Release() {
   job.exclusive = true;
   job.work = [info](WorkerCore& core) -> Result<void> {
     core.incoming.reset();
+    core.store->DropIncoming();
     core.engine->BecomeFollower();
     *info = core.Examine();
     if (!*info) return tl::unexpected(info->error());

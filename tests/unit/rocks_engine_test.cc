@@ -2,8 +2,12 @@
 // subscriptions, expiry, following.
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <map>
+#include <random>
 #include <vector>
 
+#include "tests/unit/allocations.h"
 #include "tests/unit/rocks_engine_fixture.h"
 
 namespace catena::rocks::test {
@@ -410,6 +414,149 @@ TEST_CASE("values that were read ahead are those of this moment") {
   CHECK(head.Run("MGET a b c") == "[3 2 (nil)]");
   head.CommitAll();
   CHECK(head.Run("MGET a b c") == "[3 2 (nil)]");
+}
+
+// --- everything at once --------------------------------------------------------------------------
+
+// Reference: the state after each entry, so that what a commit leaves, and what a loss of the role
+// takes back, is known.
+struct Reference {
+  using State = std::map<std::string, std::string>;
+
+  static std::string Text(const State& state) {
+    std::string text = "[";
+    for (const auto& [key, value] : state) {
+      text += (text.size() > 1 ? " " : "") + key + " " + value;
+    }
+    return text + "]";
+  }
+  State now;
+  std::map<uint64_t, State> after = {{1, {}}};  // by the entry's end
+};
+
+// One command of `random`'s choice, on the engine and the reference.
+std::string Change(std::mt19937& random, Reference::State& state, int step) {
+  const std::string key(1, static_cast<char>('a' + random() % 12));
+  const std::string other(1, static_cast<char>('a' + random() % 12));
+  const std::string value = std::to_string(step);
+  switch (random() % 12) {
+    case 0:
+      if (random() % 5 != 0) break;
+      state.clear();
+      return "FLUSHALL";
+    case 1:
+    case 2:
+      state.erase(key);
+      return "DEL " + key;
+    case 3:
+      state[key] += "x";
+      return "APPEND " + key + " x";
+    case 4:
+      state[key] = state[other] = value;
+      return "MSET " + key + " " + value + " " + other + " " + value;
+    case 5:
+      if (!state.contains(key) || key == other) break;
+      state[other] = state[key];
+      state.erase(key);
+      return "RENAME " + key + " " + other;
+    default:
+      break;
+  }
+  state[key] = value;
+  return "SET " + key + " " + value;
+}
+
+TEST_CASE("commits, losses of the role and walks in any order") {
+  for (uint32_t seed = 1; seed <= 30; ++seed) {
+    std::mt19937 random(seed);
+    Database head = Database::Head(), follower;
+    Reference reference;
+    std::optional<Engine::Ready> ready;
+    head.Run("PING");
+    const auto finish = [&] {
+      if (!ready) return;
+      REQUIRE(head.store->Apply(*ready->batch, ready->after));
+      Output out;
+      head.engine->EndCommit(out);
+      head.Taken(out, 0);
+      REQUIRE(head.applied == ready->after.position);
+      ready.reset();
+    };
+    for (int step = 0; step < 200; ++step) {
+      INFO("seed ", seed, ", step ", step);
+      const uint32_t what = random() % 20;
+      if (what < 12) {
+        head.Run(Change(random, reference.now, step));
+      } else if (what < 14) {
+        head.Run("MULTI");
+        for (uint32_t i = 0; i < 1 + random() % 4; ++i) {
+          head.Run(Change(random, reference.now, step));
+        }
+        head.Run("EXEC");
+      } else if (what < 18) {
+        if (random() % 2 == 0) finish();
+        // To the end of any entry.
+        auto at = reference.after.begin();
+        std::advance(at, random() % reference.after.size());
+        if (!ready) ready = head.engine->BeginCommit(Position(at->first));
+      } else if (what == 18) {
+        finish();
+        if (random() % 4 == 0) {
+          head.engine->BecomeFollower();
+          REQUIRE(head.engine->BecomeHead(kHistory));
+          reference.after.erase(reference.after.upper_bound(head.applied.value()),
+                                reference.after.end());
+          reference.now = reference.after.rbegin()->second;
+          head.effects.resize(head.applied - Position(1));
+          head.executed = head.applied;
+        }
+      }
+      reference.after[head.executed.value()] = reference.now;
+      REQUIRE(head.Run("CATENA.RANGE - +") == Reference::Text(reference.now));
+      if (ready) continue;
+      std::string stored = head.Stored();
+      std::replace(stored.begin(), stored.end(), '=', ' ');
+      REQUIRE("[" + stored + "]" == Reference::Text(reference.after[head.applied.value()]));
+    }
+    finish();
+    CHECK(follower.Apply(head.effects) == "");
+    CHECK(follower.Run("CATENA.RANGE - +") == Reference::Text(reference.now));
+  }
+}
+
+// --- cost ----------------------------------------------------------------------------------------
+
+TEST_CASE("a warm engine allocates nothing per command") {
+  Database head = Database::Head();
+  std::vector<std::string> commands;
+  for (int i = 0; i < 50; ++i) {
+    const std::string key = "a key too long to lie inside a string object " + std::to_string(i);
+    for (const std::string& command :
+         {"SET '" + key + "' 'and a value that is as long as that " + std::to_string(i) + "'",
+          "GET '" + key + "'", "MGET '" + key + "' nothing", "EXISTS '" + key + "'",
+          "INCR 'and a counter with a long name, too " + std::to_string(i) + "'",
+          "DEL '" + key + " which never was'"}) {
+      commands.push_back(command + "\r\n");
+    }
+  }
+  Output out;
+  size_t during = 0;
+  using catena::test::allocations;
+  for (int round = 0; round < 4; ++round) {
+    out.replies.clear();
+    out.bytes.clear();
+    out.effects.clear();
+    const size_t before = allocations;
+    for (const std::string& command : commands) {
+      REQUIRE(head.engine->Submit(1, command, head.now_ms, out));
+    }
+    head.engine->AskPosition(1, out);
+    during = allocations - before;
+    // The store in memory has its own.
+    REQUIRE(head.engine->Commit(out.executed, out));
+  }
+  CHECK(during == 0);
+  CHECK(out.replies.size() == commands.size() + 1);
 }
 
 }  // namespace
