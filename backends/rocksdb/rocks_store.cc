@@ -31,21 +31,6 @@ rocksdb::Status PutState(rocksdb::WriteBatch& batch, const Database& database,
   return batch.Put(database.meta, kStateKey, EncodeState(state));
 }
 
-// nullopt: it has none.
-Result<std::optional<StoreState>> ReadState(const Database& database) {
-  if (database.meta == nullptr) return std::nullopt;
-  std::string bytes;
-  const rocksdb::Status status =
-      database.db->Get(rocksdb::ReadOptions(), database.meta, kStateKey, &bytes);
-  if (status.IsNotFound()) return std::nullopt;
-  if (auto read = ToResult(status, "read Catena's record"); !read) {
-    return tl::unexpected(read.error());
-  }
-  auto state = DecodeState(bytes);
-  if (!state) return tl::unexpected(state.error());
-  return *std::move(state);
-}
-
 std::mutex claims_mutex;
 std::set<std::string>& Claims() {
   static std::set<std::string> claims;
@@ -131,8 +116,10 @@ Result<void> RocksStore::TakeState() {
   state.sync = options_.sync;
   deadline_count_ = state.deadlines;
   expiry_floor_ = 0;
+  state.begins_session = true;
   rocksdb::WriteBatch batch;
   if (auto written = Write(batch, state, true); !written) return written;
+  state_.begins_session = false;
   return state_.deadlines_fit ? Result<void>() : FitDeadlines();
 }
 
@@ -303,6 +290,7 @@ Result<void> RocksStore::Replace(std::unique_ptr<Incoming> incoming, const Place
     rocksdb::DB& db = *(*database)->db;
     StoreState state = **copied;
     state.place = place;
+    state.begins_session = true;
     state.from_chain = state.clean = true;
     state.run_id = state_.run_id;
     state.database_id = IdentityOf(db);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <random>
 #include <set>
 #include <utility>
 
@@ -36,9 +37,10 @@ bool HasRightChecksum(std::string_view bytes, uint64_t seed) {
 }
 
 // Of a head whose checksum is right; it may still come from somebody who means harm.
-Result<std::vector<CopiedFile>> DecodeHead(std::string_view head) {
-  ByteReader in(head.substr(kHeadStartBytes, head.size() - kHeadStartBytes - kChecksumBytes));
-  std::vector<CopiedFile> files;
+Result<CopyHead> DecodeHead(std::string_view bytes) {
+  ByteReader in(bytes.substr(kHeadStartBytes, bytes.size() - kHeadStartBytes - kChecksumBytes));
+  CopyHead head;
+  head.number = in.Number();
   std::set<std::string> names;
   for (uint64_t count = in.Number(kLengthBytes); count > 0 && in.ok(); --count) {
     CopiedFile file;
@@ -48,33 +50,34 @@ Result<std::vector<CopiedFile>> DecodeHead(std::string_view head) {
     if (!IsDataFile(file.name)) return Fail("it has a file that is none of RocksDB's");
     if (file.size > kFileBytesMax) return Fail("its file " + file.name + " is too large");
     if (!names.insert(file.name).second) return Fail("it has the file " + file.name + " twice");
-    files.push_back(std::move(file));
+    head.files.push_back(std::move(file));
   }
   if (!in.ok() || !in.AtEnd()) return Fail("its list of files is damaged");
   if (!names.contains("CURRENT")) return Fail("it has no CURRENT");
-  return files;
+  return head;
 }
 
 }  // namespace
 
-std::string EncodeCopyHead(const std::vector<CopiedFile>& files) {
+std::string EncodeCopyHead(const CopyHead& head) {
   ByteWriter list;
-  list.Number(files.size(), kLengthBytes);
-  for (const CopiedFile& file : files) {
+  list.Number(head.number);
+  list.Number(head.files.size(), kLengthBytes);
+  for (const CopiedFile& file : head.files) {
     list.Text(file.name);
     list.Number(file.size);
   }
-  ByteWriter head;
-  head.bytes = kMagic;
-  head.Number(kHeadStartBytes + list.bytes.size() + kChecksumBytes, kLengthBytes);
-  head.bytes += list.bytes;
-  AppendChecksum(head.bytes, 0);
-  return std::move(head.bytes);
+  ByteWriter out;
+  out.bytes = kMagic;
+  out.Number(kHeadStartBytes + list.bytes.size() + kChecksumBytes, kLengthBytes);
+  out.bytes += list.bytes;
+  AppendChecksum(out.bytes, 0);
+  return std::move(out.bytes);
 }
 
-uint64_t CopyBytes(const std::vector<CopiedFile>& files) {
-  uint64_t bytes = EncodeCopyHead(files).size();
-  for (const CopiedFile& file : files) bytes += StreamBytes(file.size);
+uint64_t CopyBytes(const CopyHead& head) {
+  uint64_t bytes = EncodeCopyHead(head).size();
+  for (const CopiedFile& file : head.files) bytes += StreamBytes(file.size);
   return bytes;
 }
 
@@ -106,11 +109,13 @@ Result<void> DirectoryCheckpoint::List() {
     const std::string path = directory_ + "/" + name;
     const auto sized = ToResult(env_->GetFileSize(path, &file.size), "read " + path);
     if (!sized) return sized;
-    files_.push_back(std::move(file));
+    head_.files.push_back(std::move(file));
   }
-  block_ = EncodeCopyHead(files_);
+  std::random_device random;
+  head_.number = uint64_t{random()} << 32 | random();
+  block_ = EncodeCopyHead(head_);
   bytes_ = block_.size();
-  for (const CopiedFile& file : files_) {
+  for (const CopiedFile& file : head_.files) {
     begins_.push_back(bytes_);
     bytes_ += StreamBytes(file.size);
   }
@@ -137,7 +142,7 @@ Result<void> DirectoryCheckpoint::Read(uint64_t offset, size_t max, std::string&
 // The block around `offset`, or the head.
 Result<void> DirectoryCheckpoint::LoadBlock(uint64_t offset) {
   if (begins_.empty() || offset < begins_[0]) {
-    block_ = EncodeCopyHead(files_);
+    block_ = EncodeCopyHead(head_);
     block_begin_ = 0;
     return {};
   }
@@ -146,10 +151,10 @@ Result<void> DirectoryCheckpoint::LoadBlock(uint64_t offset) {
                                         begins_.begin() - 1);
   const uint64_t block = (offset - begins_[at]) / (kCopyBlockBytes + kChecksumBytes);
   const uint64_t done = block * kCopyBlockBytes;
-  const size_t size = std::min<uint64_t>(kCopyBlockBytes, files_[at].size - done);
-  if (auto read = ReadFile(files_[at], done, size); !read) return read;
+  const size_t size = std::min<uint64_t>(kCopyBlockBytes, head_.files[at].size - done);
+  if (auto read = ReadFile(head_.files[at], done, size); !read) return read;
   block_begin_ = begins_[at] + block * (kCopyBlockBytes + kChecksumBytes);
-  AppendChecksum(block_, block_begin_);
+  AppendChecksum(block_, head_.number + block_begin_);
   return {};
 }
 
@@ -200,7 +205,8 @@ Result<void> IncomingFiles::Write(std::string_view bytes) {
 // All of the head or block under way, as far as it is known.
 size_t IncomingFiles::WantedBytes() const {
   if (has_head_) {
-    return kChecksumBytes + std::min<uint64_t>(kCopyBlockBytes, files_[file_at_].size - file_done_);
+    return kChecksumBytes +
+           std::min<uint64_t>(kCopyBlockBytes, head_.files[file_at_].size - file_done_);
   }
   if (pending_.size() < kHeadStartBytes) return kHeadStartBytes;
   const uint64_t head =
@@ -223,17 +229,17 @@ Result<void> IncomingFiles::TakeHead() {
     return Fail("its list of files has a wrong length");
   }
   if (!HasRightChecksum(pending_, 0)) return Fail("the checksum of its list of files is wrong");
-  auto files = DecodeHead(pending_);
-  if (!files) return tl::unexpected(files.error());
-  if (CopyBytes(*files) != bytes_) return Fail("its files are not as long as it was said to be");
-  files_ = *std::move(files);
+  auto head = DecodeHead(pending_);
+  if (!head) return tl::unexpected(head.error());
+  if (CopyBytes(*head) != bytes_) return Fail("its files are not as long as it was said to be");
+  head_ = *std::move(head);
   has_head_ = true;
   return CloseFullFiles();
 }
 
 Result<void> IncomingFiles::TakeBlock() {
-  const CopiedFile& file = files_[file_at_];
-  if (!HasRightChecksum(pending_, checked_)) {
+  const CopiedFile& file = head_.files[file_at_];
+  if (!HasRightChecksum(pending_, head_.number + checked_)) {
     return Fail("the checksum is wrong in its file " + file.name);
   }
   rocksdb::Status status;
@@ -247,10 +253,10 @@ Result<void> IncomingFiles::TakeBlock() {
 
 // The file that has all its bytes, and empty ones behind it.
 Result<void> IncomingFiles::CloseFullFiles() {
-  while (file_at_ < files_.size() && file_done_ == files_[file_at_].size) {
+  while (file_at_ < head_.files.size() && file_done_ == head_.files[file_at_].size) {
     rocksdb::Status status;
     if (!file_) {
-      status = env_->NewWritableFile(directory_ + "/" + files_[file_at_].name, &file_, {});
+      status = env_->NewWritableFile(directory_ + "/" + head_.files[file_at_].name, &file_, {});
     }
     if (status.ok()) status = file_->Sync();
     if (status.ok()) status = file_->Close();
@@ -264,7 +270,7 @@ Result<void> IncomingFiles::CloseFullFiles() {
 
 Result<void> IncomingFiles::Written(const rocksdb::Status& status) {
   broken_ = broken_ || !status.ok();
-  return ToResult(status, "write " + directory_ + "/" + files_[file_at_].name);
+  return ToResult(status, "write " + directory_ + "/" + head_.files[file_at_].name);
 }
 
 }  // namespace catena::rocks

@@ -1,11 +1,13 @@
 // Whole copies of a database as a stream of bytes:
 //
-//   "CATENADB", 4 bytes: length of all of this head, 4 bytes: number of files,
-//   of each file its name (behind a length byte) and 8 bytes: its size; 8 bytes: XXH3 of the head
+//   "CATENADB", 4 bytes: length of all of this head, 8 bytes: a random number of this copy, 4 bytes:
+//   number of files, of each file its name (behind a length byte) and 8 bytes: its size;
+//   8 bytes: XXH3 of the head
 //   of each file in order: blocks of kCopyBlockBytes, the last one shorter, each with 8 bytes of
-//   XXH3 behind it, seeded with the block's place in the stream
+//   XXH3 behind it, seeded with the copy's number plus the block's place in the stream
 //
-// Numbers are little endian. So any piece can be made, and checked, without the rest.
+// Numbers are little endian. So any piece can be made, and checked, without the rest, and pieces of
+// two copies never make one.
 #pragma once
 
 #include <rocksdb/env.h>
@@ -26,9 +28,14 @@ struct CopiedFile {
   uint64_t size = 0;
 };
 
-std::string EncodeCopyHead(const std::vector<CopiedFile>& files);
+struct CopyHead {
+  uint64_t number = 0;
+  std::vector<CopiedFile> files;
+};
+
+std::string EncodeCopyHead(const CopyHead& head);
 // Of the whole stream.
-uint64_t CopyBytes(const std::vector<CopiedFile>& files);
+uint64_t CopyBytes(const CopyHead& head);
 
 // A directory of hard links, deleted with this.
 class DirectoryCheckpoint : public Checkpoint {
@@ -57,7 +64,7 @@ class DirectoryCheckpoint : public Checkpoint {
   Place place_;
   std::string name_;
   uint64_t bytes_ = 0;
-  std::vector<CopiedFile> files_;
+  CopyHead head_;
   std::vector<uint64_t> begins_;  // of each file in the stream
   // The head or the block, with its checksum, that was asked for last.
   std::string block_;
@@ -100,7 +107,7 @@ class IncomingFiles {
   std::string pending_;   // of the head or block under way
   bool has_head_ = false;
   bool broken_ = false;
-  std::vector<CopiedFile> files_;
+  CopyHead head_;
   size_t file_at_ = 0;      // the one that is being written
   uint64_t file_done_ = 0;  // its bytes so far
   std::unique_ptr<rocksdb::WritableFile> file_;

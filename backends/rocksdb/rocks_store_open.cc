@@ -149,6 +149,7 @@ Result<Layout> ReadLayout(const std::string& directory, rocksdb::Env* env) {
   rocksdb::Status status =
       rocksdb::LoadLatestOptions(strict, directory, &layout.options, &layout.families);
   if (!status.ok() && !status.IsNotFound()) return CannotOpen(directory, status);
+  layout.options.env = env;
   std::vector<std::string> names;
   status = rocksdb::DB::ListColumnFamilies(layout.options, directory, &names);
   if (!status.ok()) return CannotOpen(directory, status);
@@ -239,9 +240,12 @@ std::shared_ptr<rocksdb::Cache> NewCache(const StoreOptions& options) {
   return rocksdb::NewLRUCache(options.block_cache_bytes);
 }
 
-Result<std::unique_ptr<Database>> LookAt(const std::string& directory, Layout layout) {
+Result<std::unique_ptr<Database>> LookAt(const std::string& directory, Layout layout,
+                                         std::unique_ptr<rocksdb::WalFilter> log_filter) {
   layout.options.info_log = std::make_shared<SilentLogger>();
+  layout.options.wal_filter = log_filter.get();
   auto database = std::make_unique<Database>();
+  database->log_filter = std::move(log_filter);
   rocksdb::DB* db = nullptr;
   const rocksdb::Status status = rocksdb::DB::OpenForReadOnly(
       layout.options, directory, layout.families, &database->families, &db);
@@ -251,16 +255,13 @@ Result<std::unique_ptr<Database>> LookAt(const std::string& directory, Layout la
   return database;
 }
 
-Result<Layout> PrepareLayout(const std::string& directory, const StoreOptions& options,
-                             rocksdb::Env* env) {
-  const auto contents = Examine(directory, env);
-  if (!contents) return tl::unexpected(contents.error());
-  if (*contents == Contents::kNothing) return NewLayout(options);
-  auto layout = ReadLayout(directory, env);
-  if (!layout) return layout;
-  layout->options.env = env;
-  if (auto looked = LookAt(directory, *layout); !looked) return tl::unexpected(looked.error());
-  return layout;
+// The number of the last of the Store's writes in tables.
+Result<uint64_t> LastInTables(const std::string& directory, const Layout& layout) {
+  const auto tables = LookAt(directory, layout, std::make_unique<NoLogFilter>());
+  if (!tables) return tl::unexpected(tables.error());
+  const auto state = ReadState(**tables);
+  if (!state) return rocks::CannotOpen(directory, state.error().message);
+  return *state ? (*state)->sequence : 0;
 }
 
 }  // namespace
@@ -268,6 +269,21 @@ Result<Layout> PrepareLayout(const std::string& directory, const StoreOptions& o
 Database::~Database() {
   for (rocksdb::ColumnFamilyHandle* family : families) db->DestroyColumnFamilyHandle(family);
   if (db) db->Close();
+}
+
+// nullopt: it has none.
+Result<std::optional<StoreState>> ReadState(const Database& database) {
+  if (database.meta == nullptr) return std::nullopt;
+  std::string bytes;
+  const rocksdb::Status status =
+      database.db->Get(rocksdb::ReadOptions(), database.meta, kStateKey, &bytes);
+  if (status.IsNotFound()) return std::nullopt;
+  if (auto read = ToResult(status, "read Catena's record"); !read) {
+    return tl::unexpected(read.error());
+  }
+  auto state = DecodeState(bytes);
+  if (!state) return tl::unexpected(state.error());
+  return *std::move(state);
 }
 
 tl::unexpected<Error> CannotOpen(const std::string& directory, const std::string& reason) {
@@ -290,10 +306,23 @@ Result<void> CheckUnlocked(const std::string& directory) {
 
 Result<std::unique_ptr<Database>> OpenDatabase(const std::string& directory,
                                                const StoreOptions& options, rocksdb::Env* env) {
-  auto layout = PrepareLayout(directory, options, env);
-  if (!layout) return tl::unexpected(layout.error());
+  const auto contents = Examine(directory, env);
+  if (!contents) return tl::unexpected(contents.error());
+  uint64_t last_in_tables = 0;
+  Result<Layout> layout = NewLayout(options);
+  if (*contents == Contents::kDatabase) {
+    layout = ReadLayout(directory, env);
+    if (!layout) return tl::unexpected(layout.error());
+    // What cannot be opened is found out before anything is written.
+    if (auto looked = LookAt(directory, *layout, nullptr); !looked) return looked;
+    const auto last = LastInTables(directory, *layout);
+    if (!last) return tl::unexpected(last.error());
+    last_in_tables = *last;
+  }
   auto database = std::make_unique<Database>();
   database->cache = NewCache(options);
+  database->log_filter = std::make_unique<LogHoleFilter>(last_in_tables);
+  layout->options.wal_filter = database->log_filter.get();
   Adapt(options, env, database->cache, *layout);
   rocksdb::DB* db = nullptr;
   const rocksdb::Status status =
@@ -307,8 +336,7 @@ Result<std::unique_ptr<Database>> OpenDatabase(const std::string& directory,
 Result<std::unique_ptr<Database>> LookAtDatabase(const std::string& directory, rocksdb::Env* env) {
   auto layout = ReadLayout(directory, env);
   if (!layout) return tl::unexpected(layout.error());
-  layout->options.env = env;
-  return LookAt(directory, *std::move(layout));
+  return LookAt(directory, *std::move(layout), nullptr);
 }
 
 }  // namespace catena::rocks

@@ -5,9 +5,12 @@
 #include <rocksdb/db.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "backends/rocksdb/rocks_store_log.h"
+#include "backends/rocksdb/rocks_store_state.h"
 #include "backends/rocksdb/store.h"
 
 namespace catena::rocks {
@@ -25,6 +28,7 @@ struct Database {
   Database& operator=(const Database&) = delete;
 
   std::shared_ptr<rocksdb::Cache> cache;
+  std::unique_ptr<rocksdb::WalFilter> log_filter;
   std::unique_ptr<rocksdb::DB> db;
   std::vector<rocksdb::ColumnFamilyHandle*> families;
   // Of those; Catena's own are nullptr in a database that is opened to be looked at and has none.
@@ -45,6 +49,9 @@ Result<std::unique_ptr<Database>> OpenDatabase(const std::string& directory,
 
 // Opens it only to look at it; no file is changed or made.
 Result<std::unique_ptr<Database>> LookAtDatabase(const std::string& directory, rocksdb::Env* env);
+
+// Catena's record in it; nullopt: it has none.
+Result<std::optional<StoreState>> ReadState(const Database& database);
 
 // "cannot open ..." for people, with what can be done about it.
 tl::unexpected<Error> CannotOpen(const std::string& directory, const std::string& reason);

@@ -22,6 +22,7 @@ std::string EncodeState(const StoreState& state) {
   out.Number(state.sequence);
   out.Number(state.deadlines);
   out.Byte(state.deadlines_fit);
+  out.Byte(state.begins_session);
   out.Byte(state.clean);
   out.Byte(static_cast<uint8_t>(state.sync));
   return std::move(out.bytes);
@@ -44,6 +45,7 @@ Result<StoreState> DecodeState(std::string_view bytes) {
   state.sequence = in.Number();
   state.deadlines = in.Number();
   state.deadlines_fit = in.Byte() != 0;
+  state.begins_session = in.Byte() != 0;
   state.clean = in.Byte() != 0;
   const uint8_t sync = in.Byte();
   state.sync = static_cast<Sync>(sync);

@@ -22,6 +22,8 @@ struct StoreState {
   uint64_t deadlines = 0;  // keys that have one
   // The families of deadlines fit the values: not so any more when somebody else has written.
   bool deadlines_fit = true;
+  // The first record of a process; there may be foreign writes before it, and none behind.
+  bool begins_session = false;
   bool clean = false;         // it was closed in order, and all of it was on the disk then
   Sync sync = Sync::kAlways;  // of the process that has written it
 };
