@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "backends/rocksdb/rocksdb_backend.h"
+#include "proxy/base/check.h"
 #include "proxy/resp/encoder.h"
 #include "tests/unit/backend_fixture.h"
 #include "tests/unit/rocks_engine_fixture.h"
@@ -31,11 +32,24 @@ struct DiskState {
   std::mutex mutex;
   std::condition_variable changed;
   bool hangs = false;  // by `mutex`
+  std::atomic<bool> changing = false, reading = false;
 
   void WaitWhileItHangs() {
     std::unique_lock lock(mutex);
     changed.wait(lock, [this] { return !hangs; });
   }
+};
+
+// What the Store's contract has only one thread do at a time.
+class Alone {
+ public:
+  explicit Alone(std::atomic<bool>& taken) : taken_(taken) {
+    CATENA_CHECK(!taken_.exchange(true), "a Store has one reader and one writer at a time");
+  }
+  ~Alone() { taken_ = false; }
+
+ private:
+  std::atomic<bool>& taken_;
 };
 
 class DiskStore final : public rocks::Store {
@@ -53,41 +67,58 @@ class DiskStore final : public rocks::Store {
   std::string Statistics() const override { return store_->Statistics(); }
   std::string Version() const override { return store_->Version(); }
   Result<bool> Get(std::string_view key, rocks::Item& item) override {
+    const Alone alone(disk_->reading);
     if (disk_->fails) return Failed();
     return store_->Get(key, item);
   }
   Result<void> MultiGet(std::span<const std::string_view> keys, std::span<rocks::Item> items,
                         std::span<bool> found) override {
+    const Alone alone(disk_->reading);
     if (disk_->fails) return Failed();
     return store_->MultiGet(keys, items, found);
   }
-  std::unique_ptr<rocks::Cursor> Walk() override { return store_->Walk(); }
+  std::unique_ptr<rocks::Cursor> Walk() override {
+    const Alone alone(disk_->reading);
+    return store_->Walk();
+  }
   Result<void> Expired(int64_t deadline, size_t max, std::vector<std::string>& keys) override {
+    const Alone alone(disk_->reading);
     if (disk_->fails) return Failed();
     return store_->Expired(deadline, max, keys);
   }
   std::unique_ptr<rocks::Batch> NewBatch() override { return store_->NewBatch(); }
   Result<void> Apply(rocks::Batch& batch, const rocks::Place& after) override {
+    const Alone alone(disk_->changing);
     ++disk_->applies;
     disk_->WaitWhileItHangs();
     if (disk_->fails) return Failed();
     return store_->Apply(batch, after);
   }
-  Result<void> SetPlace(const rocks::Place& place) override { return store_->SetPlace(place); }
+  Result<void> SetPlace(const rocks::Place& place) override {
+    const Alone alone(disk_->changing);
+    return store_->SetPlace(place);
+  }
   Result<void> SyncNow() override {
+    const Alone alone(disk_->changing);
     ++disk_->syncs;
     return store_->SyncNow();
   }
   Result<std::unique_ptr<rocks::Checkpoint>> MakeCheckpoint() override {
+    const Alone alone(disk_->changing);
     return store_->MakeCheckpoint();
   }
   Result<std::unique_ptr<rocks::Incoming>> BeginIncoming(const std::string& name,
                                                          uint64_t bytes) override {
+    const Alone alone(disk_->changing);
     return store_->BeginIncoming(name, bytes);
   }
-  void DropIncoming() override { store_->DropIncoming(); }
+  void DropIncoming() override {
+    const Alone alone(disk_->changing);
+    store_->DropIncoming();
+  }
   Result<void> Replace(std::unique_ptr<rocks::Incoming> incoming,
                        const rocks::Place& place) override {
+    const Alone alone(disk_->changing);
     if (disk_->fails) return Failed();
     return store_->Replace(std::move(incoming), place);
   }

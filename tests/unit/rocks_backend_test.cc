@@ -264,6 +264,30 @@ TEST_CASE("a snapshot whose reader is gone goes on where it was") {
   }
 }
 
+TEST_CASE("a snapshot of a follower that is fed meanwhile is of one position") {
+  Loop loop;
+  Rocks head(loop), follower(loop), third(loop);
+  head.Head();
+  REQUIRE(follower.Examined());
+  REQUIRE(third.Examined());
+  REQUIRE(Load(loop, *follower.backend, follower, Take(loop, *head.backend), &head.log));
+  head.on_effects = [&] { follower.backend->FeedAvailable(head.log.End()); };
+  Snapshot snapshot;
+  std::unique_ptr<backend::SnapshotReader> reader;
+  for (int i = 1; i <= 300; ++i) {
+    head.client->lane->Submit("INCR n\r\n");
+    loop.Until([&] { return head.client->replies.size() == static_cast<size_t>(i); });
+    if (i == 100) reader = follower.backend->TakeSnapshot(&snapshot, {});
+  }
+  REQUIRE(loop.Until([&] { return snapshot.ended && follower.applied == head.log.End(); }));
+  CHECK(snapshot.position < head.log.End());
+  REQUIRE(Load(loop, *third.backend, third, snapshot, &head.log));
+  third.backend->FeedAvailable(head.log.End());
+  REQUIRE(loop.Until([&] { return third.applied == head.log.End(); }));
+  Client client(loop, *third.backend);
+  CHECK(client.Run({"GET", "n"}) == "300");
+}
+
 TEST_CASE("a snapshot that cannot be put in place loses the database") {
   Loop loop;
   Rocks head(loop), follower(loop);
