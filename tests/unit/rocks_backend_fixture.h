@@ -28,7 +28,7 @@ inline rocks::BackendOptions QuickOptions() {
 // What the stores of one machine do; asked from whatever thread they are called on.
 struct DiskState {
   std::atomic<bool> fails = false;
-  std::atomic<int> opened = 0, applies = 0, syncs = 0;
+  std::atomic<int> opened = 0, applies = 0, syncs = 0, checkpoints = 0;
   std::mutex mutex;
   std::condition_variable changed;
   bool hangs = false;  // by `mutex`
@@ -105,6 +105,8 @@ class DiskStore final : public rocks::Store {
   }
   Result<std::unique_ptr<rocks::Checkpoint>> MakeCheckpoint() override {
     const Alone alone(disk_->changing);
+    ++disk_->checkpoints;
+    disk_->WaitWhileItHangs();
     return store_->MakeCheckpoint();
   }
   Result<std::unique_ptr<rocks::Incoming>> BeginIncoming(const std::string& name,
@@ -160,6 +162,7 @@ class Disk {
   }
   int applies() const { return state_->applies; }
   int syncs() const { return state_->syncs; }
+  int checkpoints() const { return state_->checkpoints; }
 
  private:
   std::shared_ptr<DiskState> state_ = std::make_shared<DiskState>();
