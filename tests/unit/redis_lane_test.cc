@@ -67,6 +67,32 @@ TEST_CASE(
   CHECK(lane->UnsentBytes() == 0);
 }
 
+// Guards: backends/redis/redis_backend.cc OnLaneDestroyed (S18). A Redis goes on reading what came
+// on a connection that is closed.
+TEST_CASE("what a lane left behind is over before the backend says so") {
+  Loop loop;
+  RedisServer server;
+  Node node(loop, server.address());
+  REQUIRE(node.AwaitExamined());
+  Recorder idle, left, next;
+  auto without_debt = node.redis->OpenLane({}, &idle);
+  auto lane = node.redis->OpenLane({}, &left);
+  auto other = node.redis->OpenLane({}, &next);
+  REQUIRE(loop.Until([&] { return idle.ready && left.ready && next.ready; }));
+  without_debt.reset();
+  CHECK_FALSE(node.redis->HasAbandoned());
+  server.Signal(SIGSTOP);
+  lane->Submit(Command({"SET", "k", "left behind"}));
+  REQUIRE(loop.Until([&] { return lane->UnsentBytes() == 0; }));
+  lane.reset();
+  CHECK(node.redis->HasAbandoned());
+  server.Signal(SIGCONT);
+  REQUIRE(loop.Until([&] { return !node.redis->HasAbandoned(); }));
+  other->Submit(Command({"SET", "k", "next"}));
+  REQUIRE(loop.Until([&] { return next.events.size() == 1; }));
+  CHECK(server.Client().Text({"GET", "k"}) == "next");
+}
+
 TEST_CASE("a position on a head's lane bounds the effects of the commands before it") {
   Loop loop;
   RedisServer server;
