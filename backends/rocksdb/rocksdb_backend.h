@@ -3,6 +3,12 @@
 // it. In every role only committed entries are applied to the Store, so a former head needs no
 // rollback.
 //
+// Two workers at a time, at most. One runs batches of commands: what came while the last was under
+// way, so that many clients share one hand-over. The other changes the database: commits that came
+// while one was being written are written together, and an fsync holds up no command at the head. A
+// follower's commands and what it is fed take turns on the first: a command sees whole entries, which
+// are on the disk if the Sync is kAlways. The loop waits for neither.
+//
 //   auto backend = rocks::MakeRocksDbBackend(reactor, [] { return rocks::OpenStore(options); });
 #pragma once
 

@@ -9,7 +9,7 @@ namespace catena::rocks {
 namespace {
 
 constexpr size_t kSnapshotWaitingMax = 4u << 20;        // bytes that wait to be written
-constexpr size_t kOverdueBytesMax = 64u << 20;          // executed and not applied
+constexpr size_t kOverdueBytesMax = 32u << 20;          // executed and not applied
 constexpr Duration kKeptFor = std::chrono::minutes(1);  // a checkpoint that is not read any more
 constexpr std::string_view kNotBusy = "-NOTBUSY No scripts in execution right now.\r\n";
 

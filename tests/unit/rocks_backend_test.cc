@@ -77,10 +77,10 @@ TEST_CASE("what is executed and not applied fills the lanes") {
   rocks.Head();
   rocks.disk.Hang(true);
   const std::string large(1u << 20, 'x');
-  for (int i = 0; i < 66; ++i) CHECK(rocks.client->Run({"SET", "k", large}) == "OK");
+  for (int i = 0; i < 34; ++i) CHECK(rocks.client->Run({"SET", "k", large}) == "OK");
   rocks.backend->SetCommitted(rocks.log.End());
   REQUIRE(loop.Until([&] { return rocks.disk.applies() == 1; }));
-  CHECK(rocks.client->lane->UnsentBytes() > 64u << 20);
+  CHECK(rocks.client->lane->UnsentBytes() > 32u << 20);
   rocks.disk.Hang(false);
   REQUIRE(loop.Until([&] { return rocks.applied == rocks.log.End(); }));
   CHECK(rocks.client->lane->UnsentBytes() == 0);
