@@ -3,6 +3,7 @@
 #
 #   tests/sim.sh --seeds N [--from S]   the last line is "seeds N violations V"
 #   tests/sim.sh --seed S --trace       replays one seed, readable
+#   tests/sim.sh --backend rocksdb ...  any of these with a RocksDB in the proxies
 #   tests/sim.sh --mutants              plants known defects; the last line is "mutants M caught C"
 #   tests/sim.sh --mutant NAME ...      any of these with one of the defects
 set -euo pipefail

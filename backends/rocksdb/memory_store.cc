@@ -1,5 +1,7 @@
 // A Store whose data is a map: what the RocksDB one does, without threads, files and randomness of
 // its own. A copy of it is one serialized batch behind a checksum.
+#include "backends/rocksdb/memory_store.h"
+
 #include <xxhash.h>
 
 #include <algorithm>
@@ -8,12 +10,11 @@
 #include <utility>
 
 #include "backends/rocksdb/batch.h"
-#include "backends/rocksdb/store.h"
 
 namespace catena::rocks {
 namespace {
 
-using Table = std::map<std::string, Item, std::less<>>;
+using Table = MemoryDisk::Table;
 
 class MemoryBatch : public Batch {
  public:
@@ -158,17 +159,18 @@ class MemoryIncoming : public Incoming {
 
 class MemoryStore : public Store {
  public:
-  explicit MemoryStore(std::string run_id) : run_id_(std::move(run_id)) {}
+  explicit MemoryStore(std::shared_ptr<MemoryDisk> disk) : disk_(std::move(disk)) {}
 
-  const Place& place() const override { return place_; }
-  bool from_chain() const override { return from_chain_; }
-  const std::string& run_id() const override { return run_id_; }
+  const Place& place() const override { return disk_->place; }
+  bool from_chain() const override { return disk_->from_chain; }
+  const std::string& run_id() const override { return disk_->run_id; }
   uint64_t EstimateKeys() const override { return Current()->size(); }
   int Compare(std::string_view a, std::string_view b) const override { return a.compare(b); }
   std::string Statistics() const override { return {}; }
   std::string Version() const override { return "memory"; }
 
   Result<bool> Get(std::string_view key, Item& item) override {
+    if (disk_->fails) return Failed();
     const auto keys = Current();
     const auto found = keys->find(key);
     if (found == keys->end()) return false;
@@ -176,33 +178,28 @@ class MemoryStore : public Store {
     return true;
   }
   Result<void> MultiGet(std::span<const std::string_view> keys, std::span<Item> items,
-                        std::span<bool> found) override {
-    const auto data = Current();
-    for (size_t i = 0; i < keys.size(); ++i) {
-      const auto at = data->find(keys[i]);
-      found[i] = at != data->end();
-      if (found[i]) items[i] = at->second;
-    }
-    return {};
-  }
+                        std::span<bool> found) override;
   std::unique_ptr<Cursor> Walk() override { return std::make_unique<MemoryCursor>(Current()); }
   Result<void> Expired(int64_t deadline_ms, size_t max, std::vector<std::string>& keys) override;
 
   std::unique_ptr<Batch> NewBatch() override { return std::make_unique<MemoryBatch>(); }
   Result<void> Apply(Batch& batch, const Place& after) override;
   Result<void> SetPlace(const Place& place) override {
-    place_ = place;
-    from_chain_ |= !place.replid.empty();
+    if (disk_->fails) return Failed();
+    disk_->place = place;
+    disk_->from_chain |= !place.replid.empty();
     return {};
   }
-  Result<void> SyncNow() override { return {}; }
+  Result<void> SyncNow() override { return disk_->fails ? Result<void>(Failed()) : Result<void>(); }
 
   Result<std::unique_ptr<Checkpoint>> MakeCheckpoint() override {
-    return std::make_unique<MemoryCheckpoint>(*Current(), place_,
-                                              run_id_ + "-" + std::to_string(++checkpoints_made_));
+    if (disk_->fails) return Failed();
+    return std::make_unique<MemoryCheckpoint>(
+        *Current(), disk_->place, disk_->run_id + "-" + std::to_string(++disk_->checkpoints_made));
   }
   Result<std::unique_ptr<Incoming>> BeginIncoming(const std::string& name,
                                                   uint64_t bytes) override {
+    if (disk_->fails) return Failed();
     if (!incoming_ || incoming_->name != name || incoming_->bytes != bytes) {
       incoming_ = std::make_shared<IncomingCopy>();
       incoming_->name = name;
@@ -214,23 +211,33 @@ class MemoryStore : public Store {
   Result<void> Replace(std::unique_ptr<Incoming> incoming, const Place& place) override;
 
  private:
+  static tl::unexpected<Error> Failed() { return Fail("the disk fails"); }
   std::shared_ptr<const Table> Current() const {
     std::lock_guard lock(mutex_);
-    return keys_;
+    return disk_->keys;
   }
 
-  Place place_{"", Position(1)};
-  bool from_chain_ = false;
-  std::string run_id_;
-  uint64_t checkpoints_made_ = 0;
+  const std::shared_ptr<MemoryDisk> disk_;
   std::shared_ptr<IncomingCopy> incoming_;
-
-  mutable std::mutex mutex_;  // one thread reads while another one changes
-  // Whoever reads it for longer holds a reference and then keeps it as it is.
-  std::shared_ptr<Table> keys_ = std::make_shared<Table>();
+  // One thread reads while another one changes disk_->keys; whoever reads it for longer holds a
+  // reference and then keeps it as it is.
+  mutable std::mutex mutex_;
 };
 
+Result<void> MemoryStore::MultiGet(std::span<const std::string_view> keys, std::span<Item> items,
+                                   std::span<bool> found) {
+  if (disk_->fails) return Failed();
+  const auto data = Current();
+  for (size_t i = 0; i < keys.size(); ++i) {
+    const auto at = data->find(keys[i]);
+    found[i] = at != data->end();
+    if (found[i]) items[i] = at->second;
+  }
+  return {};
+}
+
 Result<void> MemoryStore::Expired(int64_t deadline_ms, size_t max, std::vector<std::string>& keys) {
+  if (disk_->fails) return Failed();
   const auto data = Current();
   std::vector<std::pair<int64_t, std::string_view>> found;
   for (const auto& [key, item] : *data) {
@@ -246,15 +253,18 @@ Result<void> MemoryStore::Expired(int64_t deadline_ms, size_t max, std::vector<s
 }
 
 Result<void> MemoryStore::Apply(Batch& batch, const Place& after) {
+  if (disk_->fails) return Failed();
   std::lock_guard lock(mutex_);
-  if (keys_.use_count() > 1) keys_ = std::make_shared<Table>(*keys_);
-  static_cast<MemoryBatch&>(batch).ApplyTo(*keys_);
-  place_ = after;
-  from_chain_ |= !after.replid.empty();
+  std::shared_ptr<Table>& keys = disk_->keys;
+  if (keys.use_count() > 1) keys = std::make_shared<Table>(*keys);
+  static_cast<MemoryBatch&>(batch).ApplyTo(*keys);
+  disk_->place = after;
+  disk_->from_chain |= !after.replid.empty();
   return {};
 }
 
 Result<void> MemoryStore::Replace(std::unique_ptr<Incoming> incoming, const Place& place) {
+  if (disk_->fails) return Failed();
   const auto& copy = static_cast<const MemoryIncoming&>(*incoming);
   if (!copy.checked()) return Fail("the copy has not been checked");
   auto keys = std::make_shared<Table>();
@@ -262,17 +272,22 @@ Result<void> MemoryStore::Replace(std::unique_ptr<Incoming> incoming, const Plac
   if (auto added = batch.AddSerialized(copy.Serialized()); !added) return added;
   batch.ApplyTo(*keys);
   std::lock_guard lock(mutex_);
-  keys_ = std::move(keys);
-  place_ = place;
-  from_chain_ = true;
+  disk_->keys = std::move(keys);
+  disk_->place = place;
+  disk_->from_chain = true;
   incoming_.reset();
   return {};
 }
 
 }  // namespace
 
+Result<std::unique_ptr<Store>> OpenMemoryStore(std::shared_ptr<MemoryDisk> disk) {
+  if (disk->fails) return Fail("the disk fails");
+  return std::make_unique<MemoryStore>(std::move(disk));
+}
+
 std::unique_ptr<Store> MakeMemoryStore(std::string run_id) {
-  return std::make_unique<MemoryStore>(std::move(run_id));
+  return std::make_unique<MemoryStore>(std::make_shared<MemoryDisk>(std::move(run_id)));
 }
 
 }  // namespace catena::rocks

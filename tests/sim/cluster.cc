@@ -1,8 +1,10 @@
 #include "tests/sim/cluster.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "backends/redis/redis_backend.h"
+#include "backends/rocksdb/rocksdb_backend.h"
 #include "proxy/base/check.h"
 
 namespace catena::sim {
@@ -10,6 +12,10 @@ namespace {
 
 constexpr char kChain[] = "sim";
 const auth::Credentials kCredentials{"sim", "secret"};
+
+constexpr Duration kDiskRemembered = Seconds(2);
+constexpr const char* kKeepsNames[] = {"everything", "an old snapshot", "no place in the history",
+                                       "nothing"};
 
 io::Address RedisAddress(const NodeId& id) { return id + ":6379"; }
 io::Address CoordinatorAddress(const std::string& id) { return id + ":7000"; }
@@ -29,7 +35,14 @@ Cluster::Cluster(Scheduler& scheduler, const Plan& plan)
   }
   for (const NodeId& id : node_ids_) proxies_[id].machine = id;
   for (const std::string& id : coordinator_ids_) StartCoordinator(id);
-  for (const NodeId& id : node_ids_) StartRedis(id);
+  for (const NodeId& id : node_ids_) {
+    if (plan_.database == Database::kRedis) {
+      StartRedis(id);
+    } else {
+      disks_[id].now = std::make_shared<rocks::MemoryDisk>(NewRunId());
+    }
+  }
+  if (plan_.database == Database::kRocksDb) RememberDisks();
   for (const NodeId& id : node_ids_) StartProxy(id);
 }
 
@@ -50,7 +63,8 @@ server::Options Cluster::NodeOptions(const NodeId& id, const std::string& machin
   options.node = id;
   options.clients_address = machine + ":6000";
   options.peers_address = machine + ":6001";
-  options.backend_address = RedisAddress(id);
+  const bool is_redis = plan_.database == Database::kRedis;
+  options.backend_address = is_redis ? RedisAddress(id) : "rocksdb:///" + id;
   options.overwrite = true;
   options.credentials = kCredentials;
   for (const std::string& coordinator : coordinator_ids_)
@@ -71,14 +85,8 @@ void Cluster::StartProxy(const NodeId& id) {
   proxy.process = std::make_unique<Process>(network_, "proxy " + id, machine);
   proxy.stopping = false;
   Process& process = *proxy.process;
-  auto make_backend = [&process, id, machine](Incarnation incarnation) {
-    redis::RedisOptions options;
-    options.address = RedisAddress(id);
-    options.replication_address = machine + ":0";
-    options.node = id;
-    options.incarnation = incarnation;
-    return redis::MakeRedisBackend(process, options);
-  };
+  process.SetWorkDelay(plan_.disk_max);
+  const auto make_backend = BackendMaker(id, machine, process);
   auto on_stopped = [this, id, process = &process] {
     scheduler_.After(Duration(0), [this, id, process] {
       if (proxies_[id].process.get() == process) KillProxy(id, false);
@@ -92,6 +100,24 @@ void Cluster::StartProxy(const NodeId& id) {
       if (after_turn_) after_turn_(id);
     });
   });
+}
+
+server::Node::MakeBackend Cluster::BackendMaker(const NodeId& id, const std::string& machine,
+                                                Process& process) {
+  if (plan_.database == Database::kRocksDb) {
+    return [&process, disk = disks_[id].now](Incarnation) {
+      return rocks::MakeRocksDbBackend(process, {},
+                                       [disk] { return rocks::OpenMemoryStore(disk); });
+    };
+  }
+  return [&process, id, machine](Incarnation incarnation) {
+    redis::RedisOptions options;
+    options.address = RedisAddress(id);
+    options.replication_address = machine + ":0";
+    options.node = id;
+    options.incarnation = incarnation;
+    return redis::MakeRedisBackend(process, options);
+  };
 }
 
 void Cluster::KillProxy(const NodeId& id, bool silent) {
@@ -131,7 +157,7 @@ void Cluster::StopProxy(const NodeId& id) {
 
 void Cluster::StartRedis(const NodeId& id) {
   Redis& redis = redises_[id];
-  if (redis.model) return;
+  if (redis.model || plan_.database != Database::kRedis) return;
   Trace("start redis " + id);
   redis.process = std::make_unique<Process>(network_, "redis " + id, id);
   redis.model =
@@ -141,9 +167,7 @@ void Cluster::StartRedis(const NodeId& id) {
 void Cluster::KillRedis(const NodeId& id, Keeps keeps) {
   Redis& redis = redises_[id];
   if (!redis.model) return;
-  constexpr const char* kNames[] = {"everything", "an old snapshot", "no place in the history",
-                                    "nothing"};
-  Trace("redis " + id + " ends, keeps " + kNames[static_cast<int>(keeps)]);
+  Trace("redis " + id + " ends, keeps " + kKeepsNames[static_cast<int>(keeps)]);
   switch (keeps) {
     case Keeps::kEverything:
       redis.disk = redis.model->Save(false);
@@ -161,6 +185,66 @@ void Cluster::KillRedis(const NodeId& id, Keeps keeps) {
   redis.process->Kill(false);
   redis.model.reset();
   redis.process.reset();
+}
+
+// --- disks ---------------------------------------------------------------------------------------
+
+std::string Cluster::NewRunId() {
+  std::string id = std::to_string(++run_ids_);
+  return id.insert(0, 40 - id.size(), '0');
+}
+
+void Cluster::RememberDisks() {
+  for (auto& [id, disk] : disks_) {
+    if (!disk.now->fails) disk.before = *disk.now;
+  }
+  scheduler_.After(kDiskRemembered, [this] { RememberDisks(); });
+}
+
+// What may miss something is another database: it has another run_id (store.h).
+void Cluster::LoseDisk(const NodeId& id, Keeps keeps) {
+  CATENA_CHECK(!proxies_[id].node, "a store is open on the disk");
+  Trace("disk " + id + " keeps " + kKeepsNames[static_cast<int>(keeps)]);
+  Disk& disk = disks_[id];
+  rocks::MemoryDisk found = *disk.now;
+  switch (keeps) {
+    case Keeps::kEverything:
+      return;
+    case Keeps::kStale:
+      found = *disk.before;
+      break;
+    case Keeps::kNoPlace:
+      found.place.replid.clear();
+      break;
+    case Keeps::kNothing:
+      found = rocks::MemoryDisk("");
+      break;
+  }
+  found.run_id = NewRunId();
+  disk.now = std::make_shared<rocks::MemoryDisk>(std::move(found));
+}
+
+void Cluster::FailDisk(const NodeId& id, bool fails) {
+  if (std::exchange(disks_[id].now->fails, fails) != fails)
+    Trace("disk " + id + (fails ? " fails" : " works again"));
+}
+
+bool Cluster::HasDatabase(const NodeId& id) {
+  if (plan_.database == Database::kRedis) return redis(id) != nullptr;
+  const Process* const proxy = proxy_process(id);
+  return !disk(id)->fails && (proxy == nullptr || !proxy->holds_work());
+}
+
+uint64_t Cluster::DatabasePosition(const NodeId& id) {
+  return plan_.database == Database::kRedis ? redis(id)->offset()
+                                            : disk(id)->place.position.value();
+}
+
+Data Cluster::DatabaseKeys(const NodeId& id) {
+  if (plan_.database == Database::kRedis) return redis(id)->data();
+  Data data;
+  for (const auto& [key, item] : *disk(id)->keys) data[key] = item.value;
+  return data;
 }
 
 // --- coordinators --------------------------------------------------------------------------------
@@ -271,6 +355,10 @@ std::string Cluster::Describe() {
     if (RedisModel* redis = this->redis(id)) {
       text += "; redis " + std::string(redis->is_master() ? "master " : "replica ") +
               redis->replid().substr(0, 8) + " " + std::to_string(redis->offset());
+    }
+    if (const rocks::MemoryDisk* disk = this->disk(id)) {
+      text += "; disk " + disk->place.replid.substr(0, 10) + " " +
+              std::to_string(disk->place.position.value()) + (disk->fails ? " fails" : "");
     }
     text += "\n";
   }

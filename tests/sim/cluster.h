@@ -1,5 +1,5 @@
 // A whole cluster in one simulation: on each machine a proxy (the real server::Node with the real
-// Redis backend) and a Redis; coordinators (the real controller and server) on machines of their
+// backend) and a Redis, or the disk of a RocksDB; coordinators (the real controller and server) on machines of their
 // own; etcd.
 #pragma once
 
@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "backends/rocksdb/memory_store.h"
 #include "coordinator/controller.h"
 #include "coordinator/server.h"
 #include "proxy/server/node.h"
@@ -33,6 +34,12 @@ struct Redis {
   RedisImage disk;  // what the next process finds
 };
 
+// Of a RocksDB, which lives in the proxy.
+struct Disk {
+  std::shared_ptr<rocks::MemoryDisk> now;
+  std::optional<rocks::MemoryDisk> before;  // as it was some time ago
+};
+
 struct Coordinator {
   std::unique_ptr<Process> process;
   std::unique_ptr<coordinator::etcd::Client> etcd;
@@ -54,6 +61,13 @@ class Cluster {
   // nullptr: not running.
   server::Node* node(const NodeId& id) { return proxies_[id].node.get(); }
   RedisModel* redis(const NodeId& id) { return redises_[id].model.get(); }
+  // nullptr: there is a Redis.
+  rocks::MemoryDisk* disk(const NodeId& id) { return disks_[id].now.get(); }
+  // It runs, and answers.
+  bool HasDatabase(const NodeId& id);
+  // Where it is in the chain's history, and what it holds. It is there.
+  uint64_t DatabasePosition(const NodeId& id);
+  Data DatabaseKeys(const NodeId& id);
   Process* proxy_process(const NodeId& id) { return proxies_[id].process.get(); }
   Process* redis_process(const NodeId& id) { return redises_[id].process.get(); }
   Process* coordinator_process(const std::string& id) { return coordinators_[id].process.get(); }
@@ -76,6 +90,10 @@ class Cluster {
   void StartRedis(const NodeId& id);
   enum class Keeps { kEverything, kStale, kNoPlace, kNothing };
   void KillRedis(const NodeId& id, Keeps keeps);
+  // While its proxy does not run: what the next one finds.
+  void LoseDisk(const NodeId& id, Keeps keeps);
+  // Whatever is asked of it fails, or that is over.
+  void FailDisk(const NodeId& id, bool fails);
   void StartCoordinator(const std::string& id);
   void KillCoordinator(const std::string& id);
 
@@ -92,6 +110,10 @@ class Cluster {
   std::string Describe();
 
  private:
+  server::Node::MakeBackend BackendMaker(const NodeId& id, const std::string& machine,
+                                         Process& process);
+  std::string NewRunId();
+  void RememberDisks();
   server::Options NodeOptions(const NodeId& id, const std::string& machine) const;
   void Trace(const std::string& line);
 
@@ -103,6 +125,8 @@ class Cluster {
   std::vector<std::string> coordinator_ids_;
   std::map<std::string, Coordinator> coordinators_;
   std::map<NodeId, Redis> redises_;
+  std::map<NodeId, Disk> disks_;
+  uint64_t run_ids_ = 0;
   std::map<NodeId, Proxy> proxies_;
   std::vector<std::pair<NodeId, Proxy>> twins_;
   std::function<void(const NodeId&)> after_turn_;

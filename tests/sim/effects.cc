@@ -2,8 +2,11 @@
 
 #include <algorithm>
 #include <cctype>
+#include <cstdlib>
 #include <unordered_map>
+#include <utility>
 
+#include "backends/rocksdb/batch.h"
 #include "proxy/resp/decoder.h"
 
 namespace catena::sim {
@@ -23,9 +26,35 @@ bool IsToken(const std::string& argument) {
 
 // By what a command's effect is known; "": it has none.
 std::string NameOf(const Arguments& command) {
-  if (IsToken(command.back()) || command[0] == "FLUSHALL") return command.back();
+  if (command[0] == "FLUSHALL") return command[0];
+  if (IsToken(command.back())) return command.back();
   return command[0] == "INCRBY" ? "by " + command.back() : "";
 }
+
+// RocksDB's effects are what keys are then: a value ends with its token, a sum is what makes the
+// difference. Whose a deletion was only its keys and the time tell.
+class WrittenNames {
+ public:
+  std::string Of(std::string_view batch) {
+    std::string name;
+    const auto read = rocks::ReadSerialized(batch, [&](const rocks::Change& change) {
+      name = change.value ? OfValue(std::string(*change.value)) : OfDeletion(change.key);
+    });
+    return read ? name : "";
+  }
+  static std::string OfDeletion(std::string_view key) { return "DEL " + std::string(key); }
+  void Flush() { sum_ = 0; }
+
+ private:
+  std::string OfValue(const std::string& value) {
+    const size_t token = value.rfind('v');
+    if (token != std::string::npos) return value.substr(token);
+    const long long sum = std::strtoll(value.c_str(), nullptr, 10);
+    return "by " + std::to_string(sum - std::exchange(sum_, sum));
+  }
+
+  long long sum_ = 0;  // of the one key that is counted in
+};
 
 class Effects {
  public:
@@ -61,11 +90,16 @@ class Effects {
       at += consumed;
       while (time != stream.committed_at.end() && time->first < at) ++time;
       const Arguments arguments(command.arguments.begin(), command.arguments.end());
-      if (time == stream.committed_at.end() || !IsWrite(arguments[0])) continue;
-      by_name_[NameOf(arguments)].push_back({stream.start + at, time->second});
+      const bool rocks = arguments[0] == "CATENA.WRITE";
+      if (arguments[0] == "FLUSHALL") written_.Flush();
+      if (!rocks && !IsWrite(arguments[0])) continue;
+      const std::string name = rocks ? written_.Of(arguments[1]) : NameOf(arguments);
+      if (time == stream.committed_at.end()) continue;
+      by_name_[name].push_back({stream.start + at, time->second});
     }
   }
 
+  WrittenNames written_;
   std::unordered_map<std::string, std::vector<Effect>> by_name_;
 };
 
@@ -78,7 +112,9 @@ void FindEffects(const std::map<std::string, Stream>& streams, History& history)
     const TimePoint until = done ? operation.answered : TimePoint::max();
     for (const Arguments& command : operation.commands) {
       const std::string name = NameOf(command);
-      const uint64_t place = name.empty() ? 0 : effects.Take(name, operation.sent, until);
+      uint64_t place = name.empty() ? 0 : effects.Take(name, operation.sent, until);
+      for (size_t i = 1; place == 0 && command[0] == "DEL" && i < command.size(); ++i)
+        place = effects.Take(WrittenNames::OfDeletion(command[i]), operation.sent, until);
       if (place != 0) operation.hint = place;
     }
   };

@@ -24,9 +24,12 @@ void Faults::Calm() {
   StartAll();
   for (const NodeId& id : cluster_.nodes()) {
     for (Process* process : {cluster_.redis_process(id), cluster_.proxy_process(id)}) {
+      if (process == nullptr) continue;  // no Redis is here
       process->Resume();
       process->SetDelay(Duration(0));
+      process->ReleaseWork();
     }
+    if (OfRocksDb()) cluster_.FailDisk(id, false);
   }
   for (const std::string& id : cluster_.coordinators()) cluster_.coordinator_process(id)->Resume();
 }
@@ -76,7 +79,7 @@ bool Faults::IsCompleteHead(const NodeId& id) {
   const chain::Member& head = record->configuration.members.front();
   const chain::Replica& replica = cluster_.node(id)->replica();
   return head.id == id && head.incarnation == replica.incarnation() && replica.head_ready() &&
-         cluster_.redis(id) != nullptr;
+         cluster_.HasDatabase(id);
 }
 
 bool Faults::Happen(Fault fault) {
@@ -143,7 +146,7 @@ size_t Faults::WholeWithout(const NodeId& id) {
   for (const chain::Member& member : newest->members) {
     if (member.id == id || !cluster_.Complete(member.id)) continue;
     Process* const redis = cluster_.redis_process(member.id);
-    const bool runs = redis != nullptr && !redis->paused() &&
+    const bool runs = cluster_.HasDatabase(member.id) && (redis == nullptr || !redis->paused()) &&
                       !cluster_.proxy_process(member.id)->paused() && !cluster_.stopping(member.id);
     if (runs) ++whole;
   }
@@ -151,6 +154,7 @@ size_t Faults::WholeWithout(const NodeId& id) {
 }
 
 bool Faults::CrashProxy() {
+  if (OfRocksDb() && random_.Chance(150)) return CrashEverybody();
   const NodeId id = random_.Of(cluster_.nodes());
   if (cluster_.node(id) == nullptr) return false;
   // The head's Redis has everything; anybody else's may miss what its proxy's log held.
@@ -159,6 +163,18 @@ bool Faults::CrashProxy() {
   if (!complete_head) NoteLoss(id);
   cluster_.KillProxy(id, random_.Chance(250));
   Later(random_.Between(Millis(5), Seconds(4)), [this, id] { cluster_.StartProxy(id); });
+  return true;
+}
+
+// Each disk keeps what was committed there; with all of them together nothing that was answered is
+// lost, if the coordinators know that the head had applied all that its members held (policy.cc).
+bool Faults::CrashEverybody() {
+  const auto& record = cluster_.Record();
+  if (!record || !record->head_complete) return false;
+  for (const NodeId& id : cluster_.nodes()) {
+    cluster_.KillProxy(id, random_.Chance(250));
+    Later(random_.Between(Millis(5), Seconds(4)), [this, id] { cluster_.StartProxy(id); });
+  }
   return true;
 }
 
@@ -191,6 +207,7 @@ bool Faults::StopProxy() {
 }
 
 bool Faults::CrashRedis() {
+  if (OfRocksDb()) return LoseDisk();
   const NodeId id = random_.Of(cluster_.nodes());
   if (cluster_.redis(id) == nullptr || WholeWithout(id) == 0) return false;
   NoteLoss(id);
@@ -199,7 +216,42 @@ bool Faults::CrashRedis() {
   return true;
 }
 
+// One that keeps everything fails for a while under a proxy that runs.
+bool Faults::LoseDisk() {
+  const NodeId id = random_.Of(cluster_.nodes());
+  if (cluster_.node(id) == nullptr || WholeWithout(id) == 0) return false;
+  NoteLoss(id);
+  const auto keeps = static_cast<Cluster::Keeps>(random_.Below(4));
+  if (keeps == Cluster::Keeps::kEverything) {
+    cluster_.FailDisk(id, true);
+  } else {
+    cluster_.KillProxy(id, random_.Chance(250));
+    cluster_.LoseDisk(id, keeps);
+  }
+  Later(random_.Between(Millis(5), Seconds(3)), [this, id] {
+    cluster_.FailDisk(id, false);
+    cluster_.StartProxy(id);
+  });
+  return true;
+}
+
+bool Faults::HangDisk() {
+  const NodeId id = random_.Of(cluster_.nodes());
+  Process* const process = cluster_.proxy_process(id);
+  if (process == nullptr || process->holds_work()) return false;
+  Trace("disk " + id + " hangs");
+  process->HoldWork();
+  Later(Long(), [this, id, number = process->number()] {
+    Process* const still = cluster_.proxy_process(id);
+    if (still == nullptr || still->number() != number) return;
+    Trace("disk " + id + " goes on");
+    still->ReleaseWork();
+  });
+  return true;
+}
+
 bool Faults::PauseRedis() {
+  if (OfRocksDb()) return HangDisk();
   const NodeId id = random_.Of(cluster_.nodes());
   Process* const process = cluster_.redis_process(id);
   if (process == nullptr || process->paused()) return false;

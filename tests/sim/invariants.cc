@@ -121,12 +121,23 @@ void Invariants::CheckBorder(const NodeId& id, Stream& stream) {
 
 // I3: the database of a follower holds committed entries only.
 void Invariants::CheckDatabase(const NodeId& id, const chain::Replica& replica) {
+  if (cluster_.plan().database == Database::kRocksDb) return CheckDisk(id, replica);
   RedisModel* redis = cluster_.redis(id);
   if (redis == nullptr || redis->is_master() || redis->replid() != replica.replid()) return;
   if (!replica.is_member() || replica.resigned()) return;
   if (redis->offset() > replica.committed().value())
     Fail("I3: the database of " + id + " is at " + std::to_string(redis->offset()) +
          ", committed is " + Text(replica.committed()));
+}
+
+// The same of whoever's RocksDB, the head's included.
+void Invariants::CheckDisk(const NodeId& id, const chain::Replica& replica) {
+  const rocks::Place& place = cluster_.disk(id)->place;
+  if (place.replid.empty() || place.replid != replica.replid()) return;
+  if (!replica.is_member() || replica.resigned()) return;
+  if (place.position > replica.committed())
+    Fail("I3: the disk of " + id + " is at " + Text(place.position) + ", committed is " +
+         Text(replica.committed()));
 }
 
 void Invariants::AfterEvent() {
@@ -140,6 +151,11 @@ void Invariants::AfterEvent() {
       Fail("I5: epoch " + std::to_string(next->epoch.value()) + " follows " +
            std::to_string(newest_->epoch.value()));
     CheckRemoved(*next);
+    const auto& before = newest_->members;
+    if (std::none_of(before.begin(), before.end(), [&](const chain::Member& member) {
+          return next->IndexOf(member.id, member.incarnation).has_value();
+        }))
+      ++recoveries_;
   }
   CheckConfiguration(*next);
   for (const chain::Member& member : next->members) {

@@ -23,6 +23,8 @@ class Invariants {
   const std::string& violation() const { return violation_; }
   // How much the newest history has committed, as far as anybody knows.
   uint64_t committed() const { return committed_; }
+  // How often a chain of which nobody was left went on.
+  uint64_t recoveries() const { return recoveries_; }
   // What everybody agrees to have been committed, by replid.
   const std::map<std::string, Stream>& streams() const { return truths_; }
 
@@ -40,6 +42,7 @@ class Invariants {
   void CheckBorder(const NodeId& id, Stream& stream);
   void CheckMembersHold(const NodeId& id, const chain::Replica& replica);
   void CheckDatabase(const NodeId& id, const chain::Replica& replica);
+  void CheckDisk(const NodeId& id, const chain::Replica& replica);
   void CheckRemoved(const chain::Configuration& next);
   void CheckLeaseIsOver(const chain::Member& member, server::Node* node, Process* process);
   void Fail(const std::string& what);
@@ -48,7 +51,7 @@ class Invariants {
   std::string violation_;
   std::map<NodeId, Before> before_;
   std::map<std::string, Stream> truths_;  // by replid
-  uint64_t committed_ = 0;
+  uint64_t committed_ = 0, recoveries_ = 0;
   std::map<uint64_t, chain::Configuration> configurations_;  // by epoch
   std::optional<chain::Configuration> newest_;
   int64_t revision_ = 0;

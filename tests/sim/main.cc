@@ -4,6 +4,7 @@
 //   catena_sim --seeds N [--from S] [--jobs J]   ends with "seeds N violations V"
 //   catena_sim --seed S --trace                  replays one with a readable trace
 //   catena_sim --story S8 ...                    any of these with this schedule (story.h)
+//   catena_sim --backend rocksdb ...             any of these with a RocksDB in the proxies
 // and in a build with CATENA_MUTANTS:
 //   catena_sim --mutants                         ends with "mutants M caught C"
 //   catena_sim --mutant NAME ...                 any of the above with this defect
@@ -34,7 +35,13 @@ struct Flags {
   bool mutants = false;
   bool stop_at_first = false;
   std::string story;
+  sim::Database database = sim::Database::kRedis;
 };
+
+bool ParseDatabase(const std::string& name, sim::Database& database) {
+  if (name == "rocksdb") database = sim::Database::kRocksDb;
+  return name == "redis" || name == "rocksdb";
+}
 
 bool Parse(int argc, char** argv, Flags& flags) {
   for (int i = 1; i < argc; ++i) {
@@ -49,7 +56,11 @@ bool Parse(int argc, char** argv, Flags& flags) {
     }
     if (++i >= argc) return false;
     if (flag == "--story") {
-      if (!sim::IsStory(flags.story = argv[i])) return false;
+      flags.story = argv[i];
+      continue;
+    }
+    if (flag == "--backend") {
+      if (!ParseDatabase(argv[i], flags.database)) return false;
       continue;
     }
     if (flag == "--mutant") {
@@ -67,11 +78,17 @@ bool Parse(int argc, char** argv, Flags& flags) {
       return false;
     }
   }
-  return true;
+  return flags.story.empty() || sim::IsStory(flags.story, flags.database);
 }
 
-sim::Outcome RunSeed(uint64_t seed, bool trace, const std::string& story) {
-  const sim::Plan plan(seed, story);
+std::string ReplayCommand(uint64_t seed, const Flags& flags) {
+  return "tests/sim.sh --seed " + std::to_string(seed) + " --trace" +
+         (flags.database == sim::Database::kRocksDb ? " --backend rocksdb" : "") +
+         (flags.story.empty() ? "" : " --story " + flags.story);
+}
+
+sim::Outcome RunSeed(uint64_t seed, bool trace, const Flags& flags) {
+  const sim::Plan plan(seed, flags.story, flags.database);
   if (!trace) return sim::Simulate(plan, nullptr);
   std::printf("%s\n", plan.Describe().c_str());
   // The real code's log lines, among those of the simulation.
@@ -82,26 +99,26 @@ sim::Outcome RunSeed(uint64_t seed, bool trace, const std::string& story) {
 }
 
 // One line of text a seed, from the child to the parent:
-// "end violations operators undecided commands events simulated_ms epochs faults".
+// "end violations operators undecided commands events simulated_ms epochs faults recoveries".
 int RunShare(const Flags& flags, size_t job, int out) {
   for (uint64_t i = job; i < flags.seeds; i += flags.jobs) {
     const uint64_t seed = flags.from + i;
     dprintf(out, "begin %llu\n", static_cast<unsigned long long>(seed));
-    const sim::Outcome outcome = RunSeed(seed, false, flags.story);
+    const sim::Outcome outcome = RunSeed(seed, false, flags);
     int faults = 0;
     for (const auto& [fault, count] : outcome.faults) faults += count;
     if (!outcome.violation.empty()) {
-      std::printf("seed %llu: %s\n  replay: tests/sim.sh --seed %llu --trace\n",
-                  static_cast<unsigned long long>(seed), outcome.violation.c_str(),
-                  static_cast<unsigned long long>(seed));
+      std::printf("seed %llu: %s\n  replay: %s\n", static_cast<unsigned long long>(seed),
+                  outcome.violation.c_str(), ReplayCommand(seed, flags).c_str());
       std::fflush(stdout);
     }
-    dprintf(out, "end %d %d %llu %llu %llu %lld %llu %d\n", outcome.violation.empty() ? 0 : 1,
+    dprintf(out, "end %d %d %llu %llu %llu %lld %llu %d %llu\n", outcome.violation.empty() ? 0 : 1,
             outcome.needs_operator ? 1 : 0, static_cast<unsigned long long>(outcome.undecided),
             static_cast<unsigned long long>(outcome.commands),
             static_cast<unsigned long long>(outcome.events),
             static_cast<long long>(outcome.simulated / sim::Millis(1)),
-            static_cast<unsigned long long>(outcome.epochs), faults);
+            static_cast<unsigned long long>(outcome.epochs), faults,
+            static_cast<unsigned long long>(outcome.recoveries));
     if (flags.stop_at_first && !outcome.violation.empty()) break;
   }
   return 0;
@@ -109,22 +126,23 @@ int RunShare(const Flags& flags, size_t job, int out) {
 
 struct Totals {
   uint64_t seeds = 0, violations = 0, operators = 0, undecided = 0, commands = 0, events = 0,
-           epochs = 0, faults = 0;
+           epochs = 0, faults = 0, recoveries = 0;
   double simulated_ms = 0;
 };
 
-void Collect(FILE* in, Totals& totals, bool quiet) {
+void Collect(FILE* in, Totals& totals, const Flags& flags, bool quiet) {
   unsigned long long seed = 0;
   bool open = false;
   char line[256];
   while (std::fgets(line, sizeof line, in)) {
-    unsigned long long undecided = 0, commands = 0, events = 0, epochs = 0;
+    unsigned long long undecided = 0, commands = 0, events = 0, epochs = 0, recoveries = 0;
     long long simulated = 0;
     int violated = 0, operators = 0, faults = 0;
     if (std::sscanf(line, "begin %llu", &seed) == 1) {
       open = true;
-    } else if (std::sscanf(line, "end %d %d %llu %llu %llu %lld %llu %d", &violated, &operators,
-                           &undecided, &commands, &events, &simulated, &epochs, &faults) == 8) {
+    } else if (std::sscanf(line, "end %d %d %llu %llu %llu %lld %llu %d %llu", &violated,
+                           &operators, &undecided, &commands, &events, &simulated, &epochs, &faults,
+                           &recoveries) == 9) {
       open = false;
       ++totals.seeds;
       totals.violations += static_cast<uint64_t>(violated);
@@ -135,6 +153,7 @@ void Collect(FILE* in, Totals& totals, bool quiet) {
       totals.commands += commands;
       totals.events += events;
       totals.epochs += epochs;
+      totals.recoveries += recoveries;
       totals.faults += static_cast<uint64_t>(faults);
       totals.simulated_ms += static_cast<double>(simulated);
     }
@@ -143,8 +162,8 @@ void Collect(FILE* in, Totals& totals, bool quiet) {
   ++totals.seeds;
   ++totals.violations;
   if (quiet) return;
-  std::printf("seed %llu: the process ended\n  replay: tests/sim.sh --seed %llu --trace\n", seed,
-              seed);
+  std::printf("seed %llu: the process ended\n  replay: %s\n", seed,
+              ReplayCommand(seed, flags).c_str());
 }
 
 struct Job {
@@ -165,8 +184,8 @@ Job Start(const std::function<int(int out)>& run) {
   return {pid, fdopen(ends[0], "r")};
 }
 
-void Finish(const Job& job, Totals& totals, bool quiet = false) {
-  Collect(job.results, totals, quiet);
+void Finish(const Job& job, Totals& totals, const Flags& flags, bool quiet = false) {
+  Collect(job.results, totals, flags, quiet);
   std::fclose(job.results);
   waitpid(job.pid, nullptr, 0);
 }
@@ -177,17 +196,19 @@ int RunMany(const Flags& flags) {
   std::vector<Job> jobs;
   for (size_t job = 0; job < flags.jobs; ++job)
     jobs.push_back(Start([&](int out) { return RunShare(flags, job, out); }));
-  for (const Job& job : jobs) Finish(job, totals);
+  for (const Job& job : jobs) Finish(job, totals, flags);
   const double took =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
   std::printf(
       "%.0f s, %.1f seeds/s, %.1f simulated hours (%.0f an hour), %llu commands, %llu events, "
-      "%llu faults, %llu epochs, %llu undecided, %llu waited for an operator\n",
+      "%llu faults, %llu epochs, %llu recoveries of all, %llu undecided, %llu waited for an "
+      "operator\n",
       took, static_cast<double>(totals.seeds) / took, totals.simulated_ms / 3.6e6,
       totals.simulated_ms / 1000 / took, static_cast<unsigned long long>(totals.commands),
       static_cast<unsigned long long>(totals.events),
       static_cast<unsigned long long>(totals.faults),
       static_cast<unsigned long long>(totals.epochs),
+      static_cast<unsigned long long>(totals.recoveries),
       static_cast<unsigned long long>(totals.undecided),
       static_cast<unsigned long long>(totals.operators));
   std::printf("seeds %llu violations %llu\n", static_cast<unsigned long long>(totals.seeds),
@@ -211,9 +232,10 @@ int HuntMutant(const sim::Mutant& mutant, const Flags& flags, int out) {
 }
 
 // What finds a defect must not be there without it.
-bool IsCleanWithout(uint64_t seed, const std::string& story) {
+bool IsCleanWithout(uint64_t seed, const std::string& story, const Flags& flags) {
   Flags one;
   one.story = story;
+  one.database = flags.database;
   one.from = seed;
   one.jobs = 1;
   Totals totals;
@@ -221,7 +243,7 @@ bool IsCleanWithout(uint64_t seed, const std::string& story) {
            const bool quiet = std::freopen("/dev/null", "w", stdout) != nullptr;
            return quiet ? RunShare(one, 0, out) : 2;
          }),
-         totals, /*quiet=*/true);
+         totals, one, /*quiet=*/true);
   return totals.violations == 0;
 }
 
@@ -233,9 +255,9 @@ int RunMutants(const Flags& flags) {
     const auto [job, index] = running.front();
     running.erase(running.begin());
     Totals totals;
-    Finish(job, totals, /*quiet=*/true);
+    Finish(job, totals, flags, /*quiet=*/true);
     const bool found = totals.violations > 0 &&
-                       IsCleanWithout(flags.from + totals.seeds - 1, mutants[index].story);
+                       IsCleanWithout(flags.from + totals.seeds - 1, mutants[index].story, flags);
     caught += found ? 1 : 0;
     std::printf("%s %s: %s, %llu seeds\n", found ? "caught  " : "SURVIVED", mutants[index].name,
                 mutants[index].what, static_cast<unsigned long long>(totals.seeds));
@@ -254,13 +276,15 @@ int RunMutants(const Flags& flags) {
 int main(int argc, char** argv) {
   Flags flags;
   if (!Parse(argc, argv, flags)) {
-    std::fprintf(stderr, "usage: catena_sim --seeds N [--from S] [--jobs J] | --seed S --trace\n");
+    std::fprintf(stderr,
+                 "usage: catena_sim [--backend redis|rocksdb] --seeds N [--from S] [--jobs J] | "
+                 "--seed S --trace\n");
     return 2;
   }
   log::SetLevel(flags.trace ? log::Level::kInfo : log::Level::kOff);
   if (flags.mutants) return RunMutants(flags);
   if (!flags.trace) return RunMany(flags);
-  const sim::Outcome outcome = RunSeed(flags.from, true, flags.story);
+  const sim::Outcome outcome = RunSeed(flags.from, true, flags);
   std::printf("%s\n", outcome.violation.empty() ? "no violation" : outcome.violation.c_str());
   return outcome.violation.empty() ? 0 : 1;
 }

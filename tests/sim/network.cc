@@ -1,6 +1,7 @@
 #include "tests/sim/network.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "proxy/base/mutant.h"
 
@@ -190,8 +191,38 @@ void Process::Defer(std::function<void()> fn) {
 }
 
 void Process::RunOnWorker(std::function<void()> work, std::function<void()> done) {
+  if (work_delay_max_ == Duration(0)) {
+    work();
+    return Post(std::move(done));
+  }
+  Scheduler& scheduler = network_.scheduler();
+  scheduler.After(scheduler.random().Between(Micros(1), work_delay_max_),
+                  [this, alive = std::weak_ptr<int>(alive_), work = std::move(work),
+                   done = std::move(done)]() mutable {
+                    if (!alive.expired()) Work(std::move(work), std::move(done));
+                  });
+}
+
+// A process may die after its work is done and before it knows.
+void Process::Work(std::function<void()> work, std::function<void()> done) {
+  if (holds_work_) {
+    return held_work_.push_back([this, work = std::move(work), done = std::move(done)]() mutable {
+      Work(std::move(work), std::move(done));
+    });
+  }
   work();
-  Post(std::move(done));
+  Scheduler& scheduler = network_.scheduler();
+  scheduler.After(scheduler.random().Between(Micros(1), Micros(100)),
+                  [this, alive = std::weak_ptr<int>(alive_), done = std::move(done)]() mutable {
+                    if (!alive.expired()) Post(std::move(done));
+                  });
+}
+
+void Process::HoldWork() { holds_work_ = true; }
+
+void Process::ReleaseWork() {
+  holds_work_ = false;
+  for (auto& work : std::exchange(held_work_, {})) work();
 }
 
 void Process::Post(std::function<void()> event) {
@@ -257,6 +288,7 @@ void Process::Kill(bool silent) {
   inbox_.clear();
   deferred_.clear();
   dirty_.clear();
+  held_work_.clear();
   network_.Dropped(*this, silent);
 }
 

@@ -102,6 +102,12 @@ class Process final : public io::Reactor {
   bool dead() const { return dead_; }
   // Each turn comes so much later.
   void SetDelay(Duration delay) { delay_ = delay; }
+  // What workers do takes up to so long. 0: no time, and nothing is drawn.
+  void SetWorkDelay(Duration max) { work_delay_max_ = max; }
+  // Workers stand still: what they wait for does not come.
+  void HoldWork();
+  void ReleaseWork();
+  bool holds_work() const { return holds_work_; }
 
   const std::string& name() const { return name_; }
   // No other process of the simulation has it, also not a later one at the same address.
@@ -120,6 +126,7 @@ class Process final : public io::Reactor {
 
   void Wake();
   void Turn();
+  void Work(std::function<void()> work, std::function<void()> done);
   void FlushDirty();
 
   Network& network_;
@@ -130,7 +137,9 @@ class Process final : public io::Reactor {
   std::vector<std::function<void()>> hooks_;
   std::vector<std::pair<std::shared_ptr<Connection>, int>> dirty_;
   bool awake_ = false, in_turn_ = false, paused_ = false, dead_ = false;
-  Duration delay_{0};
+  Duration delay_{0}, work_delay_max_{0};
+  bool holds_work_ = false;
+  std::vector<std::function<void()>> held_work_;
   TimePoint turn_ended_{};  // on its clock
   int next_port_ = 40000;
   // Callbacks that come after its death are dropped.

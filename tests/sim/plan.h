@@ -13,12 +13,16 @@
 
 namespace catena::sim {
 
+// What is behind each proxy.
+enum class Database { kRedis, kRocksDb };
+
+// With a RocksDB in the proxies those of Redis are faults of its disk.
 enum class Fault {
   kCrashProxy,  // its process ends; maybe with its machine
   kPauseProxy,  // longer than a lease, or a moment
   kStopProxy,   // graceful stop, start later
   kCrashRedis,  // and what it finds at the restart: all, a part, nothing
-  kPauseRedis,
+  kPauseRedis,  // a disk: it hangs
   kCrashCoordinator,
   kPauseCoordinator,
   kEtcdLeader,    // etcd's own leader changes
@@ -30,18 +34,22 @@ enum class Fault {
 };
 inline constexpr size_t kFaults = static_cast<size_t>(Fault::kCount);
 const char* FaultName(Fault fault);
-bool IsStory(const std::string& name);
+// One that can be told of such a database.
+bool IsStory(const std::string& name, Database database);
 
 struct Plan {
-  // `story`: tells this one, with fewer faults of chance around it.
-  explicit Plan(uint64_t seed, const std::string& story = "");
+  // `story`: tells this one, with fewer faults of chance around it. A seed is the same plan with
+  // either database, but for the stories that it has not.
+  explicit Plan(uint64_t seed, const std::string& story = "", Database database = Database::kRedis);
 
   uint64_t seed;
+  Database database = Database::kRedis;
   size_t nodes = 3, replicas = 3, coordinators = 2;
   Duration lease = Seconds(1), heartbeat = Millis(200);
   int64_t drift_ppm_max = 9000;  // each clock; the margin between two is 20,000
   Network::Options network;
   RedisTimes redis;
+  Duration disk_max{0};  // how long RocksDB's work takes
 
   Duration calm = Seconds(3);             // the chain forms
   Duration storm = Seconds(12);           // faults

@@ -112,6 +112,7 @@ Outcome Simulation::Run() {
   outcome_.commands = workload_->answered();
   outcome_.simulated = scheduler_.now() - TimePoint(Seconds(1000));
   outcome_.faults = faults_->counts();
+  outcome_.recoveries = invariants_->recoveries();
   if (const auto newest = cluster_->Newest()) outcome_.epochs = newest->epoch.value();
   return outcome_;
 }
@@ -196,11 +197,11 @@ std::string Simulation::WhyNotQuiet() {
   if (!workload_->idle()) return "unanswered: " + workload_->Owed();
   const auto newest = cluster_->Newest();
   const std::string& head = newest->members.front().id;
-  const RedisModel& first = *cluster_->redis(head);
   for (const chain::Member& member : newest->members) {
-    const RedisModel& redis = *cluster_->redis(member.id);
-    if (redis.offset() != first.offset()) return member.id + "'s database is behind";
-    if (redis.data() != first.data()) return member.id + "'s data differ from " + head + "'s";
+    if (cluster_->DatabasePosition(member.id) != cluster_->DatabasePosition(head))
+      return member.id + "'s database is behind";
+    if (cluster_->DatabaseKeys(member.id) != cluster_->DatabaseKeys(head))
+      return member.id + "'s data differ from " + head + "'s";
   }
   for (const NodeId& id : cluster_->nodes()) {
     for (const auto& [number, session] : cluster_->node(id)->sessions()) {

@@ -22,6 +22,7 @@ struct Outcome {
   Duration simulated{0};
   Duration converged{0};  // after the storm
   uint64_t epochs = 0;
+  uint64_t recoveries = 0;  // of a chain of which nobody was left
   std::map<Fault, int> faults;
 };
 

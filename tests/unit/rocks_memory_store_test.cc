@@ -3,7 +3,7 @@
 #include <array>
 #include <vector>
 
-#include "backends/rocksdb/store.h"
+#include "backends/rocksdb/memory_store.h"
 
 namespace catena::rocks {
 namespace {
@@ -146,6 +146,42 @@ TEST_CASE("memory store: an incomplete or damaged copy is refused") {
     REQUIRE((*incoming)->Write(bytes));
     CHECK_FALSE((*incoming)->Check());
   }
+}
+
+TEST_CASE(
+    "memory store: another one on its disk finds what was applied, and is the same database") {
+  const auto disk = std::make_shared<MemoryDisk>(std::string(40, '7'));
+  {
+    const auto store = OpenMemoryStore(disk);
+    REQUIRE(store);
+    Put(**store, "k", "v");
+  }
+  const MemoryDisk older = *disk;
+  {
+    const auto store = OpenMemoryStore(disk);
+    REQUIRE(store);
+    CHECK(Read(**store, "k") == "v");
+    CHECK((*store)->place().position == older.place.position);
+    CHECK((*store)->run_id() == older.run_id);
+    Put(**store, "k", "w");
+  }
+  CHECK(disk->keys->at("k").value == "w");
+  CHECK(older.keys->at("k").value == "v");
+}
+
+TEST_CASE("memory store: on a disk that fails nothing is applied") {
+  const auto disk = std::make_shared<MemoryDisk>(std::string(40, '7'));
+  const auto store = OpenMemoryStore(disk);
+  REQUIRE(store);
+  const auto batch = (*store)->NewBatch();
+  batch->Add({.key = "k", .value = "v"});
+  disk->fails = true;
+  Item item;
+  CHECK_FALSE((*store)->Apply(*batch, {"history", Position(9)}));
+  CHECK_FALSE((*store)->Get("k", item));
+  CHECK_FALSE(OpenMemoryStore(disk));
+  CHECK(disk->keys->empty());
+  CHECK(disk->place.position == Position(1));
 }
 
 }  // namespace
