@@ -88,8 +88,10 @@ rocksdb::Status AddClearingOf(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* fami
   const std::string first = walk->key().ToString();
   walk->SeekToLast();
   if (!walk->Valid()) return walk->status();
-  // A range ends before its end.
-  rocksdb::Status status = batch.DeleteRange(family, first, walk->key());
+  // A range ends before its end. An empty one would take a number when it is written, and none when
+  // it is recovered from the log.
+  rocksdb::Status status;
+  if (walk->key() != first) status = batch.DeleteRange(family, first, walk->key());
   if (status.ok()) status = batch.Delete(family, walk->key());
   return status;
 }

@@ -46,7 +46,9 @@ struct StoreOptions {
 
 // Which prefix of which history the data is.
 struct Place {
-  std::string replid;  // "": of none that is known
+  // "": of none that is known; so also after another program has written, and it may be so after a
+  // power cut unless kAlways.
+  std::string replid;
   Position position;
 };
 
@@ -68,7 +70,7 @@ class Batch {
   // Adds those of a serialized batch. An Error, at whatever bytes: it is none, or names another
   // column family; the batch then has to be reset.
   virtual Result<void> AddSerialized(std::string_view serialized) = 0;
-  virtual void Reset() = 0;  // to be used again
+  virtual void Reset() = 0;  // to be used again; needed behind each Apply, too
 };
 
 // `changes` as AddSerialized takes them, appended to `out`.
@@ -135,7 +137,8 @@ class Store {
 
   // --- whole copies ---
   virtual Result<std::unique_ptr<Checkpoint>> MakeCheckpoint() = 0;
-  // Goes on with the one that came before if its name is the same.
+  // Goes on with the one that came before if its name, a Checkpoint's, is the same. After a Write that
+  // found damage it goes on from before that.
   virtual Result<std::unique_ptr<Incoming>> BeginIncoming(const std::string& name,
                                                           uint64_t bytes) = 0;
   virtual void DropIncoming() = 0;
