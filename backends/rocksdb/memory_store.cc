@@ -171,9 +171,9 @@ class MemoryStore : public Store {
 
   Result<bool> Get(std::string_view key, Item& item) override {
     if (disk_->fails) return Failed();
-    const auto keys = Current();
-    const auto found = keys->find(key);
-    if (found == keys->end()) return false;
+    std::lock_guard lock(mutex_);
+    const auto found = disk_->keys->find(key);
+    if (found == disk_->keys->end()) return false;
     item = found->second;
     return true;
   }
@@ -212,9 +212,14 @@ class MemoryStore : public Store {
 
  private:
   static tl::unexpected<Error> Failed() { return Fail("the disk fails"); }
+  // The data as it is now. Given back under the lock: the count of references alone would not tell
+  // the thread that changes the data next that everything has been read.
   std::shared_ptr<const Table> Current() const {
     std::lock_guard lock(mutex_);
-    return disk_->keys;
+    return {disk_->keys.get(), [this, held = disk_->keys](const Table*) mutable {
+              std::lock_guard lock_again(mutex_);
+              held.reset();
+            }};
   }
 
   const std::shared_ptr<MemoryDisk> disk_;
@@ -227,10 +232,10 @@ class MemoryStore : public Store {
 Result<void> MemoryStore::MultiGet(std::span<const std::string_view> keys, std::span<Item> items,
                                    std::span<bool> found) {
   if (disk_->fails) return Failed();
-  const auto data = Current();
+  std::lock_guard lock(mutex_);
   for (size_t i = 0; i < keys.size(); ++i) {
-    const auto at = data->find(keys[i]);
-    found[i] = at != data->end();
+    const auto at = disk_->keys->find(keys[i]);
+    found[i] = at != disk_->keys->end();
     if (found[i]) items[i] = at->second;
   }
   return {};
@@ -238,9 +243,9 @@ Result<void> MemoryStore::MultiGet(std::span<const std::string_view> keys, std::
 
 Result<void> MemoryStore::Expired(int64_t deadline_ms, size_t max, std::vector<std::string>& keys) {
   if (disk_->fails) return Failed();
-  const auto data = Current();
+  std::lock_guard lock(mutex_);
   std::vector<std::pair<int64_t, std::string_view>> found;
-  for (const auto& [key, item] : *data) {
+  for (const auto& [key, item] : *disk_->keys) {
     if (item.deadline_ms != Item::kNoDeadline && item.deadline_ms <= deadline_ms) {
       found.emplace_back(item.deadline_ms, key);
     }

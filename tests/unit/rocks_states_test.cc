@@ -140,8 +140,7 @@ TEST_CASE("states answer as Redis does, whatever comes in whatever order") {
       "MSETNX a 1 z 2",
       "GETDEL b",
       "RENAME a b",
-      
-      
+
       "DBSIZE",
   };
   Both both;
