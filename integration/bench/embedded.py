@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from cluster import Cluster, binary_directory
@@ -18,12 +19,13 @@ SIZES = (100, 4096)
 PIPELINES = (1, 16)
 CACHE_SHARE = 8  # the data is so many times the cache
 _CONNECTIONS = 50
+_SECONDS_MIN = 1.0  # of a round: 50 pipelines of large answers take a while
 
 
 class Embedded:
     def __init__(self, fleet, pace, output):
         del fleet, output
-        self._pace = pace
+        self._pace = replace(pace, seconds=max(pace.seconds, _SECONDS_MIN))
 
     def rocksdb(self):
         """GET, SET and MGET of ten keys, 100 bytes and 4 KB, P=1 and 16. What is alone calls the

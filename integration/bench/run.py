@@ -50,7 +50,8 @@ PARTS = {
     "generator": (Yardstick, ("generator",)),
     "instructions": (Instructions, ("instructions",)),
 }
-_SLOW = ("instructions",)  # and in want of valgrind: only when asked for
+# Only when asked for: one wants valgrind, the other minutes even when quick.
+_SLOW = ("instructions", "rocksdb")
 MEASUREMENTS = {name: part for part, (_, names) in PARTS.items() for name in names}
 
 
