@@ -21,6 +21,7 @@ namespace catena::rocks {
 namespace {
 
 constexpr size_t kWriteBufferBytes = 64u << 20;
+constexpr size_t kSharedBufferBytesMin = 16u << 20;
 constexpr int kOpenFilesMax = 1024;
 constexpr int kBackgroundJobs = 2;
 // Written back evenly instead of in one go at the end of a file, which would hold up reads.
@@ -205,9 +206,11 @@ void Adapt(const StoreOptions& options, rocksdb::Env* env,
   families.emplace_back(kMetaFamily, NewFamily(kMetaBufferBytes));
   families.emplace_back(kDeadlinesFamily, NewFamily(kDeadlineBufferBytes));
   families.emplace_back(kExpiryFamily, NewFamily(kDeadlineBufferBytes));
-  // One that is written and one that is flushed, of all families together, and within the cache.
-  db.write_buffer_manager =
-      std::make_shared<rocksdb::WriteBufferManager>(2 * largest_buffer, cache);
+  // One that is written and one that is flushed, of all families together. They are counted as part
+  // of the cache, of which at least half has to be left for blocks.
+  const size_t buffers_max = std::max(options.block_cache_bytes / 2, kSharedBufferBytesMin);
+  db.write_buffer_manager = std::make_shared<rocksdb::WriteBufferManager>(
+      std::min(2 * largest_buffer, buffers_max), cache);
   for (auto& family : families) {
     auto* table = family.options.table_factory->GetOptions<rocksdb::BlockBasedTableOptions>();
     if (table == nullptr) continue;
