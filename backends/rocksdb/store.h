@@ -35,7 +35,7 @@ enum class Sync : uint8_t {
 };
 
 struct StoreOptions {
-  std::string directory;  // absolute; made if it is not there
+  std::string directory;                  // absolute; made if it is not there
   size_t block_cache_bytes = 512u << 20;  // write buffers are counted in it, and take at most half
   // Not set: as the directory's OPTIONS file has it; 64 MB, 1024 and 2 where there is none.
   std::optional<size_t> write_buffer_bytes;
