@@ -1,5 +1,5 @@
-// What stores in memory keep their data on, for simulations in which a process ends and the next one
-// finds what it left.
+// What stores in memory keep their data on, for simulations in which a process ends and the next
+// one finds what it left.
 #pragma once
 
 #include <cstdint>

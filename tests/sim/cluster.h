@@ -1,6 +1,6 @@
 // A whole cluster in one simulation: on each machine a proxy (the real server::Node with the real
-// backend) and a Redis, or the disk of a RocksDB; coordinators (the real controller and server) on machines of their
-// own; etcd.
+// backend) and a Redis, or the disk of a RocksDB; coordinators (the real controller and server) on
+// machines of their own; etcd.
 #pragma once
 
 #include <functional>

@@ -4,6 +4,7 @@
 #include <cctype>
 #include <cstdlib>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 
 #include "backends/rocksdb/batch.h"
@@ -66,6 +67,8 @@ class Effects {
     for (const Stream* stream : in_order) Read(*stream);
   }
 
+  bool IsLost(const std::string& name) const { return lost_.contains(name); }
+
   // The first of this name that nobody has taken and that was committed in this time.
   uint64_t Take(const std::string& name, TimePoint after, TimePoint until) {
     auto found = by_name_.find(name);
@@ -95,18 +98,24 @@ class Effects {
       if (!rocks && !IsWrite(arguments[0])) continue;
       const std::string name = rocks ? written_.Of(arguments[1]) : NameOf(arguments);
       if (time == stream.committed_at.end()) continue;
-      by_name_[name].push_back({stream.start + at, time->second});
+      if (stream.start + at > stream.kept) {
+        lost_.insert(name);
+      } else {
+        by_name_[name].push_back({stream.start + at, time->second});
+      }
     }
   }
 
   WrittenNames written_;
+  std::unordered_set<std::string> lost_;
   std::unordered_map<std::string, std::vector<Effect>> by_name_;
 };
 
 }  // namespace
 
-void FindEffects(const std::map<std::string, Stream>& streams, History& history) {
+std::string FindEffects(const std::map<std::string, Stream>& streams, History& history) {
   Effects effects(streams);
+  std::string wrong;
   const auto find = [&](Operation& operation) {
     const bool done = operation.outcome == Operation::Outcome::kDone;
     const TimePoint until = done ? operation.answered : TimePoint::max();
@@ -116,6 +125,8 @@ void FindEffects(const std::map<std::string, Stream>& streams, History& history)
       for (size_t i = 1; place == 0 && command[0] == "DEL" && i < command.size(); ++i)
         place = effects.Take(WrittenNames::OfDeletion(command[i]), operation.sent, until);
       if (place != 0) operation.hint = place;
+      if (done && wrong.empty() && IsToken(name) && effects.IsLost(name))
+        wrong = "answered, and lost with all proxies: " + operation.Text();
     }
   };
   // Those that nobody's value tells apart belong to whoever was answered first.
@@ -128,6 +139,7 @@ void FindEffects(const std::map<std::string, Stream>& streams, History& history)
            std::pair(b->outcome != Operation::Outcome::kDone, b->answered);
   });
   for (Operation* operation : in_order) find(*operation);
+  return wrong;
 }
 
 }  // namespace catena::sim

@@ -16,6 +16,8 @@ namespace catena::sim {
 struct Stream {
   uint64_t start = 0;  // position of the first byte
   std::string bytes;
+  // Behind that it was given up when a chain of which nobody was left went on.
+  uint64_t kept = UINT64_MAX;
   size_t checked = 0;           // bytes that are known to be whole commands
   bool in_transaction = false;  // behind them
   // When so many bytes were first known to be committed; ascending.
@@ -23,7 +25,8 @@ struct Stream {
 };
 
 // Sets Operation::hint where the effect is found, by values, tags and sums that come once,
-// or by when it was. One of unknown outcome that is not found keeps 0.
-void FindEffects(const std::map<std::string, Stream>& streams, History& history);
+// or by when it was. One of unknown outcome that is not found keeps 0. The result is what is wrong
+// already: an effect that was answered and given up; "": nothing.
+std::string FindEffects(const std::map<std::string, Stream>& streams, History& history);
 
 }  // namespace catena::sim

@@ -166,16 +166,38 @@ bool Faults::CrashProxy() {
   return true;
 }
 
-// Each disk keeps what was committed there; with all of them together nothing that was answered is
+// Each disk keeps what was applied there; with all of them together nothing that was answered is
 // lost, if the coordinators know that the head had applied all that its members held (policy.cc).
-bool Faults::CrashEverybody() {
+bool Faults::MayCrashEverybody() {
   const auto& record = cluster_.Record();
-  if (!record || !record->head_complete) return false;
+  return record && record->head_complete && !Recovering();
+}
+
+// Half of the time no disk has done anything for a moment before.
+bool Faults::CrashEverybody() {
+  if (!MayCrashEverybody()) return false;
+  if (random_.Chance(500)) {
+    KillEverybody();
+    return true;
+  }
+  Trace("all disks stand still");
+  for (const NodeId& id : cluster_.nodes()) {
+    if (Process* const process = cluster_.proxy_process(id)) process->HoldWork();
+  }
+  Later(random_.Between(Millis(1), Millis(300)), [this] {
+    if (MayCrashEverybody()) return KillEverybody();
+    for (const NodeId& id : cluster_.nodes()) {
+      if (Process* const process = cluster_.proxy_process(id)) process->ReleaseWork();
+    }
+  });
+  return true;
+}
+
+void Faults::KillEverybody() {
   for (const NodeId& id : cluster_.nodes()) {
     cluster_.KillProxy(id, random_.Chance(250));
     Later(random_.Between(Millis(5), Seconds(4)), [this, id] { cluster_.StartProxy(id); });
   }
-  return true;
 }
 
 void Faults::PauseFor(Process* process, Duration time, std::function<Process*()> again) {

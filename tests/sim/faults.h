@@ -1,8 +1,9 @@
 // What goes wrong, when, and for how long. Everything that it breaks it mends in Calm().
 //
 // Faults stay within what a chain promises to survive: of the members of the newest configuration
-// one that is synced keeps its data and its log, or all keep their RocksDB. A Redis loses its data, or its proxy its log, only
-// while others are whole and the configuration has been the same for a while.
+// one that is synced keeps its data and its log, or all keep their RocksDB. A database loses its
+// data, or its proxy its log, only while others are whole and the configuration has been the same
+// for a while.
 #pragma once
 
 #include <functional>
@@ -35,6 +36,8 @@ class Faults {
   bool CrashRedis();
   bool PauseRedis();
   bool CrashEverybody();
+  bool MayCrashEverybody();
+  void KillEverybody();
   bool LoseDisk();
   bool HangDisk();
   bool OfRocksDb() const { return cluster_.plan().database == Database::kRocksDb; }

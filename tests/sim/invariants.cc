@@ -155,7 +155,7 @@ void Invariants::AfterEvent() {
     if (std::none_of(before.begin(), before.end(), [&](const chain::Member& member) {
           return next->IndexOf(member.id, member.incarnation).has_value();
         }))
-      ++recoveries_;
+      NoteRecovery(next->members.front().id);
   }
   CheckConfiguration(*next);
   for (const chain::Member& member : next->members) {
@@ -163,6 +163,15 @@ void Invariants::AfterEvent() {
       Fail("S3: " + member.id + " is listed again in an incarnation that was removed");
   }
   newest_ = next;
+}
+
+// The chain goes on with what this one has.
+void Invariants::NoteRecovery(const NodeId& heir) {
+  ++recoveries_;
+  const rocks::MemoryDisk* const disk = cluster_.disk(heir);
+  if (disk == nullptr) return;
+  const auto truth = truths_.find(disk->place.replid);
+  if (truth != truths_.end()) truth->second.kept = disk->place.position.value();
 }
 
 // Whoever is removed must not think that it still may answer.

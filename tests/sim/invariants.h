@@ -43,6 +43,7 @@ class Invariants {
   void CheckMembersHold(const NodeId& id, const chain::Replica& replica);
   void CheckDatabase(const NodeId& id, const chain::Replica& replica);
   void CheckDisk(const NodeId& id, const chain::Replica& replica);
+  void NoteRecovery(const NodeId& heir);
   void CheckRemoved(const chain::Configuration& next);
   void CheckLeaseIsOver(const chain::Member& member, server::Node* node, Process* process);
   void Fail(const std::string& what);

@@ -78,7 +78,7 @@ bool IsIn(const char* const (&names)[size], const std::string& name) {
 
 void DrawDisk(Plan& plan) {
   Random random(plan.seed * 0x9E3779B97F4A7C15 + 11);
-  const Duration most[] = {Micros(100), Millis(2), Millis(20)};
+  const Duration most[] = {Micros(100), Millis(5), Millis(50)};
   plan.disk_max = random.Between(Micros(10), most[random.Below(std::size(most))]);
 }
 

@@ -104,7 +104,8 @@ Outcome Simulation::Run() {
     CheckEnd();
   }
   History& history = workload_->history();
-  FindEffects(invariants_->streams(), history);
+  if (const std::string wrong = FindEffects(invariants_->streams(), history); !wrong.empty())
+    Fail(wrong);
   const Judgement judgement = CheckLinearizable(history);
   if (!judgement.violation.empty()) Fail("not linearizable: " + judgement.violation);
   outcome_.undecided = judgement.undecided;
