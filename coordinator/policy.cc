@@ -269,11 +269,17 @@ class Deciding {
       gone += (gone.empty() ? "" : ", ") + Quote(member.id) + " " + WhyGone(member);
     }
     if (staying.size() == current().members.size()) return false;
-    // A new head may still have to commit and apply its log; its database says nothing until then.
-    const bool same_head = staying.front() == current().members.front();
-    Propose(current().epoch.Next(), std::move(staying), same_head && in_.record->head_complete,
-            "removed " + gone);
+    const bool complete = staying.front() == current().members.front() &&
+                          in_.record->head_complete && ExecutesFirst(staying.front());
+    Propose(current().epoch.Next(), std::move(staying), complete, "removed " + gone);
     return true;
+  }
+  // Whether a head's database is complete whatever happens to the others. A new head may still have
+  // to commit and apply its log; so has one that holds only what is committed, when those go that
+  // may have applied, and shown, more.
+  bool ExecutesFirst(const Member& head) {
+    const Life* life = Find(head.id, head.incarnation);
+    return life != nullptr && life->report && !life->report->backend.committed_only;
   }
 
   bool IsRemovable(const Member& member) {

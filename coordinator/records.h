@@ -75,7 +75,8 @@ struct NodeReport {
   Epoch epoch;             // newest configuration installed; 0 none
   bool synced = false;     // in `epoch` (design.md 6); only then it may be left alone or promoted
   bool keeps_log = false;  // this incarnation has been a synced member and still holds its log
-  // Head of `epoch`, promoted and attached: its database has executed everything that the log held.
+  // Head of `epoch`, promoted and attached: its database has executed everything that the log held
+  // when that was installed.
   bool head_ready = false;
   bool overwrite = false;  // TOML: a non-empty database that the chain never had may be wiped
   Position received, committed, applied, log_start;

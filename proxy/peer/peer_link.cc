@@ -34,6 +34,7 @@ void PeerLink::OnConnected() { stream_->Write(dialler_->Greeting()); }
 void PeerLink::OnRead(std::string_view bytes) {
   traffic_->in += bytes.size();
   input_.append(bytes);
+  handler_->OnLinkHeard(*this);
   if (dialler_ && !Authenticate()) return;
   DecodeMessages();
 }

@@ -23,6 +23,8 @@ class PeerLinkHandler {
   virtual ~PeerLinkHandler() = default;
   // A dialled link is connected and both sides have proved the secret.
   virtual void OnLinkReady(PeerLink& link) = 0;
+  // Bytes came, of a message or a part of one.
+  virtual void OnLinkHeard(PeerLink& link) = 0;
   // Views in the message are valid during the call, which may destroy the link.
   virtual void OnLinkMessage(PeerLink& link, const chain::Message& message) = 0;
   virtual void OnLinkClosed(PeerLink& link, const std::string& reason) = 0;

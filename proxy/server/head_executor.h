@@ -62,6 +62,7 @@ class HeadExecutor {
   // The database is the head's, at `position`; and has applied so much (see
   // Backend::AnswersWaitForApplied).
   void OnAttached(Position position) { applied_ = position; }
+  Position applied() const { return applied_; }
   void OnApplied(Position position) { applied_ = std::max(applied_, position); }
   // Ends the turn's batches.
   void EndBatches();

@@ -314,6 +314,7 @@ void Node::AfterRoleChange(const std::string& why) {
     backend_->AttachCapture();
   }
   if (!replica_.head_ready()) parser_->Reset(replica_.received());
+  complete_from_ = replica_.received();
   SetForwardTargets();
   if (!replica_.is_head()) CloseForwarded(Target::kHead);
   if (!replica_.is_tail()) CloseForwarded(Target::kTail);
@@ -407,12 +408,16 @@ coordinator::NodeReport Node::Report() {
   report.epoch = replica_.epoch();
   report.synced = replica_.serves();
   report.keeps_log = replica_.serves();
-  report.head_ready = replica_.head_ready();
+  const bool executes_first = !info_.committed_only;
+  const bool ready = replica_.head_ready();
+  report.head_ready = ready && (executes_first || head_executor_.applied() >= complete_from_);
   report.leaving = handing_over();
   report.overwrite = options_.overwrite;
   report.received = replica_.received();
   report.committed = replica_.committed();
-  report.applied = replica_.head_ready() ? replica_.received() : replica_.applied();
+  report.applied = !ready           ? replica_.applied()
+                   : executes_first ? replica_.received()
+                                    : head_executor_.applied();
   report.log_start = replica_.log().start();
   report.replid = replica_.replid();
   report.backend.kind = info_.kind;
@@ -664,9 +669,15 @@ void Node::OnLinkReady(peer::PeerLink& link) {
   }
 }
 
+// A large message on a slow network takes longer than a lease.
+void Node::OnLinkHeard(peer::PeerLink& link) {
+  if (const auto heard = heard_.find(link.id()); heard != heard_.end()) {
+    heard->second = reactor_.Now();
+  }
+}
+
 void Node::OnLinkMessage(peer::PeerLink& link, const chain::Message& message) {
   TimePoint now = reactor_.Now();
-  heard_[link.id()] = now;
   if (link.id() == predecessor_link_) heard_predecessor_ = now;
   if (link.id() == successor_.link) heard_successor_ = now;
   if (const auto* append = std::get_if<chain::Append>(&message)) {

@@ -111,6 +111,7 @@ class Node final : public SessionOwner,
 
   // --- PeerLinkHandler ---
   void OnLinkReady(peer::PeerLink& link) override;
+  void OnLinkHeard(peer::PeerLink& link) override;
   void OnLinkMessage(peer::PeerLink& link, const chain::Message& message) override;
   void OnLinkClosed(peer::PeerLink& link, const std::string& reason) override;
   void OnLinkDrained(peer::PeerLink& link) override;
@@ -327,6 +328,9 @@ class Node final : public SessionOwner,
   std::optional<command::CommandTable> commands_;
   std::unique_ptr<command::EffectParser> parser_;
   std::string entry_scratch_;
+  // A head of this epoch whose database has applied so much has all that earlier members may have
+  // shown.
+  Position complete_from_;
   std::string broken_;  // set inside a stream callback; handled at the end of the turn
 
   std::map<chain::LinkId, std::unique_ptr<peer::PeerLink>> links_;

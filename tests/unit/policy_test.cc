@@ -642,6 +642,28 @@ TEST_CASE("of databases that hold only what is committed, the furthest has all t
   }
 }
 
+TEST_CASE("a head that holds only what is committed may lack what those who go have shown") {
+  World world;
+  world.Chain("abc").Dead('b').Dead('c');
+  world.Of('a').heard = world.now();
+  NodeReport& head = world.ReportOf('a');
+  CHECK(world.Decide().next->head_complete);
+  head.backend.committed_only = true;
+  const Decision removal = world.Decide();
+  REQUIRE(removal.next.has_value());
+  CHECK(removal.next->configuration.members.size() == 1);
+  CHECK_FALSE(removal.next->head_complete);
+  // It says so when it has applied what it had received by then.
+  world.input().record = removal.next;
+  head.epoch = removal.next->configuration.epoch;
+  head.received = Position(200);
+  head.applied = Position(100);
+  CHECK_FALSE(world.Decide().next.has_value());
+  head.head_ready = true;
+  REQUIRE(world.Decide().next.has_value());
+  CHECK(world.Decide().next->head_complete);
+}
+
 TEST_CASE("a lone unsynced member does not keep the last head from returning") {
   World world;
   world.Chain("ab");
