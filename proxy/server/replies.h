@@ -18,11 +18,15 @@ inline std::string UnknownOutcome(std::string_view why) {
          "; the command may or may not have been executed\r\n";
 }
 
-// --- between proxies, on forwarding connections, when a node leaves its place in the chain ---
+// --- between proxies, on forwarding connections ---
 
-// Of the lanes that one client has for itself.
-constexpr std::string_view kTunnelLane = "client ";
+// Names of lanes (forwarder.h): that of all clients' scripts, and how those begin that one client has
+// for itself.
 constexpr std::string_view kScriptsLane = "scripts";
+constexpr std::string_view kTunnelLane = "client ";
+
+// --- the same, when a node leaves its place in the chain ---
+
 // The node will take nothing more on this connection after kHandedOver, by which the other side
 // says that it sends nothing more; everything before it is answered. A tunnel is closed instead,
 // as soon as it is idle.
