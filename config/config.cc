@@ -247,6 +247,12 @@ void Loader::ReadChain(const toml::table& table) {
   ReadUsers(reader, chain);
   ReadNodes(reader, chain);
   ReadRocksDb(reader, chain);
+  const Duration heartbeat = config_.coordinator.heartbeat;
+  if (chain.max_staleness > Duration(0) && chain.max_staleness < 2 * heartbeat) {
+    reader.Wrong("max_staleness", "max_staleness is " + FormatDuration(chain.max_staleness) +
+                                      " and heartbeat " + FormatDuration(heartbeat) +
+                                      "; allowed: at least two heartbeats, or 0s: unbounded");
+  }
   const int nodes = static_cast<int>(chain.nodes.size());
   if (chain.replicas > nodes) {
     reader.Wrong("replicas", "replicas is " + std::to_string(chain.replicas) +

@@ -124,7 +124,7 @@ struct Chain {
   Consistency consistency = Consistency::kLinearizable;
   Duration write_timeout =
       std::chrono::seconds(5);  // a command waits so long for a head or a commit
-  Duration max_staleness{0};    // eventual reads fail after so long without the chain; 0: never
+  Duration max_staleness{0};    // of eventual reads, at least two heartbeats; 0: unbounded
   // What happens when no member is left that certainly has everything (design.md 6): "operator"
   // waits for catenactl choose; "automatic" takes the last head again when all nodes are back.
   Recovery recovery = Recovery::kOperator;

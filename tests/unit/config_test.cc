@@ -315,6 +315,22 @@ TEST_CASE("all problems are told at once, in the order of the file") {
   CHECK(text.find(":6:9:") < text.find(":9:1:"));
 }
 
+TEST_CASE("max_staleness is 0 or no shorter than what can be known") {
+  const auto with = [](const std::string& max_staleness) {
+    std::string text = Good();
+    const size_t chain = text.find(kChain);
+    return text.insert(chain + std::string_view(kChain).size(),
+                       "max_staleness = \"" + max_staleness + "\"\n");
+  };
+  Contains(Refusal(with("399ms")),
+           "max_staleness is 399ms and heartbeat 200ms; allowed: at least two heartbeats, or 0s: "
+           "unbounded");
+  for (const char* allowed : {"0s", "400ms"}) {
+    CAPTURE(allowed);
+    CHECK(ParseText(with(allowed)));
+  }
+}
+
 TEST_CASE("missing parts") {
   const std::string nothing = Refusal("");
   Contains(nothing, "c.toml:1:1: the file lacks the required table [cluster]");
