@@ -18,6 +18,7 @@ constexpr Duration kTick = std::chrono::milliseconds(20);
 constexpr size_t kInspectionsMax = 4;
 constexpr Duration kRedialAfter = std::chrono::milliseconds(20);
 constexpr Duration kStopWithin = std::chrono::seconds(8);
+constexpr const char* kTooOld = "the data of this node may be older than max_staleness allows";
 
 std::string NewReplid(io::Reactor& reactor) {
   static constexpr char kHex[] = "0123456789abcdef";
@@ -57,6 +58,7 @@ Node::Node(const Reactors& reactors, Options options, const MakeBackend& make_ba
       options_(std::move(options)),
       on_stopped_(std::move(on_stopped)),
       replica_({options_.chain, options_.node, options_.drift_per_mille, options_.backlog_bytes}),
+      freshness_(replica_),
       backend_(make_backend(NewIncarnation(reactor_, Incarnation()))),
       acceptor_(reactor_, options_.credentials,
                 [this](auto stream, const auto& arguments, std::string rest) {
@@ -115,6 +117,7 @@ void Node::EndTurn() {
   SendJoinLog();
   FeedBackend();
   head_executor_.Release();
+  freshness_.Follow();
   RetryBlocked();
   head_executor_.EndBatches();
   if (!welcomes_.empty()) WelcomeForwarded();
@@ -361,6 +364,7 @@ void Node::BeginNewLife(Incarnation above) {
     DropLink(id);
   }
   replica_.BeginLife(incarnation);
+  freshness_.BeginLife();
   joining_ = Joining{};
   promote_wanted_ = attaching_ = following_ = false;
   fed_ = Position();
@@ -678,8 +682,6 @@ void Node::OnLinkHeard(peer::PeerLink& link) {
 
 void Node::OnLinkMessage(peer::PeerLink& link, const chain::Message& message) {
   TimePoint now = reactor_.Now();
-  if (link.id() == predecessor_link_) heard_predecessor_ = now;
-  if (link.id() == successor_.link) heard_successor_ = now;
   if (const auto* append = std::get_if<chain::Append>(&message)) {
     if (link.id() == joining_.link) return OnJoinMessage(link, message);
     if (!replica_.AcceptsAppend(link.id(), append->from) || !broken_.empty()) return;
@@ -881,6 +883,7 @@ void Node::OnBeat() {
   }
   log::Settle();
   replica_.KeepAlive();
+  if (options_.max_staleness > Duration(0)) freshness_.Begin(now);
   AskForNews();
   if (auto link = links_.find(joining_.link); link != links_.end())
     link->second->Send(JoinProgressNow());
@@ -999,9 +1002,8 @@ void Node::OnDisconnected(Session& session) {
 Dispatch Node::RouteData(Session& session, uint64_t number, const Request& request) {
   bool reads = request.route == command::Route::kRead;
   bool scans = reads && request.info->name.ends_with("scan");
-  if (reads && session.consistency == Consistency::kEventual && replica_.serves() && IsStale()) {
-    session.Complete(number, ChainDown("this node has not heard from the chain for max_staleness"));
-    return Dispatch::kTaken;
+  if (reads && session.consistency == Consistency::kEventual) {
+    if (const auto refused = RefuseStale(session, number)) return *refused;
   }
   if (replica_.is_head() && !replica_.resigned()) {
     if (!replica_.head_ready()) return Dispatch::kWait;
@@ -1035,12 +1037,17 @@ Dispatch Node::RouteData(Session& session, uint64_t number, const Request& reque
   return local_reader_.Read(session, number, request);
 }
 
-// A lease is no news: new data comes from the predecessor, that it is committed from the successor.
-bool Node::IsStale() {
-  if (options_.max_staleness == Duration(0)) return false;
-  TimePoint since = reactor_.Now() - options_.max_staleness;
-  return (!replica_.is_head() && heard_predecessor_ < since) ||
-         (!replica_.is_tail() && heard_successor_ < since);
+std::optional<Dispatch> Node::RefuseStale(Session& session, uint64_t number) {
+  if (options_.max_staleness == Duration(0) || !replica_.serves()) return std::nullopt;
+  const TimePoint oldest = reactor_.Now() - options_.max_staleness;
+  const auto known_since = [&] { return freshness_.known() && *freshness_.known() >= oldest; };
+  if (known_since()) return std::nullopt;
+  // The last heartbeat may be late, or this the first read of a node that has just joined.
+  freshness_.Begin(reactor_.Now());
+  if (known_since()) return std::nullopt;
+  if (!freshness_.known()) return Dispatch::kWait;
+  session.Complete(number, ChainDown(kTooOld));
+  return Dispatch::kTaken;
 }
 
 Dispatch Node::RouteForwarded(Session& session, uint64_t number, const Request& request,
@@ -1081,6 +1088,8 @@ std::string Node::WhyWaiting(const Session& session) const {
   }
   if (session.read_wait.started)
     return "the chain did not tell in time whether the newest value is committed";
+  if (options_.max_staleness > Duration(0) && replica_.serves() && !freshness_.known())
+    return kTooOld;
   if (replica_.is_head())
     return "this node is not ready to be the head, or the chain does not commit";
   return "the chain's head " + replica_.configuration().members.front().id + " cannot be reached";

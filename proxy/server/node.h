@@ -29,6 +29,7 @@
 #include "proxy/peer/peer_link.h"
 #include "proxy/server/client_state.h"
 #include "proxy/server/forwarder.h"
+#include "proxy/server/freshness.h"
 #include "proxy/server/head_executor.h"
 #include "proxy/server/heartbeat.h"
 #include "proxy/server/inspection.h"
@@ -291,7 +292,9 @@ class Node final : public SessionOwner,
   // After a change of users: rights of those connected are those of the new ones.
   void ReviewUsers(const std::vector<User>& former);
   Dispatch RouteForwarded(Session& session, uint64_t number, const Request& request, bool reads);
-  bool IsStale();
+  // An eventual read of this node's database, which may be too old for it (max_staleness): an error,
+  // or, as long as a node that has just joined cannot tell, kWait.
+  std::optional<Dispatch> RefuseStale(Session& session, uint64_t number);
   std::string WhyWaiting(const Session& session) const;
   void LearnDatabases();
 
@@ -300,6 +303,7 @@ class Node final : public SessionOwner,
   Options options_;
   std::function<void()> on_stopped_;
   chain::Replica replica_;
+  Freshness freshness_;
   std::unique_ptr<backend::Backend> backend_;
   Phase phase_ = Phase::kStarting;
   std::string phase_why_;
@@ -336,8 +340,7 @@ class Node final : public SessionOwner,
   std::map<chain::LinkId, std::unique_ptr<peer::PeerLink>> links_;
   std::vector<std::unique_ptr<peer::PeerLink>> dead_links_;
   chain::LinkId last_link_ = chain::kNoLink;
-  std::map<chain::LinkId, TimePoint> heard_;           // last sign of life of each link
-  TimePoint heard_predecessor_{}, heard_successor_{};  // for max_staleness, whatever the link
+  std::map<chain::LinkId, TimePoint> heard_;  // last sign of life of each link
   chain::LinkId predecessor_link_ = chain::kNoLink;
   bool predecessor_paused_ = false;  // the local database is too far behind
   // A link that this node keeps to another member.

@@ -40,7 +40,7 @@ struct Options {
   bool measures_times = false;  // somebody can ask how long things take
   Consistency consistency = Consistency::kLinearizable;
   Duration write_timeout = std::chrono::seconds(5);
-  Duration max_staleness{0};  // 0: eventual reads are answered however old
+  Duration max_staleness{0};  // of eventual reads; 0: unbounded
   std::vector<User> users;    // empty: no AUTH needed
   auth::Credentials credentials;
 

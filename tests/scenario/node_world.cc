@@ -12,7 +12,6 @@ namespace catena::scenario {
 namespace {
 
 constexpr Duration kStep = std::chrono::milliseconds(10);
-constexpr char kCoordinator[] = "coordinator";
 
 std::string Clients(const NodeId& id) { return id + ":clients"; }
 std::string Peers(const NodeId& id) { return id + ":peers"; }
@@ -230,7 +229,8 @@ void FakeDatabase::SetCommitted(Position committed) {
 
 void FakeDatabase::HoldApplying(bool hold) {
   hold_applying_ = hold;
-  if (hold || !executes_) return;
+  if (hold) return;
+  if (!executes_) return FeedAvailable(Position());
   world_.Post(id_, [this, life = life_] {
     if (life == life_) events_->OnApplied(committed_);
   });
@@ -254,7 +254,7 @@ void FakeDatabase::FeedAvailable(Position) {
 }
 
 void FakeDatabase::FeedNow() {
-  if (source_ == nullptr) return;
+  if (source_ == nullptr || hold_applying_) return;
   std::string feed;
   while (true) {
     auto bytes = source_->CommittedBytes(position() + feed.size(), SIZE_MAX);
@@ -542,10 +542,16 @@ bool NodeWorld::DeliverPipe(const NodeId& to, Pipe& pipe) {
   return true;
 }
 
+bool NodeWorld::IsCut(const Connection& connection) const {
+  const NodeId to = connection.address.substr(0, connection.address.find(':'));
+  return cut_.contains(std::minmax(connection.dialler, to));
+}
+
 bool NodeWorld::DeliverSomething() {
   // The newest first: what is late on an old connection is really late.
   std::vector<std::shared_ptr<Connection>> all(connections_.rbegin(), connections_.rend());
   for (const auto& connection : all) {
+    if (IsCut(*connection)) continue;
     if (connection->acceptor.empty() && !connection->down.held &&
         connection->up.reader != nullptr) {
       auto listening = listening_.find(connection->address);

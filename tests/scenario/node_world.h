@@ -12,6 +12,7 @@
 // One thread. Nothing happens but in Settle() and Advance().
 #pragma once
 
+#include <algorithm>
 #include <deque>
 #include <functional>
 #include <list>
@@ -20,6 +21,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "backends/backend.h"
@@ -86,8 +88,9 @@ class FakeDatabase final : public backend::Backend {
   const backend::Limits& CurrentLimits() const override { return limits; }
   backend::Limits limits;
 
-  // As head it promises that what it has applied outlives a crash of all; and when it applies.
+  // As head it promises that what it has applied outlives a crash of all.
   bool promises = false;
+  // Nothing is applied (see BackendEvents::OnApplied) while it is held.
   void HoldApplying(bool hold);
   // Of a snapshot that is taken of it only so many bytes come.
   size_t snapshot_bytes_max = SIZE_MAX;
@@ -168,6 +171,11 @@ class NodeWorld {
   void Isolate(const NodeId& id) { isolated_.insert(id); }
   // The dialler sees the connection broken; the other end still has unread bytes and knows nothing.
   void BreakAtDialler(Connection& connection);
+  // Nothing passes between these two any more, on no connection, old or new; kCoordinator is one,
+  // too. Heal() brings what was under way.
+  static constexpr char kCoordinator[] = "coordinator";
+  void Cut(const NodeId& one, const NodeId& other) { cut_.insert(std::minmax(one, other)); }
+  void Heal() { cut_.clear(); }
 
   // --- for the parts of this world ---
   TimePoint now() const { return now_; }
@@ -196,6 +204,7 @@ class NodeWorld {
 
   void RunTurn(const NodeId& id, const std::function<void()>& event);
   bool DeliverSomething();
+  bool IsCut(const Connection& connection) const;
   bool DeliverPipe(const NodeId& to, Pipe& pipe);
   bool FireTimers();
   void AnswerHeartbeat(CoordinatorConnection& connection, const coordinator::NodeReport& report);
@@ -208,6 +217,7 @@ class NodeWorld {
   std::list<std::shared_ptr<Connection>> connections_;
   std::deque<Event> events_;
   std::set<NodeId> isolated_, silent_to_, hear_;
+  std::set<std::pair<NodeId, NodeId>> cut_;  // in order
   std::unique_ptr<class NodeReactor> coordinator_reactor_;
   std::unique_ptr<io::Listener> coordinator_listener_;
   std::vector<std::unique_ptr<CoordinatorConnection>> coordinator_connections_;
