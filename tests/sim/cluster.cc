@@ -71,6 +71,7 @@ server::Options Cluster::NodeOptions(const NodeId& id, const std::string& machin
     options.coordinators.push_back(CoordinatorAddress(coordinator));
   options.heartbeat = plan_.heartbeat;
   options.lease = plan_.lease;
+  options.max_staleness = plan_.max_staleness;
   options.backlog_bytes = plan_.redis.backlog_bytes;
   return options;
 }

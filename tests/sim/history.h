@@ -31,8 +31,12 @@ struct Operation {
   std::string node;  // where it was sent
   // Where in the effect stream it may have happened: guides the search, proves nothing.
   uint64_t hint = 0;
-  // Reads of the weaker modes are judged by rules of their own (sessions.h).
+  // Reads of the weaker modes are not judged ...
   bool linearizable = true;
+  // ... but for eventual ones with a max_staleness: they may show what was so long before they were
+  // sent, and are no part of their connection's order.
+  Duration may_lag{0};
+  TimePoint earliest() const { return sent - may_lag; }
 
   bool WholeDatabase() const;
   bool Writes() const;

@@ -48,6 +48,7 @@ constexpr Mutant kMutants[] = {
     {"removed-listed-again", "a removed life goes on and is listed again (S3)", 400},
     {"uncommitted-applied", "a database is fed what is not committed (S4, I3)", 400},
     {"cached-clock", "a lease is checked by the clock of the turn before (S17)", 400},
+    {"cut-off-counts-as-fresh", "a node without a lease takes what it has for fresh", 800},
     {"flush-touches-nothing", "FLUSHALL makes no key dirty", 400},
 };
 

@@ -76,6 +76,13 @@ bool IsIn(const char* const (&names)[size], const std::string& name) {
   return std::find(names, names + size, name) != names + size;
 }
 
+// A moment becomes known to be fresh after a commit, and is old before the next heartbeat's does.
+void DrawMaxStaleness(Plan& plan) {
+  Random random(plan.seed * 0x9E3779B97F4A7C15 + 13);
+  const Duration least = 2 * plan.heartbeat + 10 * plan.network.delay_max;
+  if (plan.consistency[2] > 0) plan.max_staleness = random.Between(least, 2 * least);
+}
+
 void DrawDisk(Plan& plan) {
   Random random(plan.seed * 0x9E3779B97F4A7C15 + 11);
   const Duration most[] = {Micros(100), Millis(5), Millis(50)};
@@ -121,6 +128,7 @@ Plan::Plan(uint64_t seed_, const std::string& story_, Database database_)
     const std::string drawn = kStories[random.Below(std::size(kStories))];
     if (IsStory(drawn, database)) PrepareFor(*this, drawn);
   }
+  DrawMaxStaleness(*this);
   if (database == Database::kRocksDb) DrawDisk(*this);
 }
 
@@ -129,6 +137,7 @@ std::string Plan::Describe() const {
   text << "seed " << seed << ": " << nodes << " nodes, " << replicas << " replicas, "
        << coordinators << " coordinators, " << clients << " clients, " << keys << " keys;"
        << (story.empty() ? "" : " story " + story);
+  if (max_staleness > Duration(0)) text << " max_staleness " << max_staleness / Millis(1) << "ms;";
   for (size_t i = 0; i < kFaults; ++i) {
     if (every[i] > Duration(0))
       text << ' ' << FaultName(static_cast<Fault>(i)) << "/" << every[i] / Millis(1) << "ms";

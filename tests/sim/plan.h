@@ -63,6 +63,7 @@ struct Plan {
   uint64_t transactions = 0, multi_key = 0, whole_database = 0;
   std::array<uint64_t, 4> consistency = {1000, 0, 0,
                                          0};  // shares of connections, in order of the enum
+  Duration max_staleness{0};                  // of the eventual ones; 0: unbounded
 
   // A schedule that is carried out besides (story.h); "": none.
   std::string story;
