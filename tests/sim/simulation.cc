@@ -14,8 +14,8 @@ namespace {
 // After the last fault: leases, elections and joins take a few seconds each; a graceful stop up to
 // eight.
 constexpr Duration kConvergence = Seconds(60);
-// Longer than a node keeps a command that it cannot serve.
-constexpr Duration kAftermath = Seconds(6);
+// Longer than a client waits for an answer.
+constexpr Duration kAftermath = Seconds(10);
 constexpr Duration kGoodTimes = Seconds(1);
 constexpr uint64_t kEventsMax = 20'000'000;
 
@@ -124,7 +124,9 @@ void Simulation::CheckEnd() {
   if (!WaitFor(kConvergence, [this] { return WhyNot(); })) return;
   outcome_.converged = scheduler_.now() - began;
   // What waited in a broken chain may still fail; after that nothing does.
-  if (!RunFor(kAftermath)) return;
+  const TimePoint stands = scheduler_.now();
+  RunUntil(stands + kAftermath, [this, stands] { return !workload_->OwesFrom(stands); });
+  if (!outcome_.violation.empty()) return;
   workload_->ExpectSuccess();
   if (!RunFor(kGoodTimes)) return;
   workload_->Finish();

@@ -32,6 +32,9 @@ class Workload::Client final : public io::StreamHandler {
     if (waiting_.empty()) Leave("finished");
   }
   bool idle() const { return !stream_ && waiting_.empty(); }
+  bool OwesFrom(TimePoint then) const {
+    return !waiting_.empty() && owner_.history_[waiting_.front().operation].sent <= then;
+  }
   std::string Owed() const {
     return waiting_.empty() ? "" : owner_.history_[waiting_.front().operation].Text();
   }
@@ -266,6 +269,11 @@ void Workload::Finish() {
 bool Workload::idle() const {
   return std::all_of(clients_.begin(), clients_.end(),
                      [](const auto& client) { return client->idle(); });
+}
+
+bool Workload::OwesFrom(TimePoint then) const {
+  return std::any_of(clients_.begin(), clients_.end(),
+                     [then](const auto& client) { return client->OwesFrom(then); });
 }
 
 std::string Workload::Owed() const {

@@ -28,6 +28,8 @@ class Workload {
   // No new commands; the clients close their connections once they have their answers.
   void Finish();
   bool idle() const;
+  // An answer to something that was sent by then is missing.
+  bool OwesFrom(TimePoint then) const;
   // Commands whose answers are missing.
   std::string Owed() const;
   History& history() { return history_; }
