@@ -91,6 +91,16 @@ class Forwarder::Connection : public io::StreamHandler {
   virtual void OnBroken(const std::string& why) = 0;
   virtual void OnReady() {}
 
+  // What a reply shows is committed. As long as nobody can have removed this node, that was received
+  // here, too.
+  void NoteSeen(Session& session) const {
+    if (received_here_) {
+      session.seen = std::max(session.seen, owner_.replica_.received());
+    } else {
+      session.seen_elsewhere = true;
+    }
+  }
+
   Forwarder& owner_;
   const Key& key() const { return key_; }
   std::unique_ptr<io::Stream>& stream() { return stream_; }
@@ -147,6 +157,7 @@ class Forwarder::Connection : public io::StreamHandler {
   // this is gone or broken.
   std::optional<size_t> Take(std::string_view bytes, const BytesOwner& owner) {
     size_t used = 0;
+    received_here_ = owner_.replica_.HasAuthority(owner_.reactor_.Now());
     while (true) {
       size_t length = 0;
       resp::Progress progress = scanner_.Scan(bytes.substr(used), length);
@@ -172,6 +183,7 @@ class Forwarder::Connection : public io::StreamHandler {
   resp::ReplyScanner scanner_{resp::kReplyLimits};
   std::string input_;
   TimePoint opened_at_{}, broken_at_{};
+  bool received_here_ = false;  // what the replies that are handed out show
   std::unique_ptr<io::Stream> stream_;
 };
 
@@ -248,8 +260,7 @@ class Forwarder::Channel final : public Connection {
       Break(target().id + " leaves its place in the chain");
       return false;
     }
-    // Everything that the reply shows is committed, so it was received here before.
-    to.session->seen = std::max(to.session->seen, owner_.replica_.received());
+    NoteSeen(*to.session);
     to.session->Complete(to.number, message, owner);
     return true;
   }
@@ -317,7 +328,7 @@ class Forwarder::Tunnel final : public Connection, public PrivateChannel {
       handler_->OnPrivateLeaving(*this);
       return *alive && !broken();
     }
-    session_.seen = std::max(session_.seen, owner_.replica_.received());
+    NoteSeen(session_);
     handler_->OnPrivateMessage(*this, message);
     return *alive && !broken();
   }

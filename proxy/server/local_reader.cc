@@ -90,6 +90,12 @@ Dispatch LocalReader::Read(Session& session, uint64_t number, const Request& req
     case Consistency::kSequential:
       // Never backwards, and the connection's own writes are seen: wait until what it saw is
       // applied here.
+      if (session.seen_elsewhere) {
+        if (!HasAuthority(session.read_wait)) return Dispatch::kWait;
+        // A member in good standing has received all that anybody was shown.
+        session.seen = replica_.received();
+        session.seen_elsewhere = false;
+      }
       if (!Applied(session.seen)) return Dispatch::kWait;
       session.seen = replica_.applied();
       break;
@@ -103,13 +109,8 @@ Dispatch LocalReader::Read(Session& session, uint64_t number, const Request& req
 
 bool LocalReader::Linearizable(Session& session, const Request& request) {
   ReadWait& wait = session.read_wait;
-  TimePoint now = now_();
-  if (!wait.started) StartWait(wait, request, now);
-  if (!wait.authority) {
-    wait.authority = replica_.HasAuthority(now) ||
-                     (wait.verify_ticket && replica_.settled_verify() >= *wait.verify_ticket);
-    if (!wait.authority) return false;
-  }
+  if (!wait.started) StartWait(wait, request);
+  if (!HasAuthority(wait)) return false;
   if (wait.needs > replica_.committed()) {
     if (!wait.query_ticket || replica_.settled_query() < *wait.query_ticket) return false;
     // The tail said, after this read arrived, that nothing behind its answer is committed.
@@ -118,21 +119,27 @@ bool LocalReader::Linearizable(Session& session, const Request& request) {
   return Applied(wait.needs);
 }
 
+bool LocalReader::HasAuthority(ReadWait& wait) {
+  if (wait.authority) return true;
+  wait.authority = replica_.HasAuthority(now_()) ||
+                   (wait.verify_ticket && replica_.settled_verify() >= *wait.verify_ticket);
+  if (!wait.authority && !wait.verify_ticket) {
+    if (!verify_ticket_) verify_ticket_ = replica_.RequestVerify();
+    wait.verify_ticket = verify_ticket_;
+  }
+  return wait.authority;
+}
+
 bool LocalReader::Applied(Position position) {
   if (position <= replica_.applied()) return true;
   backend_.ApplyAwaited(position);
   return false;
 }
 
-void LocalReader::StartWait(ReadWait& wait, const Request& request, TimePoint now) {
+void LocalReader::StartWait(ReadWait& wait, const Request& request) {
   wait.started = true;
   wait.needs =
       request.keys_known ? replica_.log().VersionOf(*request.key_hashes) : replica_.received();
-  wait.authority = replica_.HasAuthority(now);
-  if (!wait.authority) {
-    if (!verify_ticket_) verify_ticket_ = replica_.RequestVerify();
-    wait.verify_ticket = verify_ticket_;
-  }
   wait.dirty = wait.needs > replica_.committed();
   ++(wait.dirty ? stats_.dirty : stats_.clean);
   if (wait.dirty) {

@@ -59,7 +59,10 @@ class LocalReader {
   bool Linearizable(Session& session, const Request& request);
   // False: not yet; the database is asked to say when.
   bool Applied(Position position);
-  void StartWait(ReadWait& wait, const Request& request, TimePoint now);
+  void StartWait(ReadWait& wait, const Request& request);
+  // As of some time since `wait` began nobody had removed this node; asks the chain when the lease
+  // does not say so.
+  bool HasAuthority(ReadWait& wait);
   TimePoint SentNow();
   Dispatch Submit(Session& session, uint64_t number, const Request& request, ReplyKind kind);
 

@@ -376,6 +376,7 @@ void Node::BeginNewLife(Incarnation above) {
   // What connections saw or waited for was told in positions of the former history.
   for (auto& [id, session] : sessions_) {
     session->seen = Position();
+    session->seen_elsewhere = true;
     session->read_wait = ReadWait{};
   }
   Enter(Phase::kStarting, "");
@@ -1083,7 +1084,7 @@ std::string Node::WhyWaiting(const Session& session) const {
   if (!commands_)
     return "the database behind this node has not been reached yet: " + backend_->Problem();
   if (replica_.epoch() == Epoch()) return "no configuration of the chain is known yet";
-  if (session.read_wait.started && !session.read_wait.authority) {
+  if (session.read_wait.verify_ticket && !session.read_wait.authority) {
     return "this node has no lease, and the chain does not confirm that it is current";
   }
   if (session.read_wait.started)

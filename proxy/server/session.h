@@ -137,6 +137,9 @@ class Session final : public io::StreamHandler {
   bool handed_over = false;  // the proxy has said that nothing more comes on it
   Consistency consistency = Consistency::kLinearizable;
   Position seen;  // highest position whose effects this connection may have seen
+  // It may also have seen what this node has not received: from others, while this node may have
+  // been removed from the chain, or in an earlier life of this node.
+  bool seen_elsewhere = false;
   int64_t connected_at_ms = 0;
   enum class ReplyMode : uint8_t { kOn, kOff } reply_mode = ReplyMode::kOn;
 

@@ -420,6 +420,36 @@ TEST_CASE(
   CHECK(sequential.Take() == "$1\r\n1\r\n");
 }
 
+// Guards: proxy/server/forwarder.cc NoteSeen.
+TEST_CASE("sequential: a connection sees its own write also at a node that was removed unawares") {
+  NodeWorld world({"A", "B", "C"});
+  world.Form();
+  Client client(world, "C");
+  client.Send({"CATENA", "CONSISTENCY", "sequential"});
+  client.Send({"SET", "x", "1"});
+  world.Advance(milliseconds(50));
+  REQUIRE(client.Take() == "+OK\r\n+OK\r\n");
+  // C hears nothing of the coordinator and of B, but can reach the head.
+  world.CutOff("C");
+  world.Isolate("B");
+  Connection* link = world.NewestLink("B", "C");
+  REQUIRE(link != nullptr);
+  link->up.held = link->down.held = true;
+  world.Advance(milliseconds(1200));
+  world.Configure({"A", "B"}, {"A", "B"});
+  world.Advance(milliseconds(250));
+  client.Send({"SET", "x", "2"});
+  world.Advance(milliseconds(50));
+  REQUIRE(client.Take() == "+OK\r\n");
+  REQUIRE(world.database("C").Get("x") == "1");
+  client.Send({"GET", "x"});
+  world.Advance(milliseconds(50));
+  CHECK(client.Take().empty());
+  // Once it hears of its removal it asks the head.
+  world.Advance(std::chrono::seconds(6));
+  CHECK(client.Take() == "$1\r\n2\r\n");
+}
+
 // Guards: proxy/server/node.cc FeedBackend (whoever feeds the log waits for the database).
 TEST_CASE("I9 a joiner whose database is slow to load does not fill its log without end") {
   constexpr size_t kLogBytesMax = 1u << 20;
