@@ -313,6 +313,17 @@ std::string Cluster::Leader() {
   return "";
 }
 
+void Cluster::Wish(const coordinator::DrainRequest& request) {
+  const std::string leader = Leader();
+  if (leader.empty()) return;
+  Trace(std::string("an operator ") + (request.end ? "ends the drain of " : "drains ") +
+        request.drain.node);
+  coordinator_process(leader)->Post([this, leader, request] {
+    coordinator::Controller& controller = *coordinators_[leader].controller;
+    if (controller.Leads()) controller.Wish(kChain, request, [](const Result<bool>&) {});
+  });
+}
+
 bool Cluster::WaitsForOperator() {
   for (auto& [id, coordinator] : coordinators_) {
     if (!coordinator.controller) continue;

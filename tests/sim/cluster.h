@@ -103,6 +103,8 @@ class Cluster {
   std::optional<chain::Configuration> Newest();
   // The one that leads; "": none.
   std::string Leader();
+  // What `catenactl drain` asks of the leader; nothing where there is none.
+  void Wish(const coordinator::DrainRequest& request);
   // The leading coordinator says that an operator must choose.
   bool WaitsForOperator();
   // Member of the newest configuration, in the incarnation that it lists, synced.

@@ -40,6 +40,7 @@ void Faults::StartAll() {
     cluster_.StartProxy(id);
   }
   for (const std::string& id : cluster_.coordinators()) cluster_.StartCoordinator(id);
+  EndDrains();
 }
 
 void Faults::Schedule(Fault fault) {
@@ -111,6 +112,8 @@ bool Faults::Happen(Fault fault) {
     case Fault::kBreak:
       cluster_.network().BreakSome();
       return true;
+    case Fault::kDrain:
+      return Drain();
     case Fault::kSlow:
       return Slow();
     case Fault::kCount:
@@ -334,6 +337,32 @@ bool Faults::Partition() {
     cluster_.network().HealAll();
   });
   return true;
+}
+
+bool Faults::Drain() {
+  coordinator::DrainRequest request;
+  request.drain.node = random_.Of(cluster_.nodes());
+  switch (random_.Below(3)) {
+    case 0:
+      request.drain.returns = true;
+      break;
+    case 1:
+      request.drain.after = random_.Of(cluster_.nodes());
+      break;
+    default:
+      request.force = true;
+  }
+  cluster_.Wish(request);
+  Later(2 * Long(), [this] { EndDrains(); });
+  return true;
+}
+
+void Faults::EndDrains() {
+  const auto& record = cluster_.Record();
+  if (!record) return;
+  for (const coordinator::Drain& drain : record->drains) {
+    if (!drain.returns) cluster_.Wish({drain, /*end=*/true});
+  }
 }
 
 bool Faults::Slow() {

@@ -22,7 +22,7 @@ class Faults {
   // From now until Calm().
   void Begin();
   void Calm();
-  // Whatever does not run is started.
+  // Whatever does not run is started, whoever was drained may come back.
   void StartAll();
   // How often each kind happened.
   const std::map<Fault, int>& counts() const { return counts_; }
@@ -45,6 +45,8 @@ class Faults {
   bool PauseCoordinator();
   bool EtcdRequests();
   bool Partition();
+  bool Drain();
+  void EndDrains();
   bool Slow();
   // A member has lost what it held and is listed still: no other may fail until it is removed.
   bool Recovering();

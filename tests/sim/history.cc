@@ -142,7 +142,7 @@ Search::Search(const std::vector<const Operation*>& operations, uint64_t states_
   std::unordered_map<size_t, size_t> lane_of;
   for (const Operation* operation : operations) {
     auto [found, added] = lane_of.try_emplace(operation->connection, lanes_.size());
-    if (added) lanes_.push_back({operation->earliest(), {}});
+    if (added) lanes_.push_back({operation->sent, {}});
     Lane& lane = lanes_[found->second];
     if (operation->outcome != Operation::Outcome::kDone) {
       lost_.push_back({operation, found->second, SIZE_MAX});
@@ -172,7 +172,7 @@ void Search::MakeChoices(std::vector<Choice>& choices) {
     frontier = std::min(frontier, lanes_[end].head().answered);
   }
   for (size_t lane = first_open_; lane < end; ++lane) {
-    if (lanes_[lane].done() || lanes_[lane].head().earliest() > frontier) continue;
+    if (lanes_[lane].done() || lanes_[lane].head().sent > frontier) continue;
     if (MayComeNow(lane)) {
       choices = {{false, lane}};
       return;
@@ -360,14 +360,13 @@ Judgement CheckLinearizable(const History& history, uint64_t states_max) {
   Parts parts(history);
   std::map<std::string, std::vector<const Operation*>> by_part;
   for (const Operation& operation : history) {
-    if (!operation.linearizable || operation.outcome == Operation::Outcome::kRefused) continue;
+    if (!operation.Linearizable() || operation.outcome == Operation::Outcome::kRefused) continue;
     // An answer that never came says nothing of a read.
     if (operation.outcome == Operation::Outcome::kUnknown && !operation.Writes()) continue;
     by_part[parts.Of(operation)].push_back(&operation);
   }
   Judgement judgement;
-  for (auto& [part, operations] : by_part) {
-    std::ranges::stable_sort(operations, {}, &Operation::earliest);
+  for (const auto& [part, operations] : by_part) {
     // Most of what has an unknown outcome never happened: an order without it is an order, and far
     // easier to find.
     std::vector<const Operation*> happened;

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "proxy/base/clock.h"
+#include "proxy/server/options.h"
 #include "tests/sim/redis_store.h"
 
 namespace catena::sim {
@@ -31,13 +32,13 @@ struct Operation {
   std::string node;  // where it was sent
   // Where in the effect stream it may have happened: guides the search, proves nothing.
   uint64_t hint = 0;
-  // Reads of the weaker modes are not judged ...
-  bool linearizable = true;
-  // ... but for eventual ones with a max_staleness: they may show what was so long before they were
-  // sent, and are no part of their connection's order.
-  Duration may_lag{0};
-  TimePoint earliest() const { return sent - may_lag; }
+  server::Consistency consistency = server::Consistency::kLinearizable;  // of its connection
 
+  // Reads of the weaker modes are judged by rules of their own (sessions.h).
+  bool Linearizable() const {
+    return Writes() || consistency == server::Consistency::kLinearizable ||
+           consistency == server::Consistency::kTail;
+  }
   bool WholeDatabase() const;
   bool Writes() const;
   std::string Text() const;
@@ -49,6 +50,6 @@ struct Judgement {
   std::string violation;   // "": none
   uint64_t undecided = 0;  // parts whose search was given up
 };
-Judgement CheckLinearizable(const History& history, uint64_t states_max = 40'000);
+Judgement CheckLinearizable(const History& history, uint64_t states_max = 400'000);
 
 }  // namespace catena::sim

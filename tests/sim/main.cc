@@ -5,17 +5,21 @@
 //   catena_sim --seed S --trace                  replays one with a readable trace
 //   catena_sim --story S8 ...                    any of these with this schedule (story.h)
 //   catena_sim --backend rocksdb ...             any of these with a RocksDB in the proxies
+//   catena_sim --drift PPM ...                   any of these with clocks that go wrong by up to so
+//                                                much; beyond what is promised they make violations
 // and in a build with CATENA_MUTANTS:
 //   catena_sim --mutants                         ends with "mutants M caught C"
 //   catena_sim --mutant NAME ...                 any of the above with this defect
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -36,6 +40,7 @@ struct Flags {
   bool stop_at_first = false;
   std::string story;
   sim::Database database = sim::Database::kRedis;
+  std::optional<int64_t> drift_ppm;
 };
 
 bool ParseDatabase(const std::string& name, sim::Database& database) {
@@ -72,6 +77,8 @@ bool Parse(int argc, char** argv, Flags& flags) {
       flags.seeds = value;
     } else if (flag == "--from" || flag == "--seed") {
       flags.from = value;
+    } else if (flag == "--drift") {
+      flags.drift_ppm = static_cast<int64_t>(std::min<uint64_t>(value, 900'000));
     } else if (flag == "--jobs") {
       flags.jobs = std::max<size_t>(1, value);
     } else {
@@ -84,11 +91,13 @@ bool Parse(int argc, char** argv, Flags& flags) {
 std::string ReplayCommand(uint64_t seed, const Flags& flags) {
   return "tests/sim.sh --seed " + std::to_string(seed) + " --trace" +
          (flags.database == sim::Database::kRocksDb ? " --backend rocksdb" : "") +
+         (flags.drift_ppm ? " --drift " + std::to_string(*flags.drift_ppm) : "") +
          (flags.story.empty() ? "" : " --story " + flags.story);
 }
 
 sim::Outcome RunSeed(uint64_t seed, bool trace, const Flags& flags) {
-  const sim::Plan plan(seed, flags.story, flags.database);
+  sim::Plan plan(seed, flags.story, flags.database);
+  if (flags.drift_ppm) plan.drift_ppm_max = *flags.drift_ppm;
   if (!trace) return sim::Simulate(plan, nullptr);
   std::printf("%s\n", plan.Describe().c_str());
   // The real code's log lines, among those of the simulation.

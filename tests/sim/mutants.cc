@@ -42,7 +42,7 @@ constexpr Mutant kMutants[] = {
     {"route-change-overtakes", "a read overtakes a forwarded write of its connection", 400},
     {"forwarded-twice", "a forwarded write is sent twice", 400},
     {"replies-out-of-order", "replies leave as they come", 400},
-    {"late-bytes-read", "the head reads on from a superseded connection (S18)", 400},
+    {"late-bytes-read", "the head reads on from a superseded connection (S18)", 20, "S18"},
     {"question-not-repeated", "a query of an earlier epoch is not asked again (S19)", 20, "S19"},
     {"second-key-forgotten", "only the first key of an entry is dirty", 400},
     {"removed-listed-again", "a removed life goes on and is listed again (S3)", 400},

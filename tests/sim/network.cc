@@ -330,6 +330,10 @@ std::shared_ptr<Connection> Network::Dial(Process& process, const io::Address& a
   const TimePoint give_up = scheduler_.now() + options_.connect_timeout;
   scheduler_.After(Delay(near.machine, far.machine),
                    [this, connection, give_up] { AcceptOn(connection, give_up); });
+  if (options_.dials_twice > 0 && scheduler_.random().Chance(options_.dials_twice)) {
+    scheduler_.After(scheduler_.random().Between(Duration(0), options_.connect_timeout),
+                     [this, address] { DialInVain(address); });
+  }
   return connection;
 }
 
@@ -344,15 +348,7 @@ void Network::AcceptOn(const std::shared_ptr<Connection>& connection, TimePoint 
   }
   auto listening = listening_.find(connection->address);
   if (listening == listening_.end()) return Reset(connection, 0, Delay(far.machine, near.machine));
-  far.process = listening->second.process;
-  connection->established = true;
-  far.process->Post([this, connection, listener = std::weak_ptr(listening->second.on_accept)] {
-    if (connection->ends[1].closed) return;
-    const auto on_accept = listener.lock();
-    if (!on_accept) return Reset(connection, 0, Duration(0));
-    (*on_accept)(std::make_unique<SimStream>(*this, connection, 1));
-    ReadSoon(connection, 1);
-  });
+  TellAcceptor(connection, listening->second);
   scheduler_.After(Delay(far.machine, near.machine), [this, connection] {
     End& dialler = connection->ends[0];
     if (dialler.process == nullptr) return;
@@ -362,6 +358,33 @@ void Network::AcceptOn(const std::shared_ptr<Connection>& connection, TimePoint 
     });
     Flush(connection, 0);
   });
+}
+
+void Network::TellAcceptor(const std::shared_ptr<Connection>& connection,
+                           const Listening& listening) {
+  connection->ends[1].process = listening.process;
+  connection->established = true;
+  listening.process->Post([this, connection, listener = std::weak_ptr(listening.on_accept)] {
+    if (connection->ends[1].closed) return;
+    const auto on_accept = listener.lock();
+    if (!on_accept) return Reset(connection, 0, Duration(0));
+    (*on_accept)(std::make_unique<SimStream>(*this, connection, 1));
+    ReadSoon(connection, 1);
+  });
+}
+
+void Network::DialInVain(const io::Address& address) {
+  const auto listening = listening_.find(address);
+  if (listening == listening_.end()) return;
+  auto connection = std::make_shared<Connection>();
+  connection->number = ++last_connection_;
+  connection->address = address;
+  connection->ends[0].closed = true;
+  connection->ends[1].machine = MachineOf(address);
+  connection->ends[1].name = address;
+  connections_.push_back(connection);
+  TellAcceptor(connection, listening->second);
+  Reset(connection, 1, scheduler_.random().Between(Duration(0), options_.keepalive));
 }
 
 void Network::Flush(const std::shared_ptr<Connection>& connection, int side) {
@@ -382,6 +405,7 @@ void Network::Flush(const std::shared_ptr<Connection>& connection, int side) {
   if (to_stall_ && is(end, to_stall_->from) && is(other, to_stall_->to) &&
       bytes.find(to_stall_->text) != std::string::npos) {
     stalled_ = connection;
+    stalled_side_ = side;
     to_stall_.reset();
   }
   end.last_arrival = std::max(end.last_arrival + Duration(1),

@@ -153,6 +153,7 @@ class Network {
     Duration local_delay_max = Micros(60);                     // within one
     size_t window = 64u << 10;  // bytes of one direction that kernels hold
     uint64_t short_reads = 0;   // per mille of the reads that bring only a part
+    uint64_t dials_twice = 0;   // per mille of the attempts to connect that come once more
     Duration connect_timeout = Seconds(3);
     Duration keepalive = Seconds(8);  // after which a silent machine's connections break
   };
@@ -177,6 +178,8 @@ class Network {
   }
   bool stalled() const { return stalled_ != nullptr; }
   void EndStall();
+  // Who sent the stalled bytes learns that the connection is gone; the other end, when they arrive.
+  void BreakStalled() { Reset(stalled_, stalled_side_, Duration(0)); }
   // Some connection breaks; its ends learn of it at different times.
   void BreakSome();
   // How many connections stand, and bytes that wait in them.
@@ -191,6 +194,8 @@ class Network {
   std::map<io::Address, Listening>& listening() { return listening_; }
   std::shared_ptr<Connection> Dial(Process& process, const io::Address& address,
                                    io::StreamHandler* handler);
+  // A packet of a dialler that has given up comes late: somebody connects, says nothing and goes.
+  void DialInVain(const io::Address& address);
   // Takes what fits from the end's output to the other end.
   void Flush(const std::shared_ptr<Connection>& connection, int side);
   void Close(const std::shared_ptr<Connection>& connection, int side);
@@ -203,6 +208,7 @@ class Network {
  private:
   void Arrive(const std::shared_ptr<Connection>& connection, int side, std::string bytes,
               bool last);
+  void TellAcceptor(const std::shared_ptr<Connection>& connection, const Listening& listening);
   void AcceptOn(const std::shared_ptr<Connection>& connection, TimePoint give_up);
   void Read(const std::shared_ptr<Connection>& connection, int side);
   void Reset(const std::shared_ptr<Connection>& connection, int side, Duration after);
@@ -221,6 +227,7 @@ class Network {
   std::list<std::weak_ptr<Connection>> connections_;
   std::optional<Stall> to_stall_;
   std::shared_ptr<Connection> stalled_;
+  int stalled_side_ = 0;                     // the sender's
   std::vector<std::function<void()>> held_;  // what does not arrive for the time being, in order
   uint64_t last_connection_ = 0, last_process_ = 0;
   int next_port_ = 50000;

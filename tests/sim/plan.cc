@@ -21,6 +21,7 @@ void DrawNetwork(Plan& plan, Random& random) {
   if (random.Chance(500)) plan.network.delay_max = random.Between(Millis(1), Millis(40));
   if (random.Chance(200)) plan.network.window = static_cast<size_t>(random.Between(512, 8192));
   if (random.Chance(300)) plan.network.short_reads = random.Below(500);
+  if (random.Chance(300)) plan.network.dials_twice = random.Below(500);
 }
 
 void DrawWorkload(Plan& plan, Random& random) {
@@ -60,14 +61,14 @@ void PrepareFor(Plan& plan, const std::string& story) {
   plan.storm = Seconds(30);
   plan.network.window = 64u << 10;
   plan.clients = 2;
-  if (story == "S11") plan.writes = 0;
+  if (story == "S11" || story == "S13") plan.writes = 0;
   if (story == "S17") plan.lease = Seconds(6);
   if (story == "S19") MakeHot(plan, random);
 }
 
 // Those whose end is no operator's choice may come by chance.
-constexpr const char* kStories[] = {"S5",  "S6",  "S7",  "S8",  "S9", "S11",
-                                    "S13", "S14", "S17", "S19", "I7"};
+constexpr const char* kStories[] = {"S5",  "S6",  "S7",  "S8",  "S9",  "S11",
+                                    "S13", "S14", "S17", "S18", "S19", "I7"};
 // Their steps are a Redis's: its sockets, its stream, its life beside the proxy.
 constexpr const char* kStoriesOfRedis[] = {"S6", "S9", "S11", "S12", "S14", "S17", "I7"};
 
@@ -92,10 +93,19 @@ void DrawDisk(Plan& plan) {
 }  // namespace
 
 const char* FaultName(Fault fault) {
-  constexpr const char* kNames[] = {"crash-proxy",       "pause-proxy", "stop-proxy",
-                                    "crash-redis",       "pause-redis", "crash-coordinator",
-                                    "pause-coordinator", "etcd-leader", "etcd-requests",
-                                    "partition",         "break",       "slow"};
+  constexpr const char* kNames[] = {"crash-proxy",
+                                    "pause-proxy",
+                                    "stop-proxy",
+                                    "crash-redis",
+                                    "pause-redis",
+                                    "crash-coordinator",
+                                    "pause-coordinator",
+                                    "etcd-leader",
+                                    "etcd-requests",
+                                    "partition",
+                                    "break",
+                                    "drain",
+                                    "slow"};
   return kNames[static_cast<int>(fault)];
 }
 

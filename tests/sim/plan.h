@@ -29,6 +29,7 @@ enum class Fault {
   kEtcdRequests,  // requests and answers are lost or late for a while
   kPartition,     // one machine from others, one way or both
   kBreak,         // a connection breaks
+  kDrain,         // an operator takes a node out for a while, or puts it elsewhere
   kSlow,          // a process gets the processor late for a while
   kCount
 };
@@ -49,7 +50,8 @@ struct Plan {
   int64_t drift_ppm_max = 9000;  // each clock; the margin between two is 20,000
   Network::Options network;
   RedisTimes redis;
-  Duration disk_max{0};  // how long RocksDB's work takes
+  Duration max_staleness{0};  // of eventual reads; 0: no bound
+  Duration disk_max{0};       // how long RocksDB's work takes
 
   Duration calm = Seconds(3);             // the chain forms
   Duration storm = Seconds(12);           // faults
@@ -63,7 +65,6 @@ struct Plan {
   uint64_t transactions = 0, multi_key = 0, whole_database = 0;
   std::array<uint64_t, 4> consistency = {1000, 0, 0,
                                          0};  // shares of connections, in order of the enum
-  Duration max_staleness{0};                  // of the eventual ones; 0: unbounded
 
   // A schedule that is carried out besides (story.h); "": none.
   std::string story;

@@ -5,6 +5,7 @@
 #include "tests/sim/faults.h"
 #include "tests/sim/history.h"
 #include "tests/sim/invariants.h"
+#include "tests/sim/sessions.h"
 #include "tests/sim/story.h"
 #include "tests/sim/workload.h"
 
@@ -18,6 +19,15 @@ constexpr Duration kConvergence = Seconds(60);
 constexpr Duration kAftermath = Seconds(10);
 constexpr Duration kGoodTimes = Seconds(1);
 constexpr uint64_t kEventsMax = 20'000'000;
+
+// A gauge without labels, as the node publishes it.
+std::string GaugeOf(server::Node& node, const std::string& name) {
+  Exposition metrics;
+  node.AppendMetrics(metrics);
+  const std::string& text = metrics.text();
+  const size_t begin = text.find("\n" + name + " ") + name.size() + 2;
+  return text.substr(begin, text.find('\n', begin) - begin);
+}
 
 class Simulation {
  public:
@@ -108,6 +118,10 @@ Outcome Simulation::Run() {
     Fail(wrong);
   const Judgement judgement = CheckLinearizable(history);
   if (!judgement.violation.empty()) Fail("not linearizable: " + judgement.violation);
+  const Duration bound = plan_.max_staleness * (1'000'000 + 2 * plan_.drift_ppm_max) / 1'000'000;
+  if (const std::string wrong = CheckSessions(invariants_->streams(), history, bound);
+      !wrong.empty())
+    Fail("a read " + wrong);
   outcome_.undecided = judgement.undecided;
   outcome_.events = scheduler_.events();
   outcome_.commands = workload_->answered();
@@ -210,6 +224,10 @@ std::string Simulation::WhyNotQuiet() {
     for (const auto& [number, session] : cluster_->node(id)->sessions()) {
       if (!session->forwarded) return id + " keeps a client that is gone";
       if (session->outstanding() > 0) return id + " owes an answer to another node";
+    }
+    for (const char* gauge :
+         {"catena_clients", "catena_uncommitted_bytes", "catena_unapplied_bytes"}) {
+      if (GaugeOf(*cluster_->node(id), gauge) != "0") return id + " shows some " + gauge;
     }
   }
   return "";

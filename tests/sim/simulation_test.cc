@@ -5,6 +5,7 @@
 
 #include "proxy/base/log.h"
 #include "tests/sim/history.h"
+#include "tests/sim/sessions.h"
 
 using namespace catena;
 using namespace catena::sim;
@@ -34,6 +35,21 @@ bool Fits(const History& history) {
   const Judgement judgement = CheckLinearizable(history);
   CHECK(judgement.undecided == 0);
   return judgement.violation.empty();
+}
+
+// What was committed at these times.
+std::map<std::string, Stream> Streams(const std::vector<std::pair<int, Arguments>>& commands) {
+  Stream stream;
+  for (const auto& [at, command] : commands) {
+    stream.bytes += Encode(command);
+    stream.committed_at.emplace_back(stream.bytes.size(), At(at));
+  }
+  return {{"one", stream}};
+}
+
+Operation In(server::Consistency consistency, Operation operation) {
+  operation.consistency = consistency;
+  return operation;
 }
 
 const Operation kSet = Done(1, 0, 10, {"SET", "x", "v1"}, "+OK\r\n");
@@ -110,4 +126,39 @@ TEST_CASE("a transaction is not cut") {
   transaction.replies.push_back("+OK\r\n");
   CHECK_FALSE(Fits({transaction, Done(2, 1, 2, {"GET", "x"}, "$2\r\nv1\r\n"),
                     Done(2, 3, 4, {"GET", "y"}, "$-1\r\n")}));
+}
+
+TEST_CASE("sequential reads of a connection do not go back") {
+  const auto streams = Streams({{1, {"SET", "x", "v1"}}, {2, {"SET", "x", "v2"}}});
+  const auto read = [](size_t connection, std::string value) {
+    return In(server::Consistency::kSequential,
+              Done(connection, 5, 6, {"GET", "x"}, "$2\r\n" + value + "\r\n"));
+  };
+  CHECK(CheckSessions(streams, {read(1, "v1"), read(1, "v2")}, Duration(0)).empty());
+  CHECK(CheckSessions(streams, {read(1, "v2"), read(2, "v1")}, Duration(0)).empty());
+  CHECK_FALSE(CheckSessions(streams, {read(1, "v2"), read(1, "v1")}, Duration(0)).empty());
+  CHECK_FALSE(CheckSessions(streams, {read(1, "v3")}, Duration(0)).empty());
+}
+
+TEST_CASE("sequential reads see what their connection wrote, also what a transaction hides") {
+  const auto streams =
+      Streams({{1, {"MULTI"}}, {1, {"SET", "x", "v1"}}, {1, {"DEL", "x"}}, {1, {"EXEC"}}});
+  const auto mode = server::Consistency::kSequential;
+  const Operation write = In(mode, Done(1, 0, 3, {"SET", "x", "v1"}, "+OK\r\n"));
+  const Operation nothing = In(mode, Done(1, 4, 5, {"GET", "x"}, "$-1\r\n"));
+  CHECK(CheckSessions(streams, {write, nothing}, Duration(0)).empty());
+  CHECK_FALSE(
+      CheckSessions(streams, {In(mode, Done(2, 4, 5, {"GET", "x"}, "$2\r\nv1\r\n"))}, Duration(0))
+          .empty());
+  const auto kept = Streams({{1, {"SET", "x", "v1"}}});
+  CHECK_FALSE(CheckSessions(kept, {write, nothing}, Duration(0)).empty());
+}
+
+TEST_CASE("eventual reads show nothing that was replaced longer ago than is allowed") {
+  const auto streams = Streams({{1, {"SET", "x", "v1"}}, {100, {"SET", "x", "v2"}}});
+  const Operation old =
+      In(server::Consistency::kEventual, Done(1, 300, 301, {"GET", "x"}, "$2\r\nv1\r\n"));
+  CHECK(CheckSessions(streams, {old}, Duration(0)).empty());
+  CHECK(CheckSessions(streams, {old}, Millis(200)).empty());
+  CHECK_FALSE(CheckSessions(streams, {old}, Millis(199)).empty());
 }

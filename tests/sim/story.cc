@@ -41,6 +41,7 @@ void Story::GoOn() {
       if (name_ == "S13") AllProxiesRestart();
       if (name_ == "S14") TwoProcessesOfOneNode(false);
       if (name_ == "S17") TwoProcessesOfOneNode(true);
+      if (name_ == "S18") LateBytes();
       if (name_ == "S19") LostQuestion();
     }
   } else if (now - step_began_ > kStepWithin) {
@@ -291,7 +292,8 @@ void Story::HeadComesBackWithAnOlderDatabase() {
   Write(0);
 }
 
-// Everybody but the head is gone without a word; the head is stopped before anybody has noticed.
+// Everybody but the head is gone without a word; the head resigns before anybody has noticed, with
+// nothing on its way that could hold it up, or be heard of them afterwards.
 void Story::AllProxiesRestart() {
   Write(0);
   Then(
@@ -299,9 +301,9 @@ void Story::AllProxiesRestart() {
         for (const chain::Member& each : members_) {
           if (each.id != head()) cluster_.KillProxy(each.id, true);
         }
-        cluster_.StopProxy(head());
       },
-      [this] { return cluster_.node(head()) == nullptr; });
+      [this] { return Passed(cluster_.plan().network.delay_max + Millis(1)); });
+  Then([this] { cluster_.StopProxy(head()); }, [this] { return cluster_.node(head()) == nullptr; });
   Then(
       [this] {
         for (const NodeId& id : cluster_.nodes()) cluster_.StartProxy(id);
@@ -334,6 +336,33 @@ void Story::TwoProcessesOfOneNode(bool new_leader) {
       },
       [this] { return workload_.AllAnswered(reader_) || Passed(Millis(300)); });
   Then([this] { cluster_.KillTwins(); }, [] { return true; });
+}
+
+// A forwarding connection ends for the node that forwards while bytes are on their way; the head has
+// them only after the client's next command, which comes by another connection.
+void Story::LateBytes() {
+  const NodeId follower = member(1).id;
+  Write(1);
+  Then(
+      [this, follower] {
+        cluster_.network().StallNext("proxy " + follower, "proxy " + head(), "$1\r\ns\r\n");
+        workload_.Send(writer_, {"SET", kKey, workload_.NewValue()});
+      },
+      [this] { return cluster_.network().stalled(); });
+  Then([this] { cluster_.network().BreakStalled(); },
+       [this] { return workload_.AllAnswered(writer_); });
+  Then(
+      [this] {
+        workload_.Send(writer_, {"SET", kKey, workload_.NewValue()});
+      },
+      [this] { return workload_.AllAnswered(writer_); });
+  Then([this] { cluster_.network().EndStall(); }, [this] { return Passed(Millis(20)); });
+  Then(
+      [this, follower] {
+        reader_ = workload_.Connect(follower);
+        workload_.Send(reader_, {"GET", kKey});
+      },
+      [this] { return workload_.AllAnswered(reader_); });
 }
 
 // A verify goes lost with the tail; in the next epoch the node that asked must ask again, or it

@@ -40,6 +40,7 @@ class Story {
   void HeadComesBackWithAnOlderDatabase();
   void AllProxiesRestart();
   void TwoProcessesOfOneNode(bool new_leader);
+  void LateBytes();
   void LostQuestion();
 
   void Then(std::function<void()> act, std::function<bool()> until) {

@@ -114,8 +114,7 @@ void Workload::Client::Send() {
     operation.connection = connection_;
     operation.node = node_;
     operation.sent = owner_.cluster_.scheduler().now();
-    operation.linearizable = operation.Writes() || mode_ == 0 || mode_ == 3;
-    if (mode_ == 2) owner_.AllowLag(operation);
+    operation.consistency = static_cast<server::Consistency>(mode_);
     const bool transaction = operation.commands.size() > 1;
     if (transaction) stream_->Write(Encode({"MULTI"}));
     for (const Arguments& command : operation.commands) stream_->Write(Encode(command));
@@ -287,14 +286,6 @@ void Workload::Ask(const NodeId& node, const Arguments& command,
                    std::function<void(std::string)> done) {
   questions_.push_back(std::make_unique<Question>(*prober_, cluster_.ClientsAddress(node), command,
                                                   std::move(done)));
-}
-
-void Workload::AllowLag(Operation& operation) {
-  const Duration max_staleness = cluster_.plan().max_staleness;
-  if (max_staleness == Duration(0) || operation.Writes() || operation.commands.size() > 1) return;
-  operation.linearizable = true;
-  operation.connection = ++last_connection_;
-  operation.may_lag = max_staleness + max_staleness / 100;  // by a clock that is slow
 }
 
 void Workload::Answered(Operation& operation, const std::string& reply) {

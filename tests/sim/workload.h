@@ -53,8 +53,6 @@ class Workload {
   class Question;
   class Hand;
 
-  // What an eventual read may show, if there is a bound.
-  void AllowLag(Operation& operation);
   void Answered(Operation& operation, const std::string& reply);
   void Judge(Operation& operation);
   void JudgeTransaction(Operation& operation);
