@@ -173,7 +173,7 @@ bool Faults::CrashProxy() {
 // lost, if the coordinators know that the head had applied all that its members held (policy.cc).
 bool Faults::MayCrashEverybody() {
   const auto& record = cluster_.Record();
-  return record && record->head_complete && !Recovering();
+  return record && record->head_complete && record->drains.empty() && !Recovering();
 }
 
 // Half of the time no disk has done anything for a moment before.

@@ -384,7 +384,7 @@ void Network::DialInVain(const io::Address& address) {
   connection->ends[1].name = address;
   connections_.push_back(connection);
   TellAcceptor(connection, listening->second);
-  Reset(connection, 1, scheduler_.random().Between(Duration(0), options_.keepalive));
+  Reset(connection, 1, scheduler_.random().Between(Duration(0), options_.connect_timeout));
 }
 
 void Network::Flush(const std::shared_ptr<Connection>& connection, int side) {
@@ -571,7 +571,7 @@ void Network::BreakSome() {
   // Half of the time what is on the way still arrives, late, at the end that learns last.
   connection->broken = random.Chance(500);
   const int first = static_cast<int>(random.Below(2));
-  const Duration late = random.Between(Duration(0), Millis(800));
+  const Duration late = random.Between(Duration(0), kBreakKnown);
   connection->held_until = scheduler_.now() + random.Between(Duration(0), late);
   Reset(connection, first, Duration(0));
   Reset(connection, 1 - first, late);

@@ -180,7 +180,8 @@ class Network {
   void EndStall();
   // Who sent the stalled bytes learns that the connection is gone; the other end, when they arrive.
   void BreakStalled() { Reset(stalled_, stalled_side_, Duration(0)); }
-  // Some connection breaks; its ends learn of it at different times.
+  // Some connection breaks; its ends learn of it at different times, kBreakKnown later at the most.
+  static constexpr Duration kBreakKnown = Millis(800);
   void BreakSome();
   // How many connections stand, and bytes that wait in them.
   size_t connections() const;
