@@ -31,7 +31,7 @@ export CATENA_BIN=$build/bin
 export ASAN_OPTIONS="log_path=$reports/asan:detect_stack_use_after_return=1:strict_string_checks=1"
 export UBSAN_OPTIONS="log_path=$reports/ubsan:print_stacktrace=1"
 export LSAN_OPTIONS="log_path=$reports/lsan"
-export TSAN_OPTIONS="log_path=$reports/tsan:halt_on_error=1:second_deadlock_stack=1"
+export TSAN_OPTIONS="log_path=$reports/tsan:halt_on_error=1:second_deadlock_stack=1:suppressions=$PWD/tests/tsan_suppressions.txt"
 if [ $# -gt 0 ]; then
   /usr/bin/python3 -m pytest -q -p no:cacheprovider "$@"
 else
