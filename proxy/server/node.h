@@ -231,7 +231,7 @@ class Node final : public SessionOwner,
   // Bytes of the effect stream into the log, with their entries. False: it is no such stream.
   bool TakeStream(std::string_view bytes);
 
-  // --- links ---
+  // --- links (node_links.cc) ---
   struct Dialled;
   void KeepDialled(Dialled& dialled, const chain::Member* member);
   void DialMembers();
@@ -263,7 +263,7 @@ class Node final : public SessionOwner,
   void OnOffer(const chain::Offer& offer);
   void CheckJoinSource();
 
-  // --- sessions ---
+  // --- sessions (node_routing.cc) ---
   void OnAcceptClient(std::unique_ptr<io::Stream> stream);
   Session& AddSession(std::unique_ptr<io::Stream> stream);
   Dispatch RouteData(Session& session, uint64_t number, const Request& request);

@@ -161,7 +161,7 @@ TEST_CASE("what the database does not take is refused before it gets there") {
         "database, 300\r\n$-1\r\n");
 }
 
-// Guards: proxy/server/node.cc OnAcceptClient.
+// Guards: proxy/server/node_routing.cc OnAcceptClient.
 TEST_CASE("one client too many is told so, and connections of other proxies do not count") {
   NodeWorld world({"A", "B"}, [](server::Options& options) { options.clients_max = 2; });
   world.Form();
@@ -289,7 +289,7 @@ Connection& LoseOnTheWay(NodeWorld& world, Client& client) {
   return *link;
 }
 
-// Guards: proxy/server/node.cc OpenForwarded (what is unread on the earlier connection is dropped
+// Guards: proxy/server/node_links.cc OpenForwarded (what is unread on the earlier connection is dropped
 // first).
 TEST_CASE("S18 late bytes") {
   NodeWorld world({"A", "B"});
