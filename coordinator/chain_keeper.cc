@@ -75,6 +75,7 @@ void ChainKeeper::OnHeartbeat(Subscriber& subscriber, const NodeReport& report, 
     entry->second->Drop("a newer connection of the same node");
     entry->second = &subscriber;
   }
+  if (registry_->WasDeaf(report, options_.silence, now)) registry_->ForgetWhoWasHeard(now);
   const Registry::Verdict verdict =
       registry_->OnHeartbeat(report, subscriber.number(), leadership_.Trusted(now), now);
   Consider();

@@ -160,6 +160,19 @@ void Registry::OnDisconnected(const NodeId& node, Incarnation incarnation, uint6
 
 // Members are as a new leader finds them. Leases that were granted stay as they are, and so does
 // what is final: resigned, or over.
+bool Registry::WasDeaf(const NodeReport& report, Duration silence, TimePoint now) const {
+  if (!IsListed(report.node, report.incarnation)) return false;
+  bool heard_ever = false;
+  for (const auto& [node, known] : known_) {
+    for (const auto& [incarnation, life] : known.lives) {
+      if (!life.report || !IsListed(node, incarnation)) continue;
+      if (now - life.heard <= silence) return false;
+      heard_ever = true;
+    }
+  }
+  return heard_ever;
+}
+
 void Registry::ForgetWhoWasHeard(TimePoint now) {
   for (auto& [node, known] : known_) {
     known.connections.clear();

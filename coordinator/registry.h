@@ -50,6 +50,9 @@ class Registry {
   void OnDisconnected(const NodeId& node, Incarnation incarnation, uint64_t connection,
                       TimePoint now);
 
+  // `report` is of a member, and for longer than `silence` none was heard of those that ever were:
+  // this coordinator stood still, or was cut off from all of them.
+  bool WasDeaf(const NodeReport& report, Duration silence, TimePoint now) const;
   // Nobody could be heard until now; as under a new leader, that says nothing against anybody.
   void ForgetWhoWasHeard(TimePoint now);
 

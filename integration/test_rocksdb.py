@@ -319,6 +319,63 @@ def test_a_slow_disk_stops_no_heartbeat(tmp_path):
         assert epoch(cluster) == before
 
 
+# --- a full disk ---
+
+
+class SmallDisk:
+    """What a node has for its database, until it is made larger. Wants the right to mount."""
+
+    def __init__(self, directory, megabytes):
+        self._directory = str(directory)
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "small",
+                               self._directory], capture_output=True, check=False)
+        if done.returncode != 0:
+            pytest.skip("no right to mount a small disk")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        subprocess.run(["umount", "--lazy", self._directory], check=True)
+
+    def enlarge(self, megabytes):
+        subprocess.run(["mount", "-o", f"remount,size={megabytes}m", self._directory], check=True)
+
+
+@pytest.mark.parametrize("position", ["tail", "head"])
+def test_a_full_disk_costs_its_node_and_nothing_else(position):
+    """It says so and leaves; the others go on, and once there is room it is one of them again."""
+    cluster = Cluster(nodes=3, backend="rocksdb", settings={"coordinator.lease": "1s"})
+    full, other = cluster.nodes[-1 if position == "tail" else 0], cluster.nodes[1]
+    with SmallDisk(Path(full.backend).parent, 24) as disk, cluster:
+        client, written, unknown = other.redis_client(), {}, []
+
+        def write(key):
+            written[key] = os.urandom(50_000)
+            try:
+                client.set(key, written[key])
+            except redis.RedisError as error:
+                assert str(error).startswith("UNKNOWNOUTCOME"), error
+                unknown.append(key)
+
+        def says_full():
+            for _ in range(20):
+                write(f"k{len(written)}")
+            report = report_of(cluster, full)
+            return report and not report["member"] and (
+                "No space left on device" in report["report"]["backend"]["problem"])
+
+        wait_until(says_full, 60, "the full disk is told", interval=0)
+        assert len(unknown) <= (position == "head"), unknown
+        write("afterwards")
+        disk.enlarge(1000)
+        cluster.wait_whole()
+        cluster.wait_position()
+        for key in unknown:
+            del written[key]
+        assert full.direct_client().mget(list(written)) == list(written.values())
+
+
 # --- a join ---
 
 

@@ -360,6 +360,25 @@ TEST_CASE_FIXTURE(Fixture, "a leader that trusts itself again lets the members f
   CHECK(Recorded().configuration.members.size() == 2);  // a did not come
 }
 
+TEST_CASE_FIXTURE(
+    Fixture, "a leader that heard nobody for a while takes nobody for failed because of that") {
+  // It stood still, or the network kept all of them from it. b is the first that it hears.
+  reactor.Advance(2 * kLease);
+  CHECK(Beat("b").lease == kLease);
+  CHECK(etcd.held.empty());
+  Beat("c");
+  for (int i = 0; i < 10; ++i) {
+    reactor.Advance(kLease / 10);
+    CHECK(etcd.held.empty());
+    Beat("b"), Beat("c");
+  }
+  reactor.Advance(milliseconds(1));
+  Beat("b");
+  REQUIRE(etcd.held.size() == 1);
+  etcd.Answer();
+  CHECK(Recorded().configuration.members.size() == 2);  // a was silent on
+}
+
 TEST_CASE_FIXTURE(Fixture, "a new leader grants at once and removes nobody for a whole lease") {
   Lead();
   proxies.clear();
