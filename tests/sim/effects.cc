@@ -83,27 +83,17 @@ class Effects {
 
  private:
   void Read(const Stream& stream) {
-    resp::CommandDecoder decoder;
-    auto time = stream.committed_at.begin();
-    for (size_t at = 0; at < stream.bytes.size();) {
-      resp::Command command;
-      size_t consumed = 0;
-      const std::string_view rest = std::string_view(stream.bytes).substr(at);
-      if (decoder.Decode(rest, command, consumed) != resp::Progress::kComplete) return;
-      at += consumed;
-      while (time != stream.committed_at.end() && time->first < at) ++time;
-      const Arguments arguments(command.arguments.begin(), command.arguments.end());
-      const bool rocks = arguments[0] == "CATENA.WRITE";
-      if (arguments[0] == "FLUSHALL") written_.Flush();
-      if (!rocks && !IsWrite(arguments[0])) continue;
-      const std::string name = rocks ? written_.Of(arguments[1]) : NameOf(arguments);
-      if (time == stream.committed_at.end()) continue;
-      if (stream.start + at > stream.kept) {
+    ForEachCommand(stream, [&](const Arguments& command, size_t end, TimePoint committed) {
+      const bool rocks = command[0] == "CATENA.WRITE";
+      if (command[0] == "FLUSHALL") written_.Flush();
+      if (!rocks && !IsWrite(command[0])) return;
+      const std::string name = rocks ? written_.Of(command[1]) : NameOf(command);
+      if (stream.start + end > stream.kept) {
         lost_.insert(name);
       } else {
-        by_name_[name].push_back({stream.start + at, time->second});
+        by_name_[name].push_back({stream.start + end, committed});
       }
-    }
+    });
   }
 
   WrittenNames written_;
@@ -112,6 +102,22 @@ class Effects {
 };
 
 }  // namespace
+
+void ForEachCommand(const Stream& stream,
+                    const std::function<void(const Arguments&, size_t, TimePoint)>& use) {
+  resp::CommandDecoder decoder;
+  auto time = stream.committed_at.begin();
+  for (size_t at = 0; at < stream.bytes.size();) {
+    resp::Command command;
+    size_t consumed = 0;
+    const std::string_view rest = std::string_view(stream.bytes).substr(at);
+    if (decoder.Decode(rest, command, consumed) != resp::Progress::kComplete) return;
+    at += consumed;
+    while (time != stream.committed_at.end() && time->first < at) ++time;
+    if (time == stream.committed_at.end()) return;
+    use(Arguments(command.arguments.begin(), command.arguments.end()), at, time->second);
+  }
+}
 
 std::string FindEffects(const std::map<std::string, Stream>& streams, History& history) {
   Effects effects(streams);

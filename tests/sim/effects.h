@@ -3,6 +3,7 @@
 // history.h to find out, which also looks for others.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <string>
 #include <utility>
@@ -23,6 +24,11 @@ struct Stream {
   // When so many bytes were first known to be committed; ascending.
   std::vector<std::pair<size_t, TimePoint>> committed_at;
 };
+
+// Each command of it, in order: what it is, how many bytes it ends after, and when those were first
+// known to be committed.
+void ForEachCommand(const Stream& stream,
+                    const std::function<void(const Arguments&, size_t, TimePoint)>& use);
 
 // Sets Operation::hint where the effect is found, by values, tags and sums that come once,
 // or by when it was. One of unknown outcome that is not found keeps 0. The result is what is wrong

@@ -6,7 +6,6 @@
 
 #include "backends/rocksdb/batch.h"
 #include "proxy/base/check.h"
-#include "proxy/resp/decoder.h"
 
 namespace catena::sim {
 namespace {
@@ -46,23 +45,13 @@ class Versions {
 };
 
 Versions::Versions(const Stream& stream) {
-  resp::CommandDecoder decoder;
-  auto time = stream.committed_at.begin();
   bool in_transaction = false;
-  for (size_t at = 0; at < stream.bytes.size();) {
-    resp::Command command;
-    size_t consumed = 0;
-    const std::string_view rest = std::string_view(stream.bytes).substr(at);
-    if (decoder.Decode(rest, command, consumed) != resp::Progress::kComplete) return;
-    at += consumed;
-    while (time != stream.committed_at.end() && time->first < at) ++time;
-    if (time == stream.committed_at.end()) return;
-    const Arguments arguments(command.arguments.begin(), command.arguments.end());
-    if (arguments[0] == "MULTI") in_transaction = true;
-    if (arguments[0] == "EXEC") in_transaction = false;
-    const bool changed = Execute(arguments) || arguments[0] == "EXEC";
-    if (changed && !in_transaction) versions_.push_back({data_, time->second});
-  }
+  ForEachCommand(stream, [&](const Arguments& command, size_t, TimePoint committed) {
+    if (command[0] == "MULTI") in_transaction = true;
+    if (command[0] == "EXEC") in_transaction = false;
+    const bool changed = Execute(command) || command[0] == "EXEC";
+    if (changed && !in_transaction) versions_.push_back({data_, committed});
+  });
 }
 
 bool Versions::Execute(const Arguments& command) {
