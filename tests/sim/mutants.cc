@@ -49,6 +49,7 @@ constexpr Mutant kMutants[] = {
     {"uncommitted-applied", "a database is fed what is not committed (S4, I3)", 400},
     {"cached-clock", "a lease is checked by the clock of the turn before (S17)", 400},
     {"cut-off-counts-as-fresh", "a node without a lease takes what it has for fresh", 800},
+    {"answers-count-as-received", "a removed node takes what the head answers for received", 400},
     {"flush-touches-nothing", "FLUSHALL makes no key dirty", 400},
 };
 
