@@ -158,8 +158,6 @@ void Registry::OnDisconnected(const NodeId& node, Incarnation incarnation, uint6
   if (!life->second.failed_since) life->second.failed_since = now;
 }
 
-// Members are as a new leader finds them. Leases that were granted stay as they are, and so does
-// what is final: resigned, or over.
 bool Registry::WasDeaf(const NodeReport& report, Duration silence, TimePoint now) const {
   if (!IsListed(report.node, report.incarnation)) return false;
   bool heard_ever = false;
@@ -173,6 +171,8 @@ bool Registry::WasDeaf(const NodeReport& report, Duration silence, TimePoint now
   return heard_ever;
 }
 
+// Members are as a new leader finds them. Leases that were granted stay as they are, and so does
+// what is final: resigned, or over.
 void Registry::ForgetWhoWasHeard(TimePoint now) {
   for (auto& [node, known] : known_) {
     known.connections.clear();

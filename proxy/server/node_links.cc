@@ -101,7 +101,6 @@ void Node::OnLinkHeard(peer::PeerLink& link) {
 }
 
 void Node::OnLinkMessage(peer::PeerLink& link, const chain::Message& message) {
-  TimePoint now = reactor_.Now();
   if (const auto* append = std::get_if<chain::Append>(&message)) {
     if (link.id() == joining_.link) return OnJoinMessage(link, message);
     if (!replica_.AcceptsAppend(link.id(), append->from) || !broken_.empty()) return;
@@ -118,7 +117,7 @@ void Node::OnLinkMessage(peer::PeerLink& link, const chain::Message& message) {
     return;
   }
   if (link.id() == joining_.link || link.id() == join_link_) return OnJoinMessage(link, message);
-  replica_.Step(link.id(), message, now);
+  replica_.Step(link.id(), message, reactor_.Now());
 }
 
 void Node::OnLinkClosed(peer::PeerLink& link, const std::string& reason) {
