@@ -371,6 +371,7 @@ def test_a_full_disk_costs_its_node_and_nothing_else(position):
         write("afterwards")
         disk.enlarge(1000)
         if not full.proxy.running():
+            assert b"Assertion `" in Path(full.proxy.log).read_bytes()
             full.proxy.start()
         cluster.wait_whole()
         cluster.wait_position()

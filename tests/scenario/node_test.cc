@@ -403,12 +403,7 @@ TEST_CASE(
   world.Advance(milliseconds(50));
   CHECK(sequential.Take() == "+OK\r\n$1\r\n1\r\n");
   // Cut off from everybody, without a lease: the minority side answers where it was asked to.
-  world.CutOff("C");
-  world.Isolate("C");
-  world.Isolate("B");
-  Connection* link = world.NewestLink("B", "C");
-  REQUIRE(link != nullptr);
-  link->up.held = link->down.held = true;
+  for (const NodeId other : {"A", "B", NodeWorld::kCoordinator}) world.Cut("C", other);
   world.Advance(milliseconds(1200));
   Client strong(world, "C");
   strong.Send({"GET", "x"});
@@ -430,11 +425,7 @@ TEST_CASE("sequential: a connection sees its own write also at a node that was r
   world.Advance(milliseconds(50));
   REQUIRE(client.Take() == "+OK\r\n+OK\r\n");
   // C hears nothing of the coordinator and of B, but can reach the head.
-  world.CutOff("C");
-  world.Isolate("B");
-  Connection* link = world.NewestLink("B", "C");
-  REQUIRE(link != nullptr);
-  link->up.held = link->down.held = true;
+  for (const NodeId other : {"B", NodeWorld::kCoordinator}) world.Cut("C", other);
   world.Advance(milliseconds(1200));
   world.Configure({"A", "B"}, {"A", "B"});
   world.Advance(milliseconds(250));

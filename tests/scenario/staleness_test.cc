@@ -48,31 +48,39 @@ void Form(NodeWorld& world) {
 
 bool Refused(const std::string& reply) { return reply.starts_with("-CHAINDOWN "); }
 
+void CheckRefused(NodeWorld& world, const std::vector<NodeId>& ids) {
+  for (const NodeId& id : ids) {
+    CAPTURE(id);
+    CHECK(Refused(Get(world, id)));
+  }
+}
+
+void CheckShowOld(NodeWorld& world, const std::vector<NodeId>& ids) {
+  for (const NodeId& id : ids) {
+    CAPTURE(id);
+    CHECK(Get(world, id) == kOld);
+  }
+}
+
 TEST_CASE("max_staleness: what is cut off from the head and the coordinators together") {
   NodeWorld world({"A", "B", "C"}, Eventual(kMaxStaleness));
   Form(world);
   world.Advance(3 * kMaxStaleness);  // quiet is no staleness
-  for (const NodeId id : {"A", "B", "C"}) CHECK(Get(world, id) == kOld);
+  CheckShowOld(world, {"A", "B", "C"});
   for (const NodeId id : {"B", "C"}) {
     world.Cut("A", id);
     world.Cut(NodeWorld::kCoordinator, id);
   }
   world.Advance(kMaxStaleness - milliseconds(300));
-  for (const NodeId id : {"B", "C"}) CHECK(Get(world, id) == kOld);
+  CheckShowOld(world, {"B", "C"});
   // B and C hear each other all the time.
   world.Advance(kUntilStale - kMaxStaleness + milliseconds(300));
-  for (const NodeId id : {"B", "C"}) {
-    CAPTURE(id);
-    CHECK(Refused(Get(world, id)));
-  }
+  CheckRefused(world, {"B", "C"});
   // Nobody may commit without them, and the head knows it by its lease.
   CHECK(Get(world, "A") == kOld);
   world.Heal();
   world.Advance(seconds(1));
-  for (const NodeId id : {"A", "B", "C"}) {
-    CAPTURE(id);
-    CHECK(Get(world, id) == kOld);
-  }
+  CheckShowOld(world, {"A", "B", "C"});
 }
 
 TEST_CASE("max_staleness: a deposed head that hears nobody but its former successor") {
@@ -88,10 +96,7 @@ TEST_CASE("max_staleness: a deposed head that hears nobody but its former succes
   world.Advance(kUntilStale);
   REQUIRE(world.replica("A").successor_linked());
   REQUIRE(world.replica("A").epoch() < world.replica("C").epoch());
-  for (const NodeId id : {"A", "B"}) {
-    CAPTURE(id);
-    CHECK(Refused(Get(world, id)));
-  }
+  CheckRefused(world, {"A", "B"});
 }
 
 // D commits, is read, and nobody hears of it: B has a lease and hears A and C.
@@ -110,10 +115,7 @@ TEST_CASE("max_staleness: the tail's commits become known to nobody") {
   world.Advance(kUntilStale);
   REQUIRE(world.replica("B").HasAuthority(world.now()));
   REQUIRE(GetStrictly(world, "D") == "+OK\r\n$3\r\nnew\r\n");
-  for (const NodeId id : {"B", "C"}) {
-    CAPTURE(id);
-    CHECK(Refused(Get(world, id)));
-  }
+  CheckRefused(world, {"B", "C"});
   CHECK(Get(world, "D") == "$3\r\nnew\r\n");
 }
 
@@ -123,26 +125,17 @@ TEST_CASE("max_staleness: a whole chain without coordinators goes on") {
   for (const NodeId id : {"A", "B", "C"}) world.Cut(NodeWorld::kCoordinator, id);
   for (int i = 0; i < 10; ++i) {
     world.Advance(kMaxStaleness);
-    for (const NodeId id : {"A", "B", "C"}) {
-      CAPTURE(id);
-      CHECK(Get(world, id) == kOld);
-    }
+    CheckShowOld(world, {"A", "B", "C"});
   }
   REQUIRE_FALSE(world.replica("A").HasAuthority(world.now()));
   // Without the tail nobody can tell what it has shown; alone it cannot tell either.
   world.Cut("A", "C");
   world.Cut("B", "C");
   world.Advance(kMaxStaleness + milliseconds(50));
-  for (const NodeId id : {"A", "B", "C"}) {
-    CAPTURE(id);
-    CHECK(Refused(Get(world, id)));
-  }
+  CheckRefused(world, {"A", "B", "C"});
   world.Heal();
   world.Advance(seconds(1));
-  for (const NodeId id : {"A", "B", "C"}) {
-    CAPTURE(id);
-    CHECK(Get(world, id) == kOld);
-  }
+  CheckShowOld(world, {"A", "B", "C"});
 }
 
 TEST_CASE("max_staleness: a database that does not keep up") {

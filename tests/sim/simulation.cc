@@ -196,7 +196,11 @@ std::string Simulation::WhyNot() {
   }
   const auto newest = cluster_->Newest();
   if (!newest) return "no configuration";
-  if (newest->members.size() < std::min(plan_.replicas, plan_.nodes)) return "members are missing";
+  const size_t members = newest->members.size(), wanted = std::min(plan_.replicas, plan_.nodes);
+  if (members < wanted) return "members are missing";
+  // A replacement that is called off when the new member has come leaves both.
+  const bool drains = plan_.every[static_cast<size_t>(Fault::kDrain)] > Duration(0);
+  if (members > wanted && !drains) return "there are too many members";
   for (const chain::Member& member : newest->members) {
     if (!cluster_->Complete(member.id)) return member.id + " is not complete";
     const chain::Replica& replica = cluster_->node(member.id)->replica();
