@@ -197,7 +197,7 @@ void Search::MakeChoices(std::vector<Choice>& choices) {
 bool Search::MayComeNow(size_t lane) {
   const Operation& operation = lanes_[lane].head();
   if (!ChangedNothing(operation)) return false;
-  if (operation.Writes() && ClosesAnother(lane)) return false;
+  if (ClosesAnother(lane) && operation.Writes()) return false;
   Undo undo;
   const bool fits = Apply(operation, undo);
   Restore(undo);
