@@ -131,12 +131,11 @@ void RedisFeed::AskForReplica() {
                     {{"address", options_.address}, {"why", ReplyError(*reply)}});
         });
   }
-  const std::string& listen = options_.replication_address;
-  if (listen.size() < 2 || listen.compare(listen.size() - 2, 2, ":0") != 0) {
-    // A fixed port may be the one that it has already; then REPLICAOF does nothing, and the Redis
-    // dials again only each second. A detour makes it dial now; its place in the history is kept.
-    control_.Request({"REPLICAOF", host_, "1"}, [](std::optional<std::string_view>) {});
-  }
+  // The port may be the one that it has already, a fixed one or by chance; then REPLICAOF does
+  // nothing: the Redis dials again only each second, and where our predecessor's machine went away
+  // without a word it holds on to that connection for repl-timeout. A detour makes it dial now; its
+  // place in the history is kept.
+  control_.Request({"REPLICAOF", host_, "1"}, [](std::optional<std::string_view>) {});
   control_.Request(
       {"REPLICAOF", host_, std::to_string(port_)},
       [this, watch = Liveness::Watch(liveness_)](std::optional<std::string_view> reply) {
