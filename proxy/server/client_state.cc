@@ -427,10 +427,12 @@ void ClientState::FailHead(const std::string& why, bool nothing_sent) {
   }
 }
 
-bool ClientState::MayOvertakeLost(bool abandoned) {
+bool ClientState::MayOvertakeLost() {
   if (!lost_effects_) return false;
+  // What it left counts as abandoned when it is destroyed.
+  dead_.reset();
   const bool held = head_ && leaving_head_;
-  if (abandoned || held || OpenHead() == Opening::kWait) return true;
+  if (make_.has_abandoned() || held || OpenHead() == Opening::kWait) return true;
   lost_effects_ = false;
   return false;
 }

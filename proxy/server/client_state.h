@@ -58,6 +58,8 @@ class ClientState final : public PrivateChannel::Handler {
     std::function<void(Session&)> again;
     // The reply of the proxy itself to a command (in RESP) that was queued in a transaction.
     std::function<std::string(Session&, std::string_view)> answer;
+    // Backend::HasAbandoned, for what a channel to the local database left there.
+    std::function<bool()> has_abandoned;
   };
 
   ClientState(Session& session, Channels channels);
@@ -85,9 +87,8 @@ class ClientState final : public PrivateChannel::Handler {
   void OnFreshInput();
   // Its channel to the head was lost with something that may have an effect, which could happen
   // behind the client's next command (S18): until there is another channel, for which the head makes
-  // an end of the former, nothing may be sent. `abandoned`: Backend::HasAbandoned, for a channel to
-  // the local database.
-  bool MayOvertakeLost(bool abandoned);
+  // an end of the former, nothing may be sent.
+  bool MayOvertakeLost();
   // A read that may be executed now; `path` is how it counts as outstanding.
   Dispatch SubmitTracked(uint64_t number, std::string_view raw, Path path);
   StateSummary Summary() const;

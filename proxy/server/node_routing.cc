@@ -85,8 +85,7 @@ Dispatch Node::OnCommand(Session& session, uint64_t number, Request& request) {
     }
   }
   if (pause_ != Pause::kNone && Paused(session, request)) return Dispatch::kWait;
-  if (session.state && session.state->MayOvertakeLost(backend_->HasAbandoned()))
-    return Dispatch::kWait;
+  if (session.state && session.state->MayOvertakeLost()) return Dispatch::kWait;
   if (std::string refusal = TooLarge(backend_->CurrentLimits(), request); !refusal.empty()) {
     session.Complete(number, refusal);
     return Dispatch::kTaken;

@@ -324,6 +324,24 @@ TEST_CASE("S18 late bytes, when the next command goes another way") {
   CHECK(world.database("A").Get("x") == "2");
 }
 
+// Guards: proxy/server/client_state.cc MayOvertakeLost.
+TEST_CASE("S18 late bytes, within the database of the head") {
+  NodeWorld world({"A", "B"});
+  world.Form();
+  Client client(world, "A");
+  client.Send({"BLPOP", "l", "0"});
+  client.Send({"SET", "x", "1"});
+  world.Settle();
+  world.database("A").keeps_abandoned = true;
+  world.database("A").BreakLanes();
+  world.Advance(milliseconds(100));
+  CHECK(client.Take().starts_with("-UNKNOWNOUTCOME"));
+  CHECK(world.database("A").Get("x") == "");
+  world.database("A").keeps_abandoned = false;
+  world.Advance(milliseconds(100));
+  CHECK(client.Take() == "+OK\r\n");
+}
+
 // Guards: proxy/server/local_reader.cc Linearizable (a dirty key waits for the tail's word).
 TEST_CASE(
     "CRAQ 2.3: a dirty key at a follower is answered by what the tail says, never by what is "

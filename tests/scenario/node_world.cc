@@ -162,7 +162,10 @@ class FakeDatabase::FakeLane final : public backend::Lane {
       : handler(lane_handler), database_(database) {
     database_.lanes_.push_back(this);
   }
-  ~FakeLane() override { database_.lanes_.remove(this); }
+  ~FakeLane() override {
+    database_.abandoned_ = database_.abandoned_ || !queue.empty();
+    database_.lanes_.remove(this);
+  }
   void Submit(std::string_view command) override { queue.emplace_back(command); }
   void SubmitPosition() override { queue.emplace_back(""); }
   size_t UnsentBytes() const override { return 0; }
@@ -335,8 +338,20 @@ void FakeDatabase::ReleaseLanes() {
   for (FakeLane* lane : lanes_) lane->held = false;
 }
 
+void FakeDatabase::BreakLanes() {
+  HoldLanes();
+  world_.Post(id_, [this] {
+    for (FakeLane* lane : std::list(lanes_)) {
+      if (std::count(lanes_.begin(), lanes_.end(), lane) > 0)
+        lane->handler->OnLaneClosed("reset", false);
+    }
+  });
+}
+
 bool FakeDatabase::Work() {
   for (FakeLane* lane : lanes_) {
+    if (!lane->queue.empty() && lane->queue.front().find("BLPOP") != std::string::npos)
+      lane->held = true;
     if (lane->held || lane->queue.empty()) continue;
     std::string command = std::move(lane->queue.front());
     lane->queue.pop_front();

@@ -52,7 +52,7 @@ struct Connection {
   Pipe down, up;  // from and to the dialler
 };
 
-// The database behind a node: SET, GET, SETNX and DBSIZE. Its effect stream is the RESP of the
+// The database behind a node: SET, GET, SETNX, DBSIZE, and BLPOP, which blocks for ever. Its effect stream is the RESP of the
 // commands that changed something.
 class FakeDatabase final : public backend::Backend {
  public:
@@ -111,6 +111,11 @@ class FakeDatabase final : public backend::Backend {
   // Commands that are with the database now are not executed until ReleaseLanes.
   void HoldLanes();
   void ReleaseLanes();
+  // Their connections are reset.
+  void BreakLanes();
+  // What a lane holds when it is destroyed could still be executed until the test says otherwise.
+  bool keeps_abandoned = false;
+  bool HasAbandoned() const override { return keeps_abandoned && abandoned_; }
   // Executes one command of one lane; false: there is none that is not held.
   bool Work();
 
@@ -132,6 +137,7 @@ class FakeDatabase final : public backend::Backend {
   bool hold_loading_ = false;
   std::function<void()> load_;
   bool hold_applying_ = false;
+  bool abandoned_ = false;
   Position committed_;
   std::list<FakeLane*> lanes_;
   uint64_t life_ = 0;  // events of an earlier role are dropped
