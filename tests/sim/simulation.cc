@@ -5,6 +5,7 @@
 #include "tests/sim/faults.h"
 #include "tests/sim/history.h"
 #include "tests/sim/invariants.h"
+#include "tests/sim/redis_model_links.h"
 #include "tests/sim/sessions.h"
 #include "tests/sim/story.h"
 #include "tests/sim/workload.h"
@@ -138,8 +139,12 @@ void Simulation::CheckEnd() {
   if (!WaitFor(kConvergence, [this] { return WhyNot(); })) return;
   outcome_.converged = scheduler_.now() - began;
   // What waited in a broken chain may still fail, or comes to a connection that broke unnoticed;
-  // after that nothing does.
-  if (!RunFor(Network::kBreakKnown + plan_.lease)) return;
+  // after that nothing does, but where answers must be fresh: a Redis dials its proxy again only
+  // each second.
+  const Duration redial = plan_.max_staleness > Duration(0) ? kRedialAfter : Duration(0);
+  if (!RunFor(Network::kBreakKnown + redial + plan_.lease)) return;
+  // A removal that was decided before may be written only now, when etcd answers again.
+  if (!WaitFor(kConvergence, [this] { return WhyNot(); })) return;
   const TimePoint stands = scheduler_.now();
   RunUntil(stands + kAftermath, [this, stands] { return !workload_->OwesFrom(stands); });
   if (!outcome_.violation.empty()) return;
