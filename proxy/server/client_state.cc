@@ -205,14 +205,14 @@ void ClientState::LeaveTransaction() {
   in_multi_ = multi_lost_ = multi_refused_ = watching_ = watch_lost_ = false;
 }
 
-void ClientState::AbortTransaction(const std::string& why) {
+void ClientState::AbortTransaction(const std::string& why, Sent sent) {
   in_multi_ = true;
   dead_ = std::move(head_);
-  FailHead(why, /*nothing_sent=*/true);
+  FailHead(why, sent);
 }
 
 void ClientState::OnTransactionGivenUp(std::string_view name) {
-  AbortTransaction("the transaction was given up");
+  AbortTransaction("the transaction was given up", Sent::kNothing);
   // A proxy goes on to EXEC in any case; and what a client sent together may not be here yet.
   bool begins = EqualsIgnoringCase(name, "multi");
   multi_refused_ = begins && !session_.forwarded && !session_.reading_paused();
@@ -386,7 +386,7 @@ void ClientState::OnHeadMessage(std::string_view message) {
       session_.Complete(pending.number, message);
       // As with -BUSY. What follows was meant for the transaction.
       if (!message.starts_with("+") && in_multi_ && !BeginsAgain(head_owed_)) {
-        AbortTransaction("MULTI was refused");
+        AbortTransaction("MULTI was refused", Sent::kWithoutMulti);
         multi_refused_ = true;
       }
       return;
@@ -410,18 +410,18 @@ void ClientState::OnPrivateClosed(PrivateChannel& channel, const std::string& wh
   }
   if (&channel != head_.get()) return;
   dead_ = std::move(head_);
-  FailHead(why, nothing_sent);
+  FailHead(why, nothing_sent ? Sent::kNothing : Sent::kInOrder);
 }
 
-void ClientState::FailHead(const std::string& why, bool nothing_sent) {
+void ClientState::FailHead(const std::string& why, Sent sent) {
   if (in_multi_) multi_lost_ = true;
   if (watching_) watch_lost_ = true;
   while (!head_owed_.empty()) {
     Pending pending = NextOwed();
     if (pending.action == Action::kSwallow || pending.action == Action::kOwnId) continue;
-    bool effect =
-        !nothing_sent && (pending.action == Action::kExec || pending.action == Action::kEffect ||
-                          pending.action == Action::kScript);
+    const bool alone = pending.action == Action::kExec || pending.action == Action::kEffect ||
+                       pending.action == Action::kScript;
+    const bool effect = sent == Sent::kWithoutMulti || (sent == Sent::kInOrder && alone);
     lost_effects_ = lost_effects_ || effect;
     session_.Complete(pending.number, effect ? UnknownOutcome(why) : ChainDown(why));
   }

@@ -133,6 +133,12 @@ class ClientState final : public PrivateChannel::Handler {
     kSwallow,     // ours (SELECT, HELLO): nobody waits for it
     kOwnId,       // ours (CLIENT ID)
   };
+  // What a lost channel has brought to the database, and so what may have taken effect.
+  enum class Sent : uint8_t {
+    kNothing,
+    kInOrder,       // commands of a transaction only with its EXEC
+    kWithoutMulti,  // their MULTI was refused: each by itself
+  };
   struct Pending {
     uint64_t number = 0;
     Action action = Action::kPlain;
@@ -181,7 +187,7 @@ class ClientState final : public PrivateChannel::Handler {
   size_t ExpectedConfirmations(const Request& request) const;
   void OnLocalMessage(std::string_view message);
   void CountConfirmation(std::string_view kind, const std::string& name);
-  void FailHead(const std::string& why, bool nothing_sent);
+  void FailHead(const std::string& why, Sent sent);
   void OnHeadMessage(std::string_view message);
   // A blocked command was ended for a head that leaves.
   static bool TookNothing(const Pending& pending, std::string_view message, bool ended);
@@ -191,7 +197,7 @@ class ClientState final : public PrivateChannel::Handler {
   // it.
   std::string FinishExec(std::string_view exec_reply);
   Dispatch Reply(uint64_t number, std::string_view reply);
-  void AbortTransaction(const std::string& why);
+  void AbortTransaction(const std::string& why, Sent sent);
 
   Session& session_;
   Channels make_;

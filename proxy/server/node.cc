@@ -112,7 +112,11 @@ void Node::EndTurn() {
   freshness_.Follow();
   RetryBlocked();
   head_executor_.EndBatches();
-  if (!welcomes_.empty()) WelcomeForwarded();
+  if (!welcomes_.empty()) {
+    // What a session left in the database counts as abandoned when it is destroyed.
+    DestroyDead();
+    WelcomeForwarded();
+  }
   // Reads of this turn may have asked questions; commits of this turn are acknowledged.
   PerformOutput();
   ReportJoinProgress();

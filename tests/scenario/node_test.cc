@@ -342,6 +342,30 @@ TEST_CASE("S18 late bytes, within the database of the head") {
   CHECK(client.Take() == "+OK\r\n");
 }
 
+// Guards: proxy/server/node.cc EndTurn (what a superseded session left in the database counts before
+// the next one is welcome).
+TEST_CASE("S18 late bytes, within the database of the head, of another node's client") {
+  NodeWorld world({"A", "B"});
+  world.Form();
+  Client client(world, "B");
+  client.Send({"BLPOP", "l", "0"});
+  world.Advance(milliseconds(50));
+  Connection* tunnel = world.NewestLink("B", "A");
+  REQUIRE(tunnel != nullptr);
+  client.Send({"SET", "x", "1"});
+  world.Settle();
+  world.database("A").keeps_abandoned = true;
+  // A does not hear that B gives this one up before the next one is there.
+  tunnel->down.held = true;
+  world.database("A").BreakLanes();
+  world.Advance(milliseconds(100));
+  CHECK(client.Take().starts_with("-UNKNOWNOUTCOME"));
+  CHECK(world.database("A").Get("x") == "");
+  world.database("A").keeps_abandoned = false;
+  world.Advance(milliseconds(100));
+  CHECK(client.Take() == "+OK\r\n");
+}
+
 // Guards: proxy/server/local_reader.cc Linearizable (a dirty key waits for the tail's word).
 TEST_CASE(
     "CRAQ 2.3: a dirty key at a follower is answered by what the tail says, never by what is "
@@ -534,6 +558,19 @@ TEST_CASE("a MULTI that is given up refuses everything up to its EXEC") {
   one_by_one.Send({"EXEC"});
   world.Settle();
   CHECK(one_by_one.Take() == "-ERR EXEC without MULTI\r\n");
+}
+
+// Guards: proxy/server/client_state.cc OnHeadMessage (kBegin). The database would execute them by
+// themselves.
+TEST_CASE("what was sent behind a MULTI that the database refuses has an unknown outcome") {
+  NodeWorld world({"A", "B"});
+  world.Form();
+  Client client(world, "A");
+  client.Send({"MULTI"});  // the database does not know it
+  client.Send({"SET", "x", "1"});
+  world.Advance(milliseconds(100));
+  const std::string answers = client.Take();
+  CHECK(answers.starts_with("-ERR not in this story\r\n-UNKNOWNOUTCOME"));
 }
 
 }  // namespace
