@@ -185,7 +185,7 @@ Dispatch ClientState::Transaction(uint64_t number, const Request& request, std::
 }
 
 Dispatch ClientState::SubmitExec(uint64_t number, std::string_view raw) {
-  size_t bytes = make_.counts_effects() ? queued_bytes_ : 0;
+  size_t bytes = make_.head_is_here() ? queued_bytes_ : 0;
   if (!make_.effects->HasRoom(bytes)) return Dispatch::kWait;
   Dispatch dispatch = SubmitHead(number, raw, Action::kExec);
   if (dispatch == Dispatch::kWait) return dispatch;
@@ -237,7 +237,7 @@ Dispatch ClientState::Queue(uint64_t number, const Request& request) {
     return abort("ERR Command not allowed inside a transaction");
   }
   size_t bytes = queued_bytes_ + request.command->raw.size();
-  if (make_.counts_effects() && !make_.effects->Allows(bytes)) {
+  if (make_.head_is_here() && !make_.effects->Allows(bytes)) {
     return SubmitHead(number, kAbortingCommand, Action::kReplace, make_.effects->Refusal(bytes));
   }
   queued_bytes_ = bytes;
@@ -431,8 +431,8 @@ bool ClientState::MayOvertakeLost() {
   if (!lost_effects_) return false;
   // What it left counts as abandoned when it is destroyed.
   dead_.reset();
-  const bool held = head_ && leaving_head_;
-  if (make_.has_abandoned() || held || OpenHead() == Opening::kWait) return true;
+  if (make_.has_abandoned() || (head_ && leaving_head_)) return true;
+  if (!make_.head_is_here() && OpenHead() != Opening::kReady) return true;
   lost_effects_ = false;
   return false;
 }

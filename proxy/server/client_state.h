@@ -48,10 +48,10 @@ class ClientState final : public PrivateChannel::Handler {
         std::function<Result<std::unique_ptr<PrivateChannel>>(Session&, PrivateChannel::Handler*)>;
     Open to_head;
     Open to_local;
-    // By which a transaction's effects are counted while this node is the head; elsewhere the head
-    // counts them. Not owned.
+    // By which a transaction's effects are counted while the head is here; elsewhere it counts them
+    // itself. Not owned.
     EffectBudget* effects = nullptr;
-    std::function<bool()> counts_effects;
+    std::function<bool()> head_is_here;
     // Of the client with this id, which must be in or get a state; nullptr: there is none.
     std::function<ClientState*(uint64_t session)> find;
     // This state has a command to send again; SendAgain is to be called until it is gone.

@@ -47,7 +47,7 @@ ClientState& Node::StateOf(Session& session) {
     return head_executor_.OpenPrivate(of.database, of.protocol, handler);
   };
   channels.effects = &head_executor_.effects();
-  channels.counts_effects = [this] { return replica_.head_ready(); };
+  channels.head_is_here = [this] { return replica_.head_ready(); };
   channels.find = [this](uint64_t id) -> ClientState* {
     auto found = sessions_.find(id);
     bool there = found != sessions_.end() && !found->second->forwarded && !found->second->closed();

@@ -366,6 +366,24 @@ TEST_CASE("S18 late bytes, within the database of the head, of another node's cl
   CHECK(client.Take() == "+OK\r\n");
 }
 
+// Guards: proxy/server/client_state.cc MayOvertakeLost (Opening::kRefused).
+TEST_CASE("S18 late bytes, where no new connection can be had to make an end of them") {
+  NodeWorld world({"A", "B"});
+  world.Form();
+  Client client(world, "B");
+  client.Send({"BLPOP", "l", "0"});
+  client.Send({"SET", "x", "1"});
+  world.Advance(milliseconds(50));
+  world.open_streams["B"] = SIZE_MAX;
+  world.database("A").BreakLanes();
+  world.Advance(milliseconds(100));
+  CHECK(client.Take().starts_with("-UNKNOWNOUTCOME"));
+  CHECK(world.database("A").Get("x") == "");
+  world.open_streams["B"] = 0;
+  world.Advance(milliseconds(100));
+  CHECK(client.Take() == "+OK\r\n");
+}
+
 // Guards: proxy/server/local_reader.cc Linearizable (a dirty key waits for the tail's word).
 TEST_CASE(
     "CRAQ 2.3: a dirty key at a follower is answered by what the tail says, never by what is "

@@ -101,7 +101,7 @@ class NodeReactor final : public io::Reactor {
     work();
     world_.Post(id_, std::move(done));
   }
-  size_t OpenStreams() const override { return 0; }
+  size_t OpenStreams() const override { return world_.open_streams[id_]; }
   void Run() override {}
   void Stop() override {}
 

@@ -184,6 +184,9 @@ class NodeWorld {
   void Heal() { cut_.clear(); }
 
   // --- for the parts of this world ---
+  // What the reactor of a node says that it has open.
+  std::map<NodeId, size_t> open_streams;
+
   TimePoint now() const { return now_; }
   // Runs in a loop turn of its own at node `id`.
   void Post(const NodeId& id, std::function<void()> event);
