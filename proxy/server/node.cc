@@ -240,7 +240,11 @@ void Node::DestroyDead() {
   for (auto& session : dead_sessions_) {
     if (session->in_blocked_list) std::erase(blocked_, session.get());
     auto lane = forwarded_.find(session->forward_lane);
-    if (lane != forwarded_.end() && lane->second.session == session.get()) forwarded_.erase(lane);
+    if (lane == forwarded_.end()) continue;
+    if (lane->second.session == session.get()) lane->second.session = nullptr;
+    const bool needed =
+        lane->second.session != nullptr || sessions_.contains(lane->second.welcomed);
+    if (!needed) forwarded_.erase(lane);
   }
   dead_sessions_.clear();
 }

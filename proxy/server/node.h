@@ -171,7 +171,6 @@ class Node final : public SessionOwner,
   // it is over.
   struct Welcome {
     uint64_t session = 0;
-    uint64_t after = 0;  // session; 0: none
     bool scripts = false;
   };
   // A command of this session is to be sent to the next head.
@@ -394,10 +393,13 @@ class Node final : public SessionOwner,
   std::deque<Rerouted> rerouted_;
   std::vector<Again> again_;
   std::vector<Welcome> welcomes_;
-  // The newest forwarding connection of each (node, target, database, protocol): S18.
+  // The newest forwarding connection of each (node, target, database, protocol): S18. Commands can
+  // only have come by one that was welcome, and may be under way still when later ones, which wait
+  // for their end, have come and gone.
   struct ForwardedLane {
     uint64_t incarnation = 0, number = 0;
     Session* session = nullptr;
+    uint64_t welcomed = 0;  // session; 0: none
   };
   std::map<std::string, ForwardedLane> forwarded_;
 

@@ -240,18 +240,17 @@ void Node::OpenForwarded(std::unique_ptr<io::Stream> stream,
   if (std::pair(lane.incarnation, lane.number) >= std::pair(*incarnation, *number))
     return refuse("ERR superseded");
   // S18: what is unread on the earlier connection is dropped before anything of this one is read.
-  const uint64_t earlier = lane.session != nullptr ? lane.session->id() : 0;
   if (lane.session != nullptr && !CATENA_MUTANT("late-bytes-read"))
     lane.session->CloseNow("superseded");
   Session& session = AddSession(std::move(stream));
-  welcomes_.push_back({session.id(), earlier, arguments[8] == kScriptsLane});
+  welcomes_.push_back({session.id(), arguments[8] == kScriptsLane});
   session.forwarded = true;
   session.authenticated = true;
   session.database = static_cast<int>(*database);
   session.protocol = static_cast<int>(*protocol);
   session.consistency = Consistency::kLinearizable;
   session.name = arguments[3];
-  lane = ForwardedLane{*incarnation, *number, &session};
+  lane = ForwardedLane{*incarnation, *number, &session, lane.welcomed};
   session.forward_target = target;
   session.tunnel = arguments[8].starts_with(kTunnelLane);
   session.forward_lane = std::move(key);
@@ -265,10 +264,13 @@ void Node::WelcomeForwarded() {
     const auto found = sessions_.find(welcome.session);
     if (found == sessions_.end()) return true;
     Session& session = *found->second;
+    ForwardedLane& lane = forwarded_[session.forward_lane];
+    const bool superseded = lane.session != &session;
     const bool may_be_alone = session.tunnel || welcome.scripts;
-    const bool later =
-        sessions_.contains(welcome.after) || (may_be_alone && backend_->HasAbandoned());
+    const bool later = superseded || sessions_.contains(lane.welcomed) ||
+                       (may_be_alone && backend_->HasAbandoned());
     if (later && !CATENA_MUTANT("late-bytes-read")) return false;
+    lane.welcomed = session.id();
     session.Push("+OK\r\n");
     return true;
   });

@@ -384,6 +384,34 @@ TEST_CASE("S18 late bytes, where no new connection can be had to make an end of 
   CHECK(client.Take() == "+OK\r\n");
 }
 
+// Guards: proxy/server/node_links.cc WelcomeForwarded (what it waits for outlives those that waited
+// before it).
+TEST_CASE("S18 late bytes, when a connection that waits for their end is itself superseded") {
+  NodeWorld world({"A", "B"});
+  world.Form();
+  Client client(world, "B");
+  client.Send({"EVAL", "script", "1", "x", "0"});
+  world.Advance(milliseconds(50));
+  REQUIRE(client.Take() == "+OK\r\n");
+  Connection* link = world.NewestLink("B", "A");
+  REQUIRE(link != nullptr);
+  world.database("A").HoldLanes();
+  client.Send({"EVAL", "script", "1", "x", "1"});
+  world.Settle();
+  link->down.held = true;
+  world.BreakAtDialler(*link);
+  CHECK(client.Take().empty());
+  client.Send({"SET", "x", "2"});
+  // B gives a connection up that is not welcome for a second, and dials again.
+  world.Advance(milliseconds(2500));
+  CHECK(client.Take().starts_with("-UNKNOWNOUTCOME"));
+  CHECK(world.database("A").Get("x") == "0");
+  world.database("A").ReleaseLanes();
+  world.Advance(milliseconds(1500));
+  CHECK(client.Take() == "+OK\r\n");
+  CHECK(world.database("A").Get("x") == "2");
+}
+
 // Guards: proxy/server/local_reader.cc Linearizable (a dirty key waits for the tail's word).
 TEST_CASE(
     "CRAQ 2.3: a dirty key at a follower is answered by what the tail says, never by what is "

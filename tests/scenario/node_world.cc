@@ -388,6 +388,10 @@ std::string FakeDatabase::Execute(const std::string& command) {
     if (sets) Apply(Encoded({"SET", arguments[1], arguments[2]}));
     return name == "SET" ? "+OK\r\n" : sets ? ":1\r\n" : ":0\r\n";
   }
+  if (name == "EVAL" && arguments.size() == 5) {
+    Apply(Encoded({"SET", arguments[3], arguments[4]}));
+    return "+OK\r\n";
+  }
   return "-ERR not in this story\r\n";
 }
 
