@@ -324,6 +324,8 @@ void ClientState::MatchConnection() {
 
 Dispatch ClientState::SubmitHead(uint64_t number, std::string_view raw, Action action,
                                  std::string text) {
+  // A subscription goes by another connection.
+  if (!local_owed_.empty()) return Dispatch::kWait;
   Opening opening = OpenHead();
   if (opening == Opening::kRefused) return Reply(number, refusal_);
   if (opening == Opening::kWait || head_->full()) return Dispatch::kWait;

@@ -133,8 +133,9 @@ Dispatch Node::RouteData(Session& session, uint64_t number, const Request& reque
     // What other nodes sent before they handed over is still answered here.
     if (handing_over() && !session.forwarded) return Dispatch::kWait;
     if (reads && session.state && session.state->tracking()) {
-      if (session.outstanding() > 0 && session.path != Path::kPrivate) return Dispatch::kWait;
-      return session.state->SubmitTracked(number, request.command->raw, Path::kPrivate);
+      // Not by the same connection as the client's transactions and blocking commands.
+      if (session.outstanding() > 0 && session.path != LocalPath(request)) return Dispatch::kWait;
+      return session.state->SubmitTracked(number, request.command->raw, LocalPath(request));
     }
     if (session.outstanding() > 0 && session.path != HeadPath(request)) return Dispatch::kWait;
     bool alone = RunsScript(request) && session.outstanding() == 0;

@@ -412,6 +412,48 @@ TEST_CASE("S18 late bytes, when a connection that waits for their end is itself 
   CHECK(world.database("A").Get("x") == "2");
 }
 
+// Guards: proxy/server/node_routing.cc RouteData (tracked reads have a connection of their own).
+TEST_CASE("I8 a tracked read at the head waits for the blocking command before it") {
+  NodeWorld world({"A", "B"});
+  world.Form();
+  Client client(world, "A"), other(world, "A");
+  client.Send({"SET", "x", "1"});
+  client.Send({"CLIENT", "TRACKING", "ON"});
+  world.Settle();
+  REQUIRE(client.Take() == "+OK\r\n+OK\r\n");
+  client.Send({"BLPOP", "l", "0"});
+  client.Send({"GET", "x"});
+  world.Settle();
+  other.Send({"SET", "x", "2"});
+  world.Settle();
+  REQUIRE(other.Take() == "+OK\r\n");
+  world.database("A").blocks = false;
+  world.database("A").ReleaseLanes();
+  world.Settle();
+  CHECK(client.Take() == "$1\r\nA\r\n$1\r\n2\r\n");
+}
+
+// Guards: proxy/server/client_state.cc SubmitHead. What a client publishes after it subscribed, it gets.
+TEST_CASE("I8 what goes by a client's connection to the head waits for its subscription") {
+  NodeWorld world({"A", "B"});
+  world.Form();
+  Client client(world, "A");
+  client.Send({"CLIENT", "TRACKING", "ON"});
+  world.Settle();
+  REQUIRE(client.Take() == "+OK\r\n");
+  FakeDatabase& database = world.database("A");
+  database.blocks = false;
+  database.HoldLanes();
+  client.Send({"SUBSCRIBE", "channel"});
+  client.Send({"BLPOP", "l", "0"});
+  world.Settle();
+  CHECK(database.taken == 0);
+  database.ReleaseLanes();
+  world.Settle();
+  CHECK(database.taken == 1);
+  CHECK(client.Take() == "-ERR not in this story\r\n$1\r\nA\r\n");
+}
+
 // Guards: proxy/server/local_reader.cc Linearizable (a dirty key waits for the tail's word).
 TEST_CASE(
     "CRAQ 2.3: a dirty key at a follower is answered by what the tail says, never by what is "

@@ -350,7 +350,7 @@ void FakeDatabase::BreakLanes() {
 
 bool FakeDatabase::Work() {
   for (FakeLane* lane : lanes_) {
-    if (!lane->queue.empty() && lane->queue.front().find("BLPOP") != std::string::npos)
+    if (blocks && !lane->queue.empty() && lane->queue.front().find("BLPOP") != std::string::npos)
       lane->held = true;
     if (lane->held || lane->queue.empty()) continue;
     std::string command = std::move(lane->queue.front());
@@ -392,6 +392,11 @@ std::string FakeDatabase::Execute(const std::string& command) {
     Apply(Encoded({"SET", arguments[3], arguments[4]}));
     return "+OK\r\n";
   }
+  if (name == "BLPOP") {
+    ++taken;
+    return "$" + std::to_string(id_.size()) + "\r\n" + id_ + "\r\n";
+  }
+  if (name == "CLIENT" && arguments[1] == "TRACKING") return "+OK\r\n";
   return "-ERR not in this story\r\n";
 }
 

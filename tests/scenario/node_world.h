@@ -53,7 +53,7 @@ struct Connection {
 };
 
 // The database behind a node: SET, GET, SETNX, DBSIZE, EVAL, which sets its key to its argument, and
-// BLPOP, which blocks for ever. Its effect stream is the RESP of the commands that changed something.
+// BLPOP, which blocks. Its effect stream is the RESP of the commands that changed something.
 class FakeDatabase final : public backend::Backend {
  public:
   class FakeLane;
@@ -116,6 +116,9 @@ class FakeDatabase final : public backend::Backend {
   // What a lane holds when it is destroyed could still be executed until the test says otherwise.
   bool keeps_abandoned = false;
   bool HasAbandoned() const override { return keeps_abandoned && abandoned_; }
+  // Else BLPOP takes the name of this node, once its lane is not held.
+  bool blocks = true;
+  int taken = 0;
   // Executes one command of one lane; false: there is none that is not held.
   bool Work();
 
