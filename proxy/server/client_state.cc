@@ -90,7 +90,7 @@ bool ClientState::Begins(const Request& request) {
 bool ClientState::Captures(const Request& request) const {
   std::string_view name = NameOf(request);
   if (name == "quit" || name == "reset") return false;
-  if (in_multi_ || Begins(request)) return true;
+  if (in_multi_ || passed_again_ || Begins(request)) return true;
   return subscribed() && session_.protocol == 2;
 }
 
@@ -101,6 +101,9 @@ Dispatch ClientState::Reply(uint64_t number, std::string_view reply) {
 
 Dispatch ClientState::OnCommand(uint64_t number, const Request& request) {
   dead_.reset();
+  // What goes to the next head comes first, there.
+  if (again_) return Dispatch::kWait;
+  if (passed_again_) return Reply(number, ChainDown("the chain's head leaves its place"));
   std::string_view name = NameOf(request);
   if (session_.outstanding() > 0 && session_.path != Path::kPrivate) return Dispatch::kWait;
   bool subscription = OneOf(name, kSubscribe) || OneOf(name, kUnsubscribe);
@@ -324,8 +327,8 @@ void ClientState::MatchConnection() {
 
 Dispatch ClientState::SubmitHead(uint64_t number, std::string_view raw, Action action,
                                  std::string text) {
-  // A subscription goes by another connection.
-  if (!local_owed_.empty()) return Dispatch::kWait;
+  // A subscription goes by another connection; and what is being ended may go to the next head.
+  if (!local_owed_.empty() || ending_) return Dispatch::kWait;
   Opening opening = OpenHead();
   if (opening == Opening::kRefused) return Reply(number, refusal_);
   if (opening == Opening::kWait || head_->full()) return Dispatch::kWait;
@@ -418,6 +421,7 @@ void ClientState::OnPrivateClosed(PrivateChannel& channel, const std::string& wh
 void ClientState::FailHead(const std::string& why, Sent sent) {
   if (in_multi_) multi_lost_ = true;
   if (watching_) watch_lost_ = true;
+  ending_ = false;
   while (!head_owed_.empty()) {
     Pending pending = NextOwed();
     if (pending.action == Action::kSwallow || pending.action == Action::kOwnId) continue;
@@ -468,6 +472,7 @@ std::optional<ClientState::Blocked> ClientState::Unblockable() const {
 bool ClientState::SendAgain() {
   if (!again_) return true;
   dead_.reset();
+  if (head_ && leaving_head_) return false;
   const Opening opening = OpenHead();
   if (opening == Opening::kRefused) {
     session_.Complete(std::exchange(again_, std::nullopt)->number, refusal_);
@@ -484,7 +489,9 @@ bool ClientState::SendAgain() {
 }
 
 void ClientState::PassAgain() {
-  if (again_) session_.Complete(std::exchange(again_, std::nullopt)->number, kSendAgain);
+  if (!again_) return;
+  passed_again_ = true;
+  session_.Complete(std::exchange(again_, std::nullopt)->number, kSendAgain);
 }
 
 void ClientState::FailAgain(std::string_view why) {
@@ -647,6 +654,7 @@ void ClientState::Close() {
   }
   if (again_) session_.Complete(std::exchange(again_, std::nullopt)->number, "");
   LeaveTransaction();
+  ending_ = false;
   monitoring_ = tracking_ = false;
   redirect_ = redirect_at_database_ = -1;
   channels_.clear();

@@ -113,7 +113,7 @@ class ClientState final : public PrivateChannel::Handler {
   // Sends the command that was ended so. False: no head is ready.
   bool SendAgain();
   void FailAgain(std::string_view why);
-  // Its client is another proxy's, which sends it.
+  // Its client is another proxy's, which sends it. What came behind it is not executed here.
   void PassAgain();
 
   void OnPrivateMessage(PrivateChannel& channel, std::string_view message) override;
@@ -227,6 +227,7 @@ class ClientState final : public PrivateChannel::Handler {
   bool lost_effects_ = false;
   bool ending_ = false;           // what is blocked, by CLIENT UNBLOCK
   std::optional<Pending> again_;  // counts as outstanding
+  bool passed_again_ = false;
   bool monitoring_ = false;
   std::set<std::string> channels_, patterns_, shards_;
 };

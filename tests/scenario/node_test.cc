@@ -454,6 +454,39 @@ TEST_CASE("I8 what goes by a client's connection to the head waits for its subsc
   CHECK(client.Take() == "-ERR not in this story\r\n$1\r\nA\r\n");
 }
 
+// Guards: proxy/server/client_state.cc PassAgain, SubmitHead (ending_). It would be executed first.
+TEST_CASE("I8 nothing is executed behind a blocked command that goes to the next head") {
+  for (const bool before_it_is_ended : {false, true}) {
+    CAPTURE(before_it_is_ended);
+    NodeWorld world({"A", "B"});
+    world.Form();
+    Client client(world, "B");
+    client.Send({"BLPOP", "first", "0"});
+    world.Advance(milliseconds(50));
+    Connection* tunnel = world.NewestLink("B", "A");
+    REQUIRE(tunnel != nullptr);
+    // B does not hear yet that A leaves, and sends what comes.
+    tunnel->up.held = true;
+    FakeDatabase& database = world.database("A");
+    database.HoldInterrupts(before_it_is_ended);
+    database.blocks = world.database("B").blocks = false;
+    world.node("A").Stop();
+    world.Settle();
+    client.Send({"BLPOP", "second", "0"});
+    world.Settle();
+    database.HoldInterrupts(false);
+    world.Settle();
+    tunnel->up.held = false;
+    world.Settle();
+    CHECK(database.taken == 0);
+    world.Configure({"B"}, {"A", "B"});
+    world.Advance(milliseconds(500));
+    const std::string answers = client.Take();
+    CAPTURE(answers);
+    CHECK(answers.starts_with("$1\r\nB\r\n-CHAINDOWN"));
+  }
+}
+
 // Guards: proxy/server/local_reader.cc Linearizable (a dirty key waits for the tail's word).
 TEST_CASE(
     "CRAQ 2.3: a dirty key at a follower is answered by what the tail says, never by what is "

@@ -306,6 +306,26 @@ void FakeDatabase::AskPosition(std::function<void(std::optional<Position>)> done
   world_.Post(id_, [this, done = std::move(done)] { done(position()); });
 }
 
+void FakeDatabase::Interrupt(std::string_view,
+                             std::function<void(std::optional<std::string_view>)> done) {
+  interrupt_ = [this, done = std::move(done)] {
+    for (FakeLane* lane : lanes_) {
+      if (lane->queue.empty() || lane->queue.front().find("BLPOP") == std::string::npos) continue;
+      lane->queue.pop_front();
+      lane->held = false;
+      lane->handler->OnReply("-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n");
+      return done(":1\r\n");
+    }
+    done(":0\r\n");
+  };
+  if (!holds_interrupts_) HoldInterrupts(false);
+}
+
+void FakeDatabase::HoldInterrupts(bool hold) {
+  holds_interrupts_ = hold;
+  if (!hold && interrupt_) world_.Post(id_, std::exchange(interrupt_, nullptr));
+}
+
 std::unique_ptr<backend::SnapshotReader> FakeDatabase::TakeSnapshot(
     backend::SnapshotSink* sink, const backend::SnapshotPart& held) {
   class Reader final : public backend::SnapshotReader {
@@ -396,6 +416,7 @@ std::string FakeDatabase::Execute(const std::string& command) {
     ++taken;
     return "$" + std::to_string(id_.size()) + "\r\n" + id_ + "\r\n";
   }
+  if (name == "CLIENT" && arguments[1] == "ID") return ":7\r\n";
   if (name == "CLIENT" && arguments[1] == "TRACKING") return "+OK\r\n";
   return "-ERR not in this story\r\n";
 }

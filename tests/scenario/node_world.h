@@ -78,10 +78,11 @@ class FakeDatabase final : public backend::Backend {
   std::unique_ptr<backend::Lane> OpenLane(const backend::LaneOptions& options,
                                           backend::LaneHandler* handler) override;
   void AskPosition(std::function<void(std::optional<Position>)> done) override;
-  void Interrupt(std::string_view,
-                 std::function<void(std::optional<std::string_view>)> done) override {
-    done(std::nullopt);
-  }
+  // CLIENT UNBLOCK of whoever is blocked.
+  void Interrupt(std::string_view command,
+                 std::function<void(std::optional<std::string_view>)> done) override;
+  // None gets there while they are held.
+  void HoldInterrupts(bool hold);
   std::unique_ptr<backend::SnapshotReader> TakeSnapshot(backend::SnapshotSink* sink,
                                                         const backend::SnapshotPart& held) override;
   uint64_t LastKeyCount() const override { return values_.size(); }
@@ -139,7 +140,8 @@ class FakeDatabase final : public backend::Backend {
   size_t snapshot_length_ = 0;
   bool hold_loading_ = false;
   std::function<void()> load_;
-  bool hold_applying_ = false;
+  bool hold_applying_ = false, holds_interrupts_ = false;
+  std::function<void()> interrupt_;
   bool abandoned_ = false;
   Position committed_;
   std::list<FakeLane*> lanes_;
