@@ -136,6 +136,9 @@ Dispatch ClientState::Transaction(uint64_t number, const Request& request, std::
     if (count != 1) return Reply(number, "-ERR wrong number of arguments for 'multi' command\r\n");
     Dispatch dispatch = SubmitHead(number, raw, Action::kBegin);
     in_multi_ = dispatch == Dispatch::kTaken && head_;
+    // A proxy sends what follows in any case, and may never hear of the refusal.
+    if (dispatch == Dispatch::kTaken && !head_ && session_.forwarded)
+      in_multi_ = multi_lost_ = true;
     queued_bytes_ = 0;
     return dispatch;
   }
@@ -392,7 +395,7 @@ void ClientState::OnHeadMessage(std::string_view message) {
       // As with -BUSY. What follows was meant for the transaction.
       if (!message.starts_with("+") && in_multi_ && !BeginsAgain(head_owed_)) {
         AbortTransaction("MULTI was refused", Sent::kWithoutMulti);
-        multi_refused_ = true;
+        multi_refused_ = !session_.forwarded;
       }
       return;
     case Action::kSelect:

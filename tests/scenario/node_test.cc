@@ -694,5 +694,26 @@ TEST_CASE("what was sent behind a MULTI that the database refuses has an unknown
   CHECK(answers.starts_with("-ERR not in this story\r\n-UNKNOWNOUTCOME"));
 }
 
+// Guards: proxy/server/client_state.cc Transaction. Executed, it would be told to be not executed.
+TEST_CASE("what came behind a MULTI that the head's proxy refuses is not executed by itself") {
+  NodeWorld world({"A", "B"});
+  world.Form();
+  world.database("A").limits.connections_max = 0;
+  Client client(world, "B");
+  client.Send({"WATCH", "x"});
+  world.Advance(milliseconds(50));
+  REQUIRE(client.Take().starts_with("-ERR max number of clients reached"));
+  Connection* tunnel = world.NewestLink("B", "A");
+  REQUIRE(tunnel != nullptr);
+  tunnel->up.held = true;
+  client.Send({"MULTI"});
+  client.Send({"SET", "x", "1"});
+  world.Settle();
+  world.BreakAtDialler(*tunnel);
+  world.Settle();
+  CHECK(client.Take().find("-UNKNOWNOUTCOME") == std::string::npos);
+  CHECK(world.database("A").Get("x") == "");
+}
+
 }  // namespace
 }  // namespace catena::scenario
