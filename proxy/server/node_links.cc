@@ -149,6 +149,7 @@ void Node::OnHello(peer::PeerLink& link, const chain::Hello& hello) {
     return;
   }
   predecessor_link_ = id;
+  predecessor_paused_ = false;  // an earlier one was; its end is still to be performed
   link.CountInto(&meter_.traffic(TrafficOf::kPredecessor));
   parser_->Reset(replica_.received());
 }

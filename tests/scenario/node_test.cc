@@ -636,6 +636,38 @@ TEST_CASE("I9 a joiner whose database is slow to load does not fill its log with
   CHECK(world.report("A").joiner_ready.has_value());
 }
 
+// Guards: proxy/server/node_links.cc OnHello (predecessor_paused_). The link that was paused goes
+// when the next predecessor says hello; the new one is not paused yet.
+TEST_CASE(
+    "I9 a member whose database is slow does not fill its log without end, whoever feeds it") {
+  constexpr size_t kLogBytesMax = 1u << 20;
+  NodeWorld world({"A", "B", "C"}, [](server::Options& options) {
+    options.log_bytes_max = kLogBytesMax;
+    options.backlog_bytes = 1u << 20;
+  });
+  world.Form();
+  world.database("C").HoldApplying(true);
+  Client writer(world, "A");
+  const auto write = [&](int count) {
+    for (int i = 0; i < count; ++i) {
+      writer.Send({"SET", "x", std::string(100'000, 'v')});
+      world.Advance(milliseconds(10));
+    }
+  };
+  write(20);
+  REQUIRE(world.replica("C").unapplied_bytes() > kLogBytesMax);
+  // C hears of the next epoch from A, its predecessor from now on.
+  world.Configure({"A", "C"}, {"A", "B"});
+  world.Advance(milliseconds(300));
+  REQUIRE(world.replica("C").epoch() == world.replica("A").epoch());
+  REQUIRE(world.replica("C").predecessor_linked());
+  write(40);
+  CHECK(world.replica("C").unapplied_bytes() < 3 * kLogBytesMax);
+  world.database("C").HoldApplying(false);
+  world.Advance(std::chrono::seconds(1));
+  CHECK(world.replica("C").applied() == world.replica("A").received());
+}
+
 // Guards: proxy/server/node_join.cc BeginLoading. A large database would never arrive over a link
 // that breaks now and then.
 TEST_CASE("a snapshot goes on where a broken link left it") {
