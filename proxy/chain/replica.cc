@@ -89,8 +89,10 @@ void Replica::TakeRole(size_t index) {
                           : Role::kMiddle;
   if (was_outside) {
     // A chain's first or only member is complete by the coordinator's decision; a joiner must prove
-    // it.
-    synced_ = role_ == Role::kSole || CATENA_MUTANT("unsynced-tail-serves");
+    // it. One that is listed alone before it could (an operator chose it) lacks what others have of
+    // that history, and they would resume: it resigns, and goes on in its next life under a replid
+    // of its own (S11).
+    synced_ = (role_ == Role::kSole && replid_.empty()) || CATENA_MUTANT("unsynced-tail-serves");
     if (role_ != Role::kSole && (replid_.empty() || role_ != Role::kTail)) {
       output_.resign =
           "listed in epoch " + std::to_string(epoch().value()) + " without the chain's data";

@@ -668,6 +668,39 @@ TEST_CASE(
   CHECK(world.replica("C").applied() == world.replica("A").received());
 }
 
+// Guards: proxy/chain/replica.cc TakeRole. The joiner lacks what others have of that history, and
+// they would resume where it has gone on differently.
+TEST_CASE("S11 a joiner that an operator chooses begins a new history") {
+  NodeWorld world({"A", "B", "C"});
+  world.Form({"A", "B"});
+  Client writer(world, "A");
+  writer.Send({"SET", "x", "1"});
+  world.Settle();
+  world.StartJoin("C");
+  while (!world.report("B").joiner_ready) {
+    world.Advance(milliseconds(10));
+    REQUIRE(world.now() < TimePoint(std::chrono::seconds(1100)));
+  }
+  world.Cut("B", "C");
+  writer.Send({"SET", "y", "lost with A and B"});
+  world.Advance(milliseconds(50));
+  REQUIRE(world.replica("B").applied() > world.replica("C").received());
+  const std::string history = world.replica("B").replid();
+  REQUIRE(world.replica("C").replid() == history);
+  for (const NodeId id : {"A", "B"}) {
+    world.Cut(id, NodeWorld::kCoordinator);
+    world.Cut(id, "C");
+  }
+  // The choice stands until the chosen one serves, in whatever incarnation.
+  for (int i = 0; i < 5 && !world.replica("C").head_ready(); ++i) {
+    world.Configure({"C"}, {"C"});
+    world.Advance(milliseconds(500));
+  }
+  REQUIRE(world.replica("C").head_ready());
+  CHECK(world.replica("C").replid() != history);
+  CHECK(world.database("C").Get("x") == "1");
+}
+
 // Guards: proxy/server/node_join.cc BeginLoading. A large database would never arrive over a link
 // that breaks now and then.
 TEST_CASE("a snapshot goes on where a broken link left it") {
