@@ -188,6 +188,10 @@ TimePoint LocalReader::SentNow() { return meter_.measures_times() ? meter_.Now()
 
 void LocalReader::EndTurn() {
   closed_lanes_.clear();
+  QuestionsSent();
+}
+
+void LocalReader::QuestionsSent() {
   query_ticket_.reset();
   verify_ticket_.reset();
 }

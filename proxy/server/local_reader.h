@@ -39,6 +39,8 @@ class LocalReader {
   // A command of the local server that shows no data: no rule applies.
   Dispatch Pass(Session& session, uint64_t number, const Request& request, ReplyKind kind);
   void EndTurn();
+  // The messages of this turn left before its end: what is read from now on shares later ones.
+  void QuestionsSent();
   void FailAll(std::string_view why);
   size_t in_flight() const { return in_flight_; }
   // As much waits for the database as may.

@@ -141,6 +141,7 @@ void Node::OnHello(peer::PeerLink& link, const chain::Hello& hello) {
   if (!links_.contains(id)) return;
   if (!replica_.OnHello(id, copy)) {
     PerformOutput();  // the refusal leaves before the link is dropped
+    local_reader_.QuestionsSent();
     return DropLink(id);
   }
   if (copy.purpose == chain::LinkPurpose::kAcks) {

@@ -1,6 +1,7 @@
 // Schedules whose rules live in the driver and the executors (proxy/server), with whole nodes.
 #include <doctest/doctest.h>
 
+#include "proxy/peer/codec.h"
 #include "proxy/resp/encoder.h"
 #include "tests/scenario/node_world.h"
 
@@ -634,6 +635,44 @@ TEST_CASE("I9 a joiner whose database is slow to load does not fill its log with
   CHECK(world.replica("B").received() == world.replica("A").received());
   CHECK(world.replica("B").applied() == world.replica("B").received());
   CHECK(world.report("A").joiner_ready.has_value());
+}
+
+// Guards: proxy/server/node_links.cc OnHello (QuestionsSent). A refusal takes the turn's questions
+// along: the tail may have answered them before what is read later in the turn was even sent.
+TEST_CASE("CRAQ 2.3: a read shares no question that left before it came, nor within a turn") {
+  NodeWorld world({"A", "B", "C"});
+  world.Form();
+  Client writer(world, "A"), first(world, "B"), second(world, "B");
+  world.Settle();
+  Connection* predecessor = world.NewestLink("A", "B");
+  HeldAcks acks({world.NewestLink("B", "C"), world.NewestLink("A", "C")});
+  writer.Send({"SET", "x", "1"});
+  world.Settle();
+  REQUIRE(world.replica("B").received() > world.replica("B").committed());
+  const chain::Replica& b = world.replica("B");
+  const uint64_t before = b.stats().queries_sent;
+  const chain::Hello hello{b.configuration(),
+                           "A",
+                           world.replica("A").incarnation(),
+                           "nobody",
+                           Incarnation(1),
+                           chain::LinkPurpose::kChain,
+                           b.replid()};
+  peer::Encode(hello, predecessor->down.bytes);
+  for (Client* client : {&first, &second}) client->Send({"GET", "x"});
+  SUBCASE("with a refusal between them") {
+    world.ReadInOneTurn("B", {&first.connection(), predecessor, &second.connection()});
+    acks.Release();
+    world.Advance(milliseconds(100));
+    CHECK(b.stats().queries_sent == before + 2);
+  }
+  SUBCASE("with one behind them") {
+    world.ReadInOneTurn("B", {&first.connection(), &second.connection(), predecessor});
+    acks.Release();
+    world.Advance(milliseconds(100));
+    CHECK(b.stats().queries_sent == before + 1);
+  }
+  for (Client* client : {&first, &second}) CHECK(client->Take() == "$1\r\n1\r\n");
 }
 
 // Guards: proxy/server/node_links.cc OnHello (predecessor_paused_). The link that was paused goes

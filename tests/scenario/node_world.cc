@@ -568,6 +568,15 @@ Connection* NodeWorld::NewestLink(const NodeId& dialler, const NodeId& acceptor)
   return newest;
 }
 
+void NodeWorld::ReadInOneTurn(const NodeId& id, const std::vector<Connection*>& connections) {
+  RunTurn(id, [&] {
+    for (Connection* connection : connections) {
+      const std::string bytes = std::exchange(connection->down.bytes, {});
+      connection->down.reader->OnRead(bytes);
+    }
+  });
+}
+
 void NodeWorld::BreakAtDialler(Connection& connection) {
   io::StreamHandler* reader = std::exchange(connection.up.reader, nullptr);
   REQUIRE(reader != nullptr);
@@ -705,9 +714,9 @@ void NodeWorld::Form(const std::vector<NodeId>& listed) {
 }
 
 Client::Client(NodeWorld& world, const NodeId& node, Port port)
-    : stream_(std::make_unique<FakeStream>(
-          world.Connect("client", port == Port::kClients ? Clients(node) : Peers(node), this),
-          true)) {}
+    : connection_(
+          world.Connect("client", port == Port::kClients ? Clients(node) : Peers(node), this)),
+      stream_(std::make_unique<FakeStream>(connection_, true)) {}
 
 Client::~Client() = default;
 

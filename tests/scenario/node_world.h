@@ -180,6 +180,8 @@ class NodeWorld {
   Connection* NewestLink(const NodeId& dialler, const NodeId& acceptor);
   // Nothing that `id` dials from now on gets anywhere.
   void Isolate(const NodeId& id) { isolated_.insert(id); }
+  // What was sent to `id` by these connections is read in one turn, in this order.
+  void ReadInOneTurn(const NodeId& id, const std::vector<Connection*>& connections);
   // The dialler sees the connection broken; the other end still has unread bytes and knows nothing.
   void BreakAtDialler(Connection& connection);
   // Nothing passes between these two any more, on no connection, old or new; kCoordinator is one,
@@ -251,12 +253,14 @@ class Client final : public io::StreamHandler {
   void Write(std::string_view bytes);
   // What came since the last call, raw.
   std::string Take() { return std::exchange(received_, {}); }
+  Connection& connection() { return *connection_; }
 
   void OnRead(std::string_view bytes) override { received_ += bytes; }
   void OnClosed(std::string_view) override { received_ += "(closed)"; }
 
  private:
   std::string received_;
+  std::shared_ptr<Connection> connection_;
   std::unique_ptr<io::Stream> stream_;
 };
 
