@@ -227,7 +227,7 @@ void ChainKeeper::FollowDrain(const std::optional<Decision::Request>& drain) {
 }
 
 void ChainKeeper::Write(const ChainRecord& next, const std::string& event) {
-  writing_ = Writing{next, events_, !event.empty()};
+  writing_ = Writing{next, events_, !event.empty(), /*may_happen=*/false};
   if (!event.empty()) {
     Event change{reactor_.WallMilliseconds(), next.configuration.epoch, {}, event};
     for (const chain::Member& member : next.configuration.members) {
@@ -269,8 +269,9 @@ void ChainKeeper::OnWritten(const etcd::Answer<etcd::TxnAnswer>& answer) {
                              {"why", answer.error().message}});
   // Unknown: only the same transaction again tells. It either happens now (then the earlier one can
   // no longer), or it is refused and shows what happened. Until then the removed get no lease
-  // (S16).
-  if (!answer.error().unknown) {
+  // (S16), also if it cannot even be sent meanwhile.
+  writing_->may_happen = writing_->may_happen || answer.error().unknown;
+  if (!writing_->may_happen) {
     writing_.reset();
     UpdateWithheld();
   }

@@ -4,7 +4,8 @@
 //
 // Between proposing a record and knowing its fate nothing else is decided, and those whom it
 // removes are granted no lease (S16). A transaction of unknown fate is sent again, unchanged, until
-// etcd has said either that it happened or that it no longer can.
+// etcd has said either that it happened or that it no longer can; that a later sending of it has
+// certainly not arrived says nothing about the earlier ones.
 #pragma once
 
 #include <functional>
@@ -107,6 +108,7 @@ class ChainKeeper {
     ChainRecord record;
     EventHistory events;
     bool tells_event = false;
+    bool may_happen = false;  // an earlier sending of it had an unknown fate
   };
 
   void Consider();

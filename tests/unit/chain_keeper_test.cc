@@ -313,6 +313,24 @@ TEST_CASE_FIXTURE(Fixture, "S16 from proposal to certain failure: no lease for t
 }
 
 TEST_CASE_FIXTURE(
+    Fixture, "S16 a sending that certainly failed says nothing about an earlier one that may not") {
+  LetLeaseOfARunOut();
+  const auto unknown = etcd.Take();
+  unknown.done(tl::unexpected(etcd::Failure{true, "the connection broke"}));
+  reactor.Advance(milliseconds(100));
+  etcd.Take().done(tl::unexpected(etcd::Failure{false, "cannot connect"}));
+  CHECK(Beat("a").lease == Duration(0));
+  CHECK(etcd.Execute(unknown.txn).succeeded);
+  CHECK(Beat("a").lease == Duration(0));
+  reactor.Advance(milliseconds(100));
+  REQUIRE(etcd.held.size() == 1);
+  CHECK(etcd.held.front().txn.puts[0].value == unknown.txn.puts[0].value);
+  etcd.Answer();
+  CHECK(leading.over.empty());
+  CHECK(Beat("a").incarnation_void);
+}
+
+TEST_CASE_FIXTURE(
     Fixture, "S16 once a proposal has certainly failed, a node that is back is granted again") {
   LetLeaseOfARunOut();
   etcd.Take().done(tl::unexpected(etcd::Failure{false, "not sent"}));
