@@ -113,7 +113,7 @@ class Handle {
     curl_easy_setopt(curl_, CURLOPT_ERRORBUFFER, nullptr);
     if (code != CURLE_OK) {
       const char* why = detail[0] != '\0' ? detail : curl_easy_strerror(code);
-      return Failed(!WasUnsent(code), endpoint + ": " + why);
+      return Failed(!WasUnsent(curl_, code), endpoint + ": " + why);
     }
     long status = 0;
     curl_easy_getinfo(curl_, CURLINFO_RESPONSE_CODE, &status);
@@ -126,7 +126,12 @@ class Handle {
     return reply;
   }
 
-  static bool WasUnsent(CURLcode code) {
+  // By itself libcurl repeats what it sent by a kept connection that broke then: `code` may be of
+  // the second connection, which could not be made.
+  static bool WasUnsent(CURL* curl, CURLcode code) {
+    long bytes_sent = 0;
+    curl_easy_getinfo(curl, CURLINFO_REQUEST_SIZE, &bytes_sent);
+    if (bytes_sent > 0) return false;
     constexpr CURLcode kBefore[] = {
         CURLE_COULDNT_CONNECT,      CURLE_COULDNT_RESOLVE_HOST,     CURLE_URL_MALFORMAT,
         CURLE_UNSUPPORTED_PROTOCOL, CURLE_PEER_FAILED_VERIFICATION, CURLE_SSL_CERTPROBLEM,
