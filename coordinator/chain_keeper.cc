@@ -323,7 +323,9 @@ void ChainKeeper::UpdateWithheld() {
       if (member.id != choice_->node) withheld.emplace_back(member.id, member.incarnation);
     }
   }
-  registry_->Withhold(std::move(withheld));
+  std::optional<Duration> lease_max;
+  if (writing_ && writing_->record.lease > Duration(0)) lease_max = writing_->record.lease;
+  registry_->Withhold(std::move(withheld), lease_max);
 }
 
 // What a node is to know beside its lease.

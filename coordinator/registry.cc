@@ -58,8 +58,7 @@ Registry::Verdict Registry::OnHeartbeat(const NodeReport& report, uint64_t conne
     if (over) life.is_void = true;
     Supersede(known, report.incarnation, now);
     if (leading && !over && MayHoldLease(life)) {
-      verdict.lease =
-          record_->lease == Duration(0) ? options_.lease : std::min(options_.lease, record_->lease);
+      verdict.lease = LeaseToGrant();
       life.lease_out = std::max(life.lease_out, now + verdict.lease);
     }
     verdict.incarnation_void = life.is_void && !CATENA_MUTANT("removed-listed-again");
@@ -147,6 +146,13 @@ bool Registry::MayHoldLease(const Life& life) const {
   return report.backend.run_id.empty() || listed_run.empty() || report.backend.run_id == listed_run;
 }
 
+// No more than a later leader waits for, whichever of two records that finds.
+Duration Registry::LeaseToGrant() const {
+  Duration lease = options_.lease;
+  if (record_->lease != Duration(0)) lease = std::min(lease, record_->lease);
+  return lease_max_ ? std::min(lease, *lease_max_) : lease;
+}
+
 void Registry::OnDisconnected(const NodeId& node, Incarnation incarnation, uint64_t connection,
                               TimePoint now) {
   const auto known = known_.find(node);
@@ -202,7 +208,10 @@ void Registry::SetRecord(const ChainRecord& record, TimePoint now) {
   for (auto& [node, known] : known_) Prune(node, known);
 }
 
-void Registry::Withhold(std::vector<LifeName> lives) { withheld_ = std::move(lives); }
+void Registry::Withhold(std::vector<LifeName> lives, std::optional<Duration> lease_max) {
+  withheld_ = std::move(lives);
+  lease_max_ = lease_max;
+}
 
 std::vector<Registry::LifeName> Registry::RemovedBy(const chain::Configuration& next) const {
   std::vector<LifeName> removed;

@@ -59,8 +59,9 @@ class Registry {
   // `record` is in force (written, or found in etcd). Incarnations that it no longer lists are
   // over.
   void SetRecord(const ChainRecord& record, TimePoint now);
-  // From now until the next call these are granted nothing: they are being removed (S16).
-  void Withhold(std::vector<LifeName> lives);
+  // From now until the next call these are granted nothing: they are being removed (S16). And
+  // nobody is granted more than `lease_max`: what the record is about to say (S17).
+  void Withhold(std::vector<LifeName> lives, std::optional<Duration> lease_max = std::nullopt);
   // Members that the configuration `next` no longer lists.
   std::vector<LifeName> RemovedBy(const chain::Configuration& next) const;
   // The policy wants this life to take a new incarnation (repeated with each of its heartbeats).
@@ -85,6 +86,7 @@ class Registry {
   bool IsKnownNode(const NodeId& node) const;
   bool IsOver(const Known& known, const NodeReport& report) const;
   bool MayHoldLease(const Life& life) const;
+  Duration LeaseToGrant() const;
   void LearnOver();
   void Keep(Life& life, const NodeReport& report, TimePoint now);
   void Supersede(Known& known, Incarnation by, TimePoint now);
@@ -97,6 +99,7 @@ class Registry {
   TimePoint removals_from_;
   std::map<NodeId, Known> known_;
   std::vector<LifeName> withheld_;
+  std::optional<Duration> lease_max_;
 };
 
 }  // namespace catena::coordinator

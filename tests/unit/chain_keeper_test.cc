@@ -216,21 +216,25 @@ struct Fixture {
     for (const char* id : {"a", "b", "c"}) Beat(id);
   }
 
-  void Lead() {
+  static ChainKeeper::Options OptionsWith(Duration lease) {
     ChainKeeper::Options options;
     options.facts.chain = "x";
     options.facts.nodes = {{"a", false}, {"b", false}, {"c", false}};
     options.facts.replicas = 3;
     options.key = "chain";
     options.events_key = "events";
-    options.lease = kLease;
+    options.lease = lease;
     options.silence = kLease / 2;
     options.link_grace = 2 * kLease;
     options.introduction = kLease;
     options.settling = milliseconds(3000);
+    return options;
+  }
+
+  void Lead() {
     ChainKeeper::Found found{etcd.store.at("chain"), std::nullopt};
     if (etcd.store.contains("events")) found.events = etcd.store.at("events");
-    keeper = std::make_unique<ChainKeeper>(reactor, etcd, leading, std::move(options), found);
+    keeper = std::make_unique<ChainKeeper>(reactor, etcd, leading, OptionsWith(kLease), found);
   }
 
   HeartbeatAnswer Beat(const std::string& id, ReportPhase phase = ReportPhase::kMember) {
@@ -338,6 +342,38 @@ TEST_CASE_FIXTURE(
   reactor.Advance(milliseconds(100));
   CHECK(etcd.held.empty());  // it lives: nobody removes it any more
   CHECK(Recorded().configuration.epoch == Epoch(3));
+}
+
+TEST_CASE_FIXTURE(
+    Fixture,
+    "S17 a lease that is raised again is not granted while a record says less, in flight") {
+  constexpr Duration kLong = 5 * kLease;
+  const auto beat_all = [this] {
+    for (const char* id : {"a", "b", "c"}) Beat(id);
+  };
+  keeper->Reconfigure(OptionsWith(kLong));
+  etcd.Answer();
+  CHECK(Recorded().lease == kLong);
+  keeper->Reconfigure(OptionsWith(kLease));
+  for (int i = 0; i < 60; ++i) reactor.Advance(kLease / 10), beat_all();
+  CHECK(etcd.held.empty());
+  // The next record says less again, and its fate is unknown when more is wished.
+  Beat("c", ReportPhase::kResigning);
+  reactor.Advance(milliseconds(1));
+  Beat("b");
+  const auto unknown = etcd.Take();
+  unknown.done(tl::unexpected(etcd::Failure{true, "timed out"}));
+  keeper->Reconfigure(OptionsWith(kLong));
+  CHECK(Beat("a").lease == kLease);
+  CHECK(etcd.Execute(unknown.txn).succeeded);
+  CHECK(Recorded().lease == kLease);
+  CHECK(Beat("a").lease == kLease);  // as long as a leader that finds this record waits
+  reactor.Advance(milliseconds(100));
+  etcd.Answer();
+  CHECK(Beat("a").lease == kLease);
+  etcd.Answer();
+  CHECK(Recorded().lease == kLong);
+  CHECK(Beat("a").lease == kLong);
 }
 
 TEST_CASE_FIXTURE(Fixture, "a transaction that finds another leader ends the leadership") {
