@@ -360,6 +360,9 @@ class Deciding {
     if (!furthest->report->backend.committed_only) return furthest;
     const std::string& replid = furthest->report->backend.replid;
     for (const Member& member : members) {
+      const Life* listed = Find(member.id, member.incarnation);
+      // It has shown nothing, and does not come back as another while it lives.
+      if (IsAlive(*listed, &member) && IsUnsyncedMember(*listed)) continue;
       if (!IsBackUnchanged(member)) return nullptr;
       const Life* life = Latest(member.id);
       const BackendReport& backend = life->report->backend;

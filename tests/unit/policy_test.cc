@@ -642,6 +642,18 @@ TEST_CASE("of databases that hold only what is committed, the furthest has all t
   }
 }
 
+TEST_CASE("an unsynced member, which has shown nothing, is not waited for where others are back") {
+  World world;
+  world.Chain("abc");
+  RestartCommittedOnly(world, 'a', 100);
+  RestartCommittedOnly(world, 'b', 120);
+  world.ReportOf('c').synced = false;
+  world.Of('c').lease_out = At(0);
+  CHECK(world.Next() == "B");
+  world.Dead('c');
+  CHECK(world.Next() == "-");
+}
+
 TEST_CASE("a head that holds only what is committed may lack what those who go have shown") {
   World world;
   world.Chain("abc").Dead('b').Dead('c');
