@@ -56,10 +56,9 @@ ChainKeeper::ChainKeeper(io::Reactor& reactor, etcd::Client& etcd, Leadership& l
   registry_ = std::make_unique<Registry>(std::move(registry), record_, reactor_.Now());
   look_again_ = reactor_.MakeTimer([this] { Consider(); });
   send_again_ = reactor_.MakeTimer([this] { writing_ ? Send() : Consider(); });
-  choice_timer_ = reactor_.MakeTimer([this] { EndChoice(Fail("not done: " + waiting_for_)); });
-  wish_timer_ = reactor_.MakeTimer([this] {
-    EndWish(Fail("not done: etcd does not answer, or the chain's record changes all the time"));
-  });
+  choice_timer_ = reactor_.MakeTimer([this] { EndChoice(Fail(WhyNotDone(waiting_for_))); });
+  wish_timer_ = reactor_.MakeTimer(
+      [this] { EndWish(Fail(WhyNotDone("the chain's record changes all the time"))); });
   Consider();
 }
 
@@ -130,6 +129,12 @@ void ChainKeeper::EndChoice(Result<bool> result) {
   choice_timer_->Stop();
   UpdateWithheld();
   ended.done(std::move(result));
+}
+
+// A record that is being written is written on, and may be in force already.
+std::string ChainKeeper::WhyNotDone(const std::string& why) const {
+  if (!writing_) return "not done: " + why;
+  return "not known yet: etcd does not answer; catenactl status tells when it is done";
 }
 
 void ChainKeeper::Wish(const DrainRequest& request, ChoiceDone done) {

@@ -123,6 +123,8 @@ class ChainKeeper {
   void UpdateWithheld();
   void EndChoice(Result<bool> result);
   void EndWish(Result<bool> result);
+  // For an operator who has waited for too long.
+  std::string WhyNotDone(const std::string& why) const;
   HeartbeatAnswer News(const NodeId& node, Incarnation incarnation) const;
   std::string NoticeOf(const NodeId& node) const;
   void TellAll();

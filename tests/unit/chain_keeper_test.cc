@@ -490,6 +490,32 @@ TEST_CASE_FIXTURE(Fixture,
   CHECK(outcome == "this coordinator leads no longer");
 }
 
+TEST_CASE_FIXTURE(Fixture, "what may be done after all is not told to be not done") {
+  std::string outcome = "pending";
+  auto done = [&](const Result<bool>& result) {
+    outcome = result ? "done" : result.error().message;
+  };
+  const auto wait = [this] {
+    for (int i = 0; i < 101; ++i) {
+      reactor.Advance(milliseconds(100));
+      for (const char* id : {"a", "b", "c"}) Beat(id);
+    }
+  };
+  keeper->Wish({{"c", false, ""}, /*end=*/false, /*force=*/true}, done);
+  REQUIRE(etcd.held.size() == 1);
+  wait();
+  CHECK(outcome.starts_with("not known"));
+  etcd.Answer();
+  CHECK(Recorded().drains.size() == 1);
+
+  outcome = "pending";
+  keeper->Choose("b", done);
+  wait();
+  CHECK(outcome.starts_with("not known"));
+  etcd.Answer();
+  CHECK(Recorded().configuration.members.size() == 1);
+}
+
 TEST_CASE_FIXTURE(Fixture, "a wish is answered when it stands in the record, and then followed") {
   std::string outcome = "pending";
   auto done = [&](const Result<bool>& result) {
