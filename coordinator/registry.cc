@@ -35,6 +35,7 @@ void Registry::Change(Options options, TimePoint now) {
   }
   options_ = std::move(options);
   std::erase_if(known_, [this](const auto& item) { return !IsKnownNode(item.first); });
+  if (record_) LearnOver();  // of nodes that are back in the TOML
 }
 
 Registry::Verdict Registry::OnHeartbeat(const NodeReport& report, uint64_t connection, bool leading,

@@ -307,6 +307,18 @@ TEST_CASE("S3: what another leader removed is over, although it does not know th
   CHECK_FALSE(registry.OnHeartbeat(ReportOf('a', 10, 3), 2, true, At(103)).incarnation_void);
 }
 
+TEST_CASE("S3: a removed incarnation is over, also when its node was out of the TOML meanwhile") {
+  Registry registry = Three();
+  ChainRecord record = RecordOf("bc", 4);
+  record.known = {{"a", "", Incarnation(10)}};
+  registry.SetRecord(record, At(1));
+  registry.Change({kLease, {"b", "c"}}, At(2));
+  CHECK(registry.OnHeartbeat(ReportOf('a', 10, 0), 1, true, At(3)).unknown_node);
+  registry.Change({kLease, {"a", "b", "c"}}, At(4));
+  CHECK(registry.OnHeartbeat(ReportOf('a', 10, 0), 1, true, At(5)).incarnation_void);
+  CHECK_FALSE(registry.OnHeartbeat(ReportOf('a', 11, 0), 1, true, At(6)).incarnation_void);
+}
+
 TEST_CASE("a member of a record that was found is known, with a lease that may be out") {
   Registry registry({kLease, {"a", "b", "c"}}, std::nullopt, At(0));
   registry.SetRecord(RecordOf("ab", 3, milliseconds(2000)), At(100));
