@@ -5,6 +5,7 @@
 
 #include "proxy/base/log.h"
 #include "proxy/base/mutant.h"
+#include "proxy/base/text.h"
 #include "proxy/resp/encoder.h"
 
 namespace catena::redis {
@@ -14,6 +15,12 @@ namespace {
 constexpr Duration kRecoverInterval = std::chrono::milliseconds(20);
 // Before ROLE is asked again of a Redis that is busy with a script.
 constexpr Duration kBusyInterval = std::chrono::milliseconds(10);
+
+// Of ":<number>"; 0: it is none.
+uint64_t NumberOf(std::string_view reply) {
+  if (!reply.starts_with(':')) return 0;
+  return ParseNumber<uint64_t>(reply.substr(1, reply.find("\r\n") - 1)).value_or(0);
+}
 
 }  // namespace
 
@@ -228,21 +235,34 @@ void RedisControl::StageDone() {
   }
 }
 
-// A proxy that starts cuts what its predecessor, perhaps only paused, still holds open (S14).
-// Repeated until none is listed.
+// A proxy that starts cuts what its predecessor, perhaps only paused, still holds open (S14). After
+// a loss so does this one with its own former connections: the Redis goes on reading what came on
+// them, and a command of unknown outcome must not take effect behind a later one (S18). Repeated
+// until none is listed.
 void RedisControl::AskClients() {
   for (const std::string& id : std::exchange(cut_, {})) {
     log::Info("predecessor_cut", {{"address", options_.address}, {"client", id}});
     // "No such client" is as good.
     Ask({"CLIENT", "KILL", "ID", id}, [](std::string_view) {});
   }
+  Ask({"CLIENT", "ID"}, [this](std::string_view reply) {
+    Require("CLIENT ID", reply);
+    client_id_ = NumberOf(reply);
+  });
   Ask({"CLIENT", "LIST"}, [this](std::string_view reply) {
     Require("CLIENT LIST", reply);
     for (ClientEntry& client : ParseClientList(ReplyText(reply))) {
-      if (!IsPredecessorsName(client.name, options_.node, options_.incarnation)) continue;
-      cut_.push_back(std::move(client.id));
+      if (MustBeCut(client)) cut_.push_back(std::move(client.id));
     }
   });
+}
+
+bool RedisControl::MustBeCut(const ClientEntry& client) const {
+  if (IsPredecessorsName(client.name, options_.node, options_.incarnation)) return true;
+  // A Redis numbers its connections in their order. While this one is ready the others are in use.
+  return state_ == State::kDown &&
+         client.name == ConnectionName(options_.node, options_.incarnation) &&
+         ParseNumber<uint64_t>(client.id) < client_id_;
 }
 
 void RedisControl::AskAbilities() {

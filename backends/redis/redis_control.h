@@ -102,6 +102,7 @@ class RedisControl : public RequestLink::Owner {
            std::function<void(std::string_view)> on_reply);
   void AskIdentity();
   void AskClients();
+  bool MustBeCut(const ClientEntry& client) const;
   void AskAbilities();
   void InsistOnSetting(std::string_view pattern, const std::string& wanted);
   void TakeSettings(std::string_view config_reply);
@@ -129,7 +130,8 @@ class RedisControl : public RequestLink::Owner {
   size_t stage_pending_ = 0;
   std::string stage_problem_;
   std::string info_text_;         // INFO as the latest stage read it
-  std::vector<std::string> cut_;  // ids of the predecessor's connections
+  std::vector<std::string> cut_;  // ids of former connections
+  uint64_t client_id_ = 0;        // the Redis' id of this connection
   std::string problem_;
 
   std::deque<Queued> queue_;  // requests made while recovering

@@ -10,6 +10,7 @@
 namespace catena::test {
 namespace {
 
+using std::chrono::milliseconds;
 using std::chrono::seconds;
 
 // Writes everything down in one list: "=<reply>", "@" for a position, "?" for one that is not told,
@@ -37,6 +38,68 @@ std::string Command(std::initializer_list<std::string_view> arguments) {
   std::string bytes;
   resp::AppendCommand(bytes, arguments);
   return bytes;
+}
+
+// The network between a node and its Redis.
+class Relay {
+ public:
+  Relay(io::Reactor& reactor, const std::string& address) {
+    listener_ = *reactor.Listen("127.0.0.1:0", [this, &reactor, address](auto stream) {
+      Path& path = *paths_.emplace_back(std::make_unique<Path>());
+      path.ends[0].stream = std::move(stream);
+      path.ends[0].stream->SetHandler(&path.ends[0]);
+      path.ends[1].stream = reactor.Connect(address, &path.ends[1]);
+    });
+  }
+  const std::string& address() const { return listener_->BoundAddress(); }
+  // What is sent on the connections that there are, their ends too, is on its way until Heal.
+  void Cut() {
+    for (const auto& path : paths_) path->cut = true;
+  }
+  void Heal() {
+    for (const auto& path : paths_) {
+      path->cut = false;
+      for (End& end : path->ends) end.Deliver();
+    }
+  }
+
+ private:
+  struct Path;
+  struct End : io::StreamHandler {
+    void OnRead(std::string_view bytes) override {
+      sent.append(bytes);
+      Deliver();
+    }
+    void OnClosed(std::string_view) override {
+      stream.reset();
+      Deliver();
+    }
+    void Deliver();
+
+    Path* path = nullptr;
+    End* other = nullptr;
+    std::string sent;
+    std::unique_ptr<io::Stream> stream;
+  };
+  struct Path {
+    Path() {
+      for (size_t i : {0, 1}) {
+        ends[i].path = this;
+        ends[i].other = &ends[1 - i];
+      }
+    }
+    End ends[2];
+    bool cut = false;
+  };
+
+  std::vector<std::unique_ptr<Path>> paths_;
+  std::unique_ptr<io::Listener> listener_;
+};
+
+void Relay::End::Deliver() {
+  if (path->cut || !other->stream) return;
+  other->stream->Write(std::exchange(sent, {}));
+  if (!stream) other->stream->CloseAfterFlush();
 }
 
 TEST_CASE(
@@ -91,6 +154,34 @@ TEST_CASE("what a lane left behind is over before the backend says so") {
   other->Submit(Command({"SET", "k", "next"}));
   REQUIRE(loop.Until([&] { return next.events.size() == 1; }));
   CHECK(server.Client().Text({"GET", "k"}) == "next");
+}
+
+// Guards: backends/redis/redis_control.cc MustBeCut (S18). A connection that is closed while the
+// network is broken still delivers, when that is whole again, what was on its way.
+TEST_CASE("what lanes left behind in a Redis that was lost is over before it is examined") {
+  Loop loop;
+  RedisServer server;
+  Relay relay(loop.reactor(), server.address());
+  redis::RedisOptions options;
+  options.hang_timeout = milliseconds(300);
+  options.check_interval = milliseconds(100);
+  Node node(loop, relay.address(), options);
+  REQUIRE(node.AwaitExamined());
+  Recorder left, next;
+  const auto lane = node.redis->OpenLane({}, &left);
+  REQUIRE(loop.Until([&] { return left.ready; }));
+  relay.Cut();
+  lane->Submit(Command({"SET", "k", "left behind"}));
+  REQUIRE(loop.Until([&] { return node.lost.size() == 1; }));
+  CHECK(left.closed.size() == 1);
+  REQUIRE(loop.Until([&] { return node.examined.size() == 2; }));
+  const auto other = node.redis->OpenLane({}, &next);
+  other->Submit(Command({"SET", "k", "next"}));
+  REQUIRE(loop.Until([&] { return next.events.size() == 1; }));
+  relay.Heal();
+  loop.For(milliseconds(200));
+  CHECK(server.Client().Text({"GET", "k"}) == "next");
+  CHECK(node.lost.size() == 1);
 }
 
 TEST_CASE("a position on a head's lane bounds the effects of the commands before it") {
