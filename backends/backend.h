@@ -215,6 +215,8 @@ class Backend {
   // The head answers nothing that reveals an entry before OnApplied has passed it: the database
   // promises that what it has applied outlives a crash, of all nodes at once, too.
   virtual bool AnswersWaitForApplied() const { return false; }
+  // Something that was committed would be lost if this process ended now.
+  virtual bool HasUnapplied() const { return false; }
   // The effect stream carried REPLCONF GETACK (somebody's WAIT): acknowledge at the next
   // SetCommitted at once, without waiting for the second to end.
   virtual void AckWanted() {}

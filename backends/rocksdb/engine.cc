@@ -257,6 +257,18 @@ void Engine::EndCommit(Output& out) {
   impl_->NotePositions(out);
 }
 
+Result<void> Engine::Settle(Position committed) {
+  Output out;
+  if (const auto end = impl_->committing_) {
+    if (impl_->store_.place().position < *end) {
+      const Place after{impl_->replid_, *end};
+      if (auto applied = impl_->store_.Apply(*impl_->batch_, after); !applied) return applied;
+    }
+    EndCommit(out);
+  }
+  return Commit(committed, out);
+}
+
 // --- following -----------------------------------------------------------------------------------
 
 void Engine::Impl::OnWrite(std::string_view batch) {

@@ -82,6 +82,8 @@ class Engine {
   };
   std::optional<Ready> BeginCommit(Position committed);
   void EndCommit(Output& out);
+  // Commit of what is left, whether or not what BeginCommit returned last has been applied.
+  Result<void> Settle(Position committed);
   // Follower: whole or cut entries behind the applied position; what is cut waits for its rest.
   // An Error of Reason kStream: these are not the entries that belong there, and the data is as it
   // was; it needs a snapshot. kStore: the Store's.

@@ -35,6 +35,7 @@ class RocksDbBackend final : public backend::Backend, public RocksLane::Host {
   void Promote(const std::string& chain_replid, Position position) override;
   void SetCommitted(Position position) override;
   void NameHistory(const std::string& chain_replid) override;
+  bool HasUnapplied() const override { return open_ && committed_ > applied_; }
   bool AnswersWaitForApplied() const override { return options_.sync == Sync::kAlways; }
   void Follow(const std::string& chain_replid, Position position,
               backend::FeedSource* source) override;
@@ -154,6 +155,7 @@ class RocksDbBackend final : public backend::Backend, public RocksLane::Host {
   Role role_kind_ = Role::kNone;
   bool role_ready_ = false;  // the engine has taken it
   Position executed_, applied_;
+  Position committed_;              // as head
   std::optional<Position> commit_;  // wanted
   backend::FeedSource* source_ = nullptr;
   Position fed_;

@@ -22,6 +22,7 @@ void RocksDbBackend::NewRole(Role role) {
   role_kind_ = role;
   role_ready_ = false;
   source_ = nullptr;
+  committed_ = Position();
   commit_.reset();
   feed_wanted_ = expire_due_ = apply_running_ = end_commit_ = false;
   loading_.reset();
@@ -67,7 +68,8 @@ void RocksDbBackend::NameHistory(const std::string& chain_replid) {
 }
 
 void RocksDbBackend::SetCommitted(Position position) {
-  if (role_kind_ == Role::kHead && position > applied_) commit_ = position;
+  if (role_kind_ != Role::kHead || position <= applied_) return;
+  commit_ = committed_ = position;
 }
 
 void RocksDbBackend::Follow(const std::string& chain_replid, Position position,
@@ -96,13 +98,17 @@ void RocksDbBackend::Follow(const std::string& chain_replid, Position position,
   AddJob(std::move(job));
 }
 
+// What was answered may be nowhere but here, so all that was committed is applied first.
 void RocksDbBackend::Release() {
   if (!open_) return;
+  const Position committed = committed_;
   NewRole(Role::kNone);
+  committed_ = committed;
   auto info = std::make_shared<Result<backend::Info>>();
   Job job;
   job.exclusive = true;
-  job.work = [info](WorkerCore& core) -> Result<void> {
+  job.work = [info, committed](WorkerCore& core) -> Result<void> {
+    if (auto settled = core.engine->Settle(committed); !settled) return settled;
     core.incoming.reset();
     core.store->DropIncoming();
     core.engine->BecomeFollower();
@@ -110,7 +116,11 @@ void RocksDbBackend::Release() {
     if (!*info) return tl::unexpected(info->error());
     return {};
   };
-  job.done = [this, info] { Examined(**info); };
+  job.done = [this, info] {
+    unsynced_ = unsynced_ || committed_ > applied_;
+    committed_ = Position();
+    Examined(**info);
+  };
   AddJob(std::move(job));
 }
 

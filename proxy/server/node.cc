@@ -474,7 +474,7 @@ void Node::ContinueStop() {
   bool member = replica_.is_member() && !replica_.resigned();
   if (member && now < stop_deadline_) return;  // leaving_ is under way
   bool told = phase_ != Phase::kResigning || resign_known_;
-  if (told || now >= stop_deadline_) FinishStop();
+  if ((told && !backend_->HasUnapplied()) || now >= stop_deadline_) FinishStop();
 }
 
 void Node::FinishStop() {

@@ -488,6 +488,23 @@ TEST_CASE("I8 nothing is executed behind a blocked command that goes to the next
   }
 }
 
+// Guards: proxy/server/node.cc ContinueStop.
+TEST_CASE("a proxy that is told to stop stays until its database has what was committed") {
+  NodeWorld world({"A"});
+  world.Form();
+  Client client(world, "A");
+  client.Send({"SET", "x", "1"});
+  world.Advance(milliseconds(100));
+  CHECK(client.Take() == "+OK\r\n");
+  world.database("A").unapplied = true;
+  world.node("A").Stop();
+  world.Advance(milliseconds(3000));
+  CHECK(!world.stopped.contains("A"));
+  world.database("A").unapplied = false;
+  world.Advance(milliseconds(100));
+  CHECK(world.stopped.contains("A"));
+}
+
 // Guards: proxy/server/local_reader.cc Linearizable (a dirty key waits for the tail's word).
 TEST_CASE(
     "CRAQ 2.3: a dirty key at a follower is answered by what the tail says, never by what is "

@@ -527,7 +527,8 @@ NodeWorld::NodeWorld(std::vector<NodeId> ids, std::function<void(server::Options
       running.database = database.get();
       return database;
     };
-    running.node = std::make_unique<server::Node>(*running.reactor, options, make_database, [] {});
+    running.node = std::make_unique<server::Node>(*running.reactor, options, make_database,
+                                                  [this, id] { stopped.insert(id); });
     RunTurn(id, [&] { REQUIRE(running.node->Start().has_value()); });
   }
 }

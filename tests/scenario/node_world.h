@@ -89,6 +89,9 @@ class FakeDatabase final : public backend::Backend {
   const backend::Limits& CurrentLimits() const override { return limits; }
   backend::Limits limits;
 
+  bool unapplied = false;
+  bool HasUnapplied() const override { return unapplied; }
+
   // As head it promises that what it has applied outlives a crash of all.
   bool promises = false;
   // Nothing is applied (see BackendEvents::OnApplied) while it is held.
@@ -191,6 +194,8 @@ class NodeWorld {
   void Heal() { cut_.clear(); }
 
   // --- for the parts of this world ---
+  // Nodes that said that their process may end.
+  std::set<NodeId> stopped;
   // What the reactor of a node says that it has open.
   std::map<NodeId, size_t> open_streams;
 

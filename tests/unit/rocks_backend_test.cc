@@ -175,6 +175,41 @@ TEST_CASE("a former head holds what was committed, and may resume there") {
   CHECK(rocks.client->Run({"MGET", "a", "b"}) == "[1 (nil)]");
 }
 
+// Guards: backends/rocksdb/rocksdb_roles.cc Release.
+TEST_CASE("what was committed and not applied yet is not lost with the role") {
+  Loop loop;
+  Rocks rocks(loop);
+  rocks.Head();
+  rocks.client->Run({"SET", "a", "1"});
+  CHECK(!rocks.backend->HasUnapplied());
+  int applies = 1;
+  SUBCASE("while it is being applied") {
+    rocks.disk.Hang(true);
+    rocks.backend->SetCommitted(rocks.log.End());
+    REQUIRE(loop.Until([&] { return rocks.disk.applies() == 1; }));
+    applies = 2;
+  }
+  SUBCASE("before") {}
+  SUBCASE("all of it") { applies = 0; }
+  rocks.client->Run({"SET", "b", "1"});
+  const Position committed = rocks.log.End();
+  if (applies == 0) {
+    REQUIRE(rocks.Applies(committed));
+  } else {
+    rocks.backend->SetCommitted(committed);
+    CHECK(rocks.backend->HasUnapplied());
+  }
+  rocks.backend->Release();
+  CHECK(rocks.backend->HasUnapplied() == (applies > 0));
+  rocks.disk.Hang(false);
+  REQUIRE(rocks.Examined(2));
+  CHECK(!rocks.backend->HasUnapplied());
+  REQUIRE(rocks.examined.back().resume);
+  CHECK(rocks.examined.back().resume->replid == kChain);
+  CHECK(rocks.examined.back().resume->position == committed);
+  CHECK(rocks.client->Run({"MGET", "a", "b"}) == "[1 1]");
+}
+
 TEST_CASE("an entry is checked without the database") {
   Loop loop;
   Rocks rocks(loop);
