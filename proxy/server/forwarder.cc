@@ -443,7 +443,8 @@ bool Forwarder::SubmitAgain(Session& session, uint64_t number, std::string_view 
   if (MayOvertake(&way)) return false;
   Channel* channel = ReadyChannel(way);
   if (channel == nullptr || channel->Full()) return false;
-  channel->Send(session, number, raw, nullptr, false);
+  // A script that comes so only reads; SCRIPT KILL does something.
+  channel->Send(session, number, raw, nullptr, !script);
   return true;
 }
 

@@ -407,8 +407,7 @@ void HeadExecutor::FailBatch(Batch& batch, std::string_view why, bool nothing_se
     held.released = true;
     ++batch.released;
     --owed_;
-    held.session->Complete(held.number,
-                           held.kind == ReplyKind::kEffect && !nothing_sent ? unknown : down);
+    held.session->Complete(held.number, MayChange(held.kind) && !nothing_sent ? unknown : down);
   }
 }
 

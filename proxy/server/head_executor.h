@@ -39,6 +39,10 @@ enum class ReplyKind : uint8_t {
   kNoData,  // nothing of the data: CONFIG, SLOWLOG ...
   kInfo,    // INFO: as kNoData, with the chain's section added
 };
+// Whether a command of which the reply is lost may have changed something: data, or the server.
+inline bool MayChange(ReplyKind kind) {
+  return kind == ReplyKind::kEffect || kind == ReplyKind::kNoData;
+}
 
 class HeadExecutor {
  public:

@@ -51,18 +51,19 @@ class LocalReader::ReadLane final : public backend::LaneHandler {
 
   void OnPosition(Position) override {}
 
-  void OnLaneClosed(const std::string& reason, bool) override {
-    Fail("the connection to the local database broke: " + reason);
+  void OnLaneClosed(const std::string& reason, bool nothing_sent) override {
+    Fail("the connection to the local database broke: " + reason, nothing_sent);
   }
 
-  void Fail(std::string_view why) {
+  void Fail(std::string_view why, bool nothing_sent = false) {
     closed = true;
+    std::string unknown = UnknownOutcome(why);
     std::string down = ChainDown(why);
     while (!owed.empty()) {
       Owed to = std::move(owed.front());
       owed.pop_front();
       --reader_.in_flight_;
-      to.session->Complete(to.number, down);
+      to.session->Complete(to.number, MayChange(to.kind) && !nothing_sent ? unknown : down);
     }
   }
 

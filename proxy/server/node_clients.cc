@@ -103,7 +103,7 @@ Dispatch Node::UnblockAtHead(Session& session, uint64_t number, int64_t id, bool
   command.raw = raw;
   Request request;
   request.command = &command;
-  if (!replica_.head_ready()) return RouteForwarded(session, number, request, true);
+  if (!replica_.head_ready()) return RouteForwarded(session, number, request, false);
   if (session.outstanding() > 0 && session.path != Path::kHead) return Dispatch::kWait;
   return head_executor_.Submit(session, number, request, ReplyKind::kNoData);
 }
@@ -113,15 +113,15 @@ Dispatch Node::Interrupt(Session& session, uint64_t number, const Request& reque
   session.CountOutstanding(Path::kHead);
   backend_->Interrupt(
       request.command->raw, [&session, number](std::optional<std::string_view> reply) {
-        session.Complete(number,
-                         reply ? std::string(*reply) : ChainDown("the head's database was lost"));
+        session.Complete(
+            number, reply ? std::string(*reply) : UnknownOutcome("the head's database was lost"));
       });
   return Dispatch::kTaken;
 }
 
 // A script may run here (EVAL_RO) or there.
 Dispatch Node::InterruptHereOrAtHead(Session& session, uint64_t number, const Request& request) {
-  if (session.forwarded || !examined_) return RouteForwarded(session, number, request, true);
+  if (session.forwarded || !examined_) return RouteForwarded(session, number, request, false);
   if (session.outstanding() > 0 && session.path != Path::kLocalRead) return Dispatch::kWait;
   session.CountOutstanding(Path::kLocalRead);
   std::string command(request.command->raw);

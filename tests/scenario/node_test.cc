@@ -836,5 +836,24 @@ TEST_CASE("what came behind a MULTI that the head's proxy refuses is not execute
   CHECK(world.database("A").Get("x") == "");
 }
 
+// Guards: proxy/server/head_executor.cc FailBatch, proxy/server/local_reader.cc Fail.
+TEST_CASE(
+    "a lost command that may have changed the server's settings is not told to be not executed") {
+  for (const char* id : {"A", "B"}) {
+    NodeWorld world({"A", "B"});
+    world.Form();
+    Client client(world, id);
+    client.Send({"SLOWLOG", "RESET"});
+    world.Settle();
+    REQUIRE(client.Take() == "-ERR not in this story\r\n");
+    world.database(id).HoldLanes();
+    client.Send({"SLOWLOG", "RESET"});
+    world.Settle();
+    world.database(id).BreakLanes();
+    world.Settle();
+    CHECK(client.Take().starts_with("-UNKNOWNOUTCOME"));
+  }
+}
+
 }  // namespace
 }  // namespace catena::scenario
