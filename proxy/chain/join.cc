@@ -41,6 +41,11 @@ bool JoinSource::OnOffer(const Offer& offer, const Replica& replica, Start& star
   return !continues;
 }
 
+bool JoinSource::CanFollow(const Log& log, Position position) const {
+  return position >= log.start() &&
+         (position >= log.end() || log.end() - position <= pin_bytes_max_);
+}
+
 void JoinSource::OnSnapshotStart(Position position) { sent_ = position; }
 
 Start JoinSource::OnSnapshotEnd() {

@@ -40,6 +40,8 @@ class JoinSource {
   Hello OnConnected(LinkId link, const Replica& replica);
   // True: a snapshot of the own database is wanted; false: streaming begins, `start` is to be sent.
   bool OnOffer(const Offer& offer, const Replica& replica, Start& start);
+  // Whether the log can bring a joiner up to date that has a snapshot which stands at `position`.
+  bool CanFollow(const Log& log, Position position) const;
   void OnSnapshotStart(Position position);
   Start OnSnapshotEnd();
   void OnProgress(const JoinProgress& progress);

@@ -206,7 +206,14 @@ void Node::OnOffer(const chain::Offer& offer) {
 void Node::OnSnapshotStart(Position position, uint64_t length, const backend::SnapshotPart& from) {
   auto found = links_.find(join_link_);
   if (found == links_.end()) return;
+  // One that is gone on with is older than what the log was kept for since this attempt began.
+  if (from.bytes > 0 && !join_source_.CanFollow(replica_.log(), position)) {
+    snapshot_reader_.reset();
+    snapshot_reader_ = backend_->TakeSnapshot(this, {});
+    return;
+  }
   join_source_.OnSnapshotStart(position);
+  replica_.PinLog(join_source_.pin());
   found->second->Send(chain::SnapshotBegin{position, length, from.name, from.bytes});
 }
 

@@ -778,6 +778,33 @@ TEST_CASE("a snapshot goes on where a broken link left it") {
   CHECK(world.report("A").joiner_ready.has_value());
 }
 
+// Guards: proxy/server/node_join.cc OnSnapshotStart (CanFollow). The attempt that goes on with it
+// would be given up at once, like the one before it, and so would every later one.
+TEST_CASE("a snapshot that the log has left too far behind is not gone on with") {
+  NodeWorld world({"A", "B"}, [](server::Options& options) {
+    options.backlog_bytes = 1u << 20;
+    options.join_bytes_max = 1u << 20;
+  });
+  world.FormFirst();
+  Client writer(world, "A");
+  writer.Send({"SET", "x", std::string(10'000, 'v')});
+  world.Settle();
+  FakeDatabase& source = world.database("A");
+  source.keeps_snapshots = true;
+  source.snapshot_bytes_max = 6'000;
+  world.StartJoin("B");
+  world.Advance(milliseconds(300));
+  REQUIRE(source.snapshot_bytes_given == 6'000);
+  for (int i = 0; i < 30; ++i) {
+    writer.Send({"SET", "y", std::string(100'000, 'w')});
+    world.Advance(milliseconds(10));
+  }
+  source.snapshot_bytes_max = SIZE_MAX;
+  world.Advance(std::chrono::seconds(5));
+  CHECK(world.report("A").joiner_ready.has_value());
+  CHECK(world.database("B").Get("x").size() == 10'000);
+}
+
 // Guards: proxy/server/client_state.cc OnTransactionGivenUp. Executed one by one, the commands of a
 // transaction would take effect in part.
 TEST_CASE("a MULTI that is given up refuses everything up to its EXEC") {

@@ -338,14 +338,20 @@ std::unique_ptr<backend::SnapshotReader> FakeDatabase::TakeSnapshot(
   auto reader = std::make_unique<Reader>();
   world_.Post(id_, [this, sink, held, alive = reader->alive] {
     if (!*alive) return;
-    backend::SnapshotPart from{"copy " + std::to_string(position().value()), 0};
+    static constexpr std::string_view kName = "copy ";
+    size_t length = stream_.size();
+    if (keeps_snapshots && !held.name.empty()) length = std::stoul(held.name.substr(kName.size()));
+    backend::SnapshotPart from{std::string(kName) + std::to_string(length), 0};
     if (held.name == from.name) from.bytes = held.bytes;
-    sink->OnSnapshotStart(position(), stream_.size(), from);
-    const std::string_view rest = std::string_view(stream_).substr(from.bytes);
-    const std::string_view given = rest.substr(0, snapshot_bytes_max);
-    snapshot_bytes_given += given.size();
-    sink->OnSnapshotBytes(given);
-    if (given.size() == rest.size()) sink->OnSnapshotEnd();
+    sink->OnSnapshotStart(Position(length), length, from);
+    world_.Post(id_, [this, sink, length, from, alive] {
+      if (!*alive) return;
+      const std::string_view rest = std::string_view(stream_).substr(0, length).substr(from.bytes);
+      const std::string_view given = rest.substr(0, snapshot_bytes_max);
+      snapshot_bytes_given += given.size();
+      sink->OnSnapshotBytes(given);
+      if (given.size() == rest.size()) sink->OnSnapshotEnd();
+    });
   });
   return reader;
 }
