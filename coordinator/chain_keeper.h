@@ -79,6 +79,9 @@ class ChainKeeper {
   // The leadership was not trusted for a while, and is again: what came meanwhile was sent away.
   void OnTrustedAgain();
 
+  // A record is on its way into etcd, and may happen after this keeper's end.
+  bool writes() const { return writing_.has_value(); }
+
   // The same chain with other facts or times.
   void Reconfigure(Options options);
 

@@ -101,7 +101,13 @@ void Controller::Reconfigure(ControllerOptions options) {
   options_.chains = std::move(options.chains);
   options_.heartbeat = options.heartbeat;
   options_.lease = options.lease;
+  const bool unsettled = std::ranges::any_of(keepers_, [this](const auto& item) {
+    return !HasChain(item.first) && item.second->writes();
+  });
   std::erase_if(keepers_, [this](const auto& item) { return !HasChain(item.first); });
+  // Were the chain to return, its next keeper could grant leases to those whom that record removes
+  // (S16). In another leadership it cannot happen any more.
+  if (unsettled) Over("a chain left the TOML while its record was being written");
   for (const ChainFacts& facts : options_.chains) {
     const auto keeper = keepers_.find(facts.chain);
     if (keeper != keepers_.end()) keeper->second->Reconfigure(KeeperOptions(facts));

@@ -4,4 +4,5 @@ catena_unit_test(registry_test SOURCES unit/registry_test.cc LIBS catena_coordin
 catena_unit_test(etcd_codec_test SOURCES unit/etcd_codec_test.cc LIBS catena_coordinator_policy)
 catena_unit_test(etcd_client_test SOURCES unit/etcd_client_test.cc LIBS catena_coordinator catena_io)
 catena_unit_test(chain_keeper_test SOURCES unit/chain_keeper_test.cc LIBS catena_coordinator)
+catena_unit_test(controller_test SOURCES unit/controller_test.cc LIBS catena_coordinator)
 catena_unit_test(coordinator_metrics_test SOURCES unit/coordinator_metrics_test.cc LIBS catena_coordinator_policy)
