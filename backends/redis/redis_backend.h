@@ -41,6 +41,8 @@ struct RedisOptions {
   Duration retry_interval = std::chrono::milliseconds(150);  // connecting, loading
   Duration problem_interval = std::chrono::seconds(1);       // wrong password, missing permission
   Duration check_interval = std::chrono::seconds(1);         // INFO while in use, and REPLCONF ACK
+  // Attaching to its stream takes a few round trips; one that forks for a snapshot may be late.
+  Duration attach_timeout = std::chrono::seconds(10);
   // The Redis must ask for the feed or the snapshot within this time after REPLICAOF.
   Duration feed_connect_timeout = std::chrono::seconds(10);
 

@@ -12,8 +12,6 @@ namespace {
 
 using Kind = PsyncReplica::Kind;
 
-// Attaching takes a few round trips; a Redis that forks for somebody's snapshot may be late.
-constexpr Duration kAttachTimeout = std::chrono::seconds(10);
 constexpr Duration kBacklogPoll = std::chrono::milliseconds(2);
 constexpr Duration kRetry = std::chrono::milliseconds(50);
 // Longer than a promotion without PSYNC FAILOVER can take; it ends by itself if we die meanwhile.
@@ -52,7 +50,7 @@ void RedisCapture::Promote(const std::string& chain_replid, Position position) {
 
 void RedisCapture::Begin(Phase phase) {
   phase_ = phase;
-  deadline_ = reactor_.Now() + kAttachTimeout;
+  deadline_ = reactor_.Now() + options_.attach_timeout;
   // Not inside the caller's stack: every result is an event of a later moment.
   AdvanceAfter(Duration::zero());
 }
@@ -61,7 +59,11 @@ void RedisCapture::AdvanceAfter(Duration delay) { step_timer_->Start(delay); }
 
 void RedisCapture::Advance() {
   if (phase_ == Phase::kAttached || phase_ == Phase::kLost) return;
-  if (reactor_.Now() > deadline_) return Lost("cannot attach: " + last_trouble_);
+  const TimePoint now = reactor_.Now();
+  if (now >= deadline_) return Lost("cannot attach: " + last_trouble_);
+  // Nothing need come of what is asked now: a Redis that cannot continue is silent until it has
+  // made an end of another snapshot.
+  AdvanceAfter(deadline_ - now);
   if (!link_) {
     link_ready_ = false;
     link_ = std::make_unique<ReplicaConnection>(reactor_, options_.address, Hello(false), this);
@@ -224,7 +226,7 @@ void RedisCapture::OnReplicaClosed(ReplicaConnection* connection, const std::str
               {{"address", options_.address}, {"position", received_.value()}, {"why", reason}});
     ack_timer_->Stop();
     phase_ = Phase::kReattaching;
-    deadline_ = reactor_.Now() + kAttachTimeout;
+    deadline_ = reactor_.Now() + options_.attach_timeout;
     return StartOver(reason, Duration::zero());
   }
   StartOver(reason, kRetry);

@@ -539,6 +539,25 @@ TEST_CASE("a capture connection that breaks continues without a gap or an event"
   }
 }
 
+// Guards: backends/redis/redis_capture.cc Advance. A Redis that cannot continue where it was asked
+// to prepares a snapshot, and says nothing before it has made an end of another one.
+TEST_CASE("a gap in the capture is told, whatever the Redis does for a snapshot meanwhile") {
+  Loop loop;
+  RedisServer server({"--repl-backlog-size", "16384", "--rdb-key-save-delay", "100000"});
+  redis::RedisOptions options;
+  options.attach_timeout = milliseconds(500);
+  Node node(loop, server.address(), options);
+  REQUIRE(node.AwaitExamined());
+  REQUIRE(node.Attach());
+  DirectClient client = server.Client();
+  for (int i = 0; i < 100; ++i) client.Run({"SET", "k" + std::to_string(i), "v"});
+  client.Run({"CLIENT", "KILL", "TYPE", "replica"});
+  client.Run({"BGSAVE"});
+  for (int i = 0; i < 10; ++i) client.Run({"SET", "big", std::string(100000, 'x')});
+  CHECK(loop.Until([&] { return node.capture_lost.size() == 1; }, seconds(5)));
+  CHECK(server.Info("rdb_bgsave_in_progress") == "1");
+}
+
 TEST_CASE("a control connection that breaks is remade, and questions under way are answered") {
   Loop loop;
   RedisServer server;
