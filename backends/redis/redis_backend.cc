@@ -178,6 +178,7 @@ void RedisBackend::OnControlChecked(const ServerInfo& server, uint64_t generatio
   const bool was_master = wanted_ == Wanted::kAsExamined ? control_.examination().server.is_master
                                                          : wanted_ == Wanted::kMaster;
   if (server.is_master != was_master) return control_.Lose("somebody made it " + now);
+  if (wanted_ == Wanted::kMaster && capture_) capture_->Observe(Position(server.master_offset));
   if (wanted_ != Wanted::kOurReplica) return;
   if (server.master_host != master_host_ || server.master_port != master_port_) {
     return control_.Lose("somebody made it " + now);

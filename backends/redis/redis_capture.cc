@@ -192,6 +192,7 @@ void RedisCapture::OnContinue(const std::string& replid) {
     control_.Request({"CLIENT", "UNPAUSE"}, [](std::optional<std::string_view>) {});
   }
   if (first) received_ = asked_;
+  silent_since_.reset();
   log::Info(first ? "capture_attached" : "capture_continued",
             {{"address", options_.address}, {"replid", replid_}, {"position", received_.value()}});
   Acknowledge();
@@ -221,15 +222,33 @@ void RedisCapture::OnReplicaClosed(ReplicaConnection* connection, const std::str
     starter_.reset();
     return;
   }
-  if (phase_ == Phase::kAttached) {
-    log::Info("capture_broken",
-              {{"address", options_.address}, {"position", received_.value()}, {"why", reason}});
-    ack_timer_->Stop();
-    phase_ = Phase::kReattaching;
-    deadline_ = reactor_.Now() + options_.attach_timeout;
-    return StartOver(reason, Duration::zero());
-  }
+  if (phase_ == Phase::kAttached) return Reattach(reason);
   StartOver(reason, kRetry);
+}
+
+void RedisCapture::Reattach(const std::string& reason) {
+  log::Info("capture_broken",
+            {{"address", options_.address}, {"position", received_.value()}, {"why", reason}});
+  ack_timer_->Stop();
+  phase_ = Phase::kReattaching;
+  deadline_ = reactor_.Now() + options_.attach_timeout;
+  StartOver(reason, Duration::zero());
+}
+
+// A connection that the Redis has closed stays open, and silent, while a child of it that saves or
+// rewrites its files has it, too.
+void RedisCapture::Observe(Position executed) {
+  if (phase_ != Phase::kAttached) return;
+  const bool is_silent = executed > received_ && received_ == stood_at_;
+  stood_at_ = received_;
+  const TimePoint now = reactor_.Now();
+  if (!is_silent) {
+    silent_since_.reset();
+  } else if (!silent_since_) {
+    silent_since_ = now;
+  } else if (now - *silent_since_ >= options_.hang_timeout) {
+    Reattach("the Redis has executed more, and sends nothing");
+  }
 }
 
 void RedisCapture::Lost(std::string reason) {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -34,6 +35,8 @@ class RedisCapture : public ReplicaConnection::Handler {
 
   void SetCommitted(Position position);
   void AckWanted();
+  // What the Redis says now and then of its position.
+  void Observe(Position executed);
   bool attached() const { return phase_ == Phase::kAttached || phase_ == Phase::kReattaching; }
 
  private:
@@ -51,6 +54,7 @@ class RedisCapture : public ReplicaConnection::Handler {
   void BecomeMaster();
   void OpenStarter();
   void StartOver(const std::string& reason, Duration delay);
+  void Reattach(const std::string& reason);
   void OnContinue(const std::string& replid);
   void OnRefused(const std::string& text);
   void Lost(std::string reason);
@@ -66,10 +70,12 @@ class RedisCapture : public ReplicaConnection::Handler {
   Position asked_;      // from where on
   Position received_;   // captured up to here
   Position committed_;
-  Position ack_until_;             // commits up to here are acknowledged at once
-  bool link_ready_ = false;        // the handshake is done, PSYNC is not asked
-  bool without_failover_ = false;  // this Redis does not know PSYNC ... FAILOVER
-  bool paused_ = false;            // CLIENT PAUSE is in force
+  Position ack_until_;                     // commits up to here are acknowledged at once
+  Position stood_at_;                      // what was captured when it was observed last
+  std::optional<TimePoint> silent_since_;  // it was behind then, and nothing came
+  bool link_ready_ = false;                // the handshake is done, PSYNC is not asked
+  bool without_failover_ = false;          // this Redis does not know PSYNC ... FAILOVER
+  bool paused_ = false;                    // CLIENT PAUSE is in force
   std::string last_trouble_;
   TimePoint deadline_{};
   std::unique_ptr<io::Timer> step_timer_, ack_timer_;

@@ -558,6 +558,28 @@ TEST_CASE("a gap in the capture is told, whatever the Redis does for a snapshot 
   CHECK(server.Info("rdb_bgsave_in_progress") == "1");
 }
 
+// Guards: backends/redis/redis_capture.cc Observe. The child that saves has all connections of the
+// Redis, so that one that the Redis closes meanwhile does not end.
+TEST_CASE("a capture connection that is silent is remade") {
+  Loop loop;
+  RedisServer server({"--rdb-key-save-delay", "100000"});
+  redis::RedisOptions options;
+  options.check_interval = milliseconds(100);
+  options.hang_timeout = milliseconds(300);
+  Node node(loop, server.address(), options);
+  REQUIRE(node.AwaitExamined());
+  REQUIRE(node.Attach());
+  DirectClient client = server.Client();
+  for (int i = 0; i < 100; ++i) client.Run({"SET", "k" + std::to_string(i), "v"});
+  client.Run({"BGSAVE"});
+  client.Run({"CLIENT", "KILL", "TYPE", "replica"});
+  client.Run({"SET", "k", "v"});
+  CHECK(loop.Until([&] { return node.log.End().value() == OffsetOf(server); }, seconds(5)));
+  CHECK(server.Info("rdb_bgsave_in_progress") == "1");
+  CHECK(node.capture_lost.empty());
+  CHECK(node.lost.empty());
+}
+
 TEST_CASE("a control connection that breaks is remade, and questions under way are answered") {
   Loop loop;
   RedisServer server;
