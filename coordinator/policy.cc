@@ -226,7 +226,14 @@ class Deciding {
     }
     for (const ChainFacts::Node& node : in_.facts.nodes) {
       const Life* life = Latest(node.id);
-      if (life == nullptr || !IsAlive(*life)) continue;
+      if (life == nullptr) continue;
+      if (!IsAlive(*life)) {
+        if (Passed(life->heard + in_.introduction)) continue;
+        // A connection that broke, or a leader that nobody could reach for a while, does not decide
+        // whose data the chain begins with.
+        out_.waiting_for = "node " + Quote(node.id) + " to report again";
+        return;
+      }
       if (!IsCandidate(*life)) {
         // The first one that is there decides whose data the chain begins with; it may still be
         // loading it.

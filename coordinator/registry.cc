@@ -185,10 +185,11 @@ void Registry::ForgetWhoWasHeard(TimePoint now) {
     known.connections.clear();
     for (auto& [incarnation, life] : known.lives) {
       life.connected = false;
-      if (life.resigned || life.is_void || !IsListed(node, incarnation)) continue;
+      if (life.resigned || life.is_void) continue;
+      life.heard = now;
+      if (!IsListed(node, incarnation)) continue;
       life.report.reset();
       life.failed_since.reset();
-      life.heard = now;
     }
   }
 }

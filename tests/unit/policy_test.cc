@@ -240,6 +240,20 @@ TEST_CASE("first configuration: a first node that is still loading its data is w
 }
 
 TEST_CASE(
+    "first configuration: a first node that reported a moment ago is waited for, not for ever") {
+  World world;
+  world.AddCandidate('a').report->phase = ReportPhase::kStarting;
+  world.AddCandidate('b');
+  world.Of('a', kNew).connected = false;
+  world.Of('a', kNew).heard = world.now() - milliseconds(1599);
+  CHECK(world.Next() == "-");
+  CHECK(Contains(world.Decide().waiting_for, "node 'a'"));
+  CHECK(world.Decide().look_again == world.now() + milliseconds(1));
+  world.Of('a', kNew).heard = world.now() - milliseconds(1600);
+  CHECK(world.Next() == "B");
+}
+
+TEST_CASE(
     "first configuration: the TOML decides whose data it begins with, the key count does not") {
   World world;
   world.AddCandidate('a');

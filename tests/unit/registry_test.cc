@@ -242,6 +242,7 @@ TEST_CASE("after a time in which nobody could be heard, members are as under a n
   resigning.phase = ReportPhase::kResigning;
   registry.OnHeartbeat(resigning, 2, true, At(5000));
   registry.OnDisconnected("a", Incarnation(10), 1, At(5100));
+  registry.OnHeartbeat(ReportOf('c', 11, 0), 3, true, At(5100));
   registry.ForgetWhoWasHeard(At(9000));
   const Life& a = *registry.Find("a", Incarnation(10));
   CHECK_FALSE(a.report.has_value());
@@ -249,6 +250,9 @@ TEST_CASE("after a time in which nobody could be heard, members are as under a n
   CHECK(a.heard == At(9000));
   CHECK(a.lease_out == At(6000));
   CHECK(registry.Find("b", Incarnation(10))->resigned);
+  // What others reported stands, but they have yet to find the leader again, too.
+  CHECK(registry.Find("c", Incarnation(11))->report.has_value());
+  CHECK(registry.Find("c", Incarnation(11))->heard == At(9000));
   // The end of a connection from before says nothing.
   registry.OnDisconnected("a", Incarnation(10), 1, At(9100));
   CHECK_FALSE(registry.Find("a", Incarnation(10))->failed_since.has_value());
