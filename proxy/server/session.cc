@@ -282,7 +282,8 @@ void Session::Emit(std::string_view reply, const BytesOwner& owner) {
 
 void Session::Push(std::string_view message) {
   if (!stream_) return;
-  if (stream_->UnsentBytes() > settings_.output_bytes_max)
+  // Another proxy gets a few words at a time, whatever it has not read yet.
+  if (!forwarded && stream_->UnsentBytes() > settings_.output_bytes_max)
     return CloseNow("it does not read its messages");
   traffic().out += message.size();
   stream_->Write(message);

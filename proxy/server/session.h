@@ -163,7 +163,8 @@ class Session final : public io::StreamHandler {
 
   // The reply of command `number`. Copies it, unless it is large and lies in `*owner`.
   void Complete(uint64_t number, std::string_view reply, const BytesOwner& owner = nullptr);
-  // A message outside of request and reply. A client that does not read them is disconnected.
+  // A message outside of request and reply. A client that does not read them is disconnected; a proxy
+  // is not.
   void Push(std::string_view message);
   // Marks the command being dispatched as being with an executor (Complete ends it).
   void CountOutstanding(Path on);

@@ -882,5 +882,28 @@ TEST_CASE(
   }
 }
 
+// Guards: proxy/server/session.cc Push.
+TEST_CASE("a head that leaves tells a proxy so that has not read its replies yet") {
+  NodeWorld world({"A", "B"},
+                  [](server::Options& options) { options.client_output_bytes_max = 20; });
+  world.Form();
+  Client client(world, "B");
+  client.Send({"SET", "x", "1"});
+  world.Advance(milliseconds(50));
+  REQUIRE(client.Take() == "+OK\r\n");
+  Connection* link = world.NewestLink("B", "A");
+  REQUIRE(link != nullptr);
+  link->up.held = true;
+  client.Send({"OBJECT", "ENCODING", "x"});
+  world.Settle();
+  world.node("A").Stop();
+  world.Settle();
+  client.Send({"SET", "x", "2"});
+  world.Settle();
+  link->up.held = false;
+  world.Settle();
+  CHECK(client.Take() == "-ERR not in this story\r\n+OK\r\n");
+}
+
 }  // namespace
 }  // namespace catena::scenario

@@ -48,7 +48,7 @@ class FakeStream final : public io::Stream {
   void WriteShared(std::shared_ptr<const std::string>, std::string_view bytes) override {
     Write(bytes);
   }
-  size_t UnsentBytes() const override { return 0; }
+  size_t UnsentBytes() const override { return out_.held ? out_.bytes.size() : 0; }
   void NotifyBelow(size_t) override {}
   void PauseReading() override { in_.paused = true; }
   void ResumeReading() override { in_.paused = false; }
