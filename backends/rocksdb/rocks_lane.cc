@@ -7,8 +7,10 @@ namespace catena::rocks {
 
 using Kind = Output::Reply::Kind;
 
-RocksLane::RocksLane(LaneId id, int protocol, Host* host, backend::LaneHandler* handler)
-    : id_(id), host_(host), handler_(handler) {
+RocksLane::RocksLane(LaneId id, int protocol, bool refused, Host* host,
+                     backend::LaneHandler* handler)
+    : id_(id), refused_(refused), host_(host), handler_(handler) {
+  if (refused_) return;
   WorkBatch::Item item;
   item.kind = WorkBatch::Item::Kind::kOpen;
   item.protocol = protocol;
@@ -17,7 +19,7 @@ RocksLane::RocksLane(LaneId id, int protocol, Host* host, backend::LaneHandler* 
 
 RocksLane::~RocksLane() {
   if (host_ == nullptr) return;
-  if (!broken_) {
+  if (open()) {
     WorkBatch::Item item;
     item.kind = WorkBatch::Item::Kind::kClose;
     item.lane = id_;
@@ -37,7 +39,7 @@ void RocksLane::Add(WorkBatch::Item item) {
 }
 
 void RocksLane::Submit(std::string_view command) {
-  if (host_ == nullptr || broken_) return;
+  if (!open()) return;
   if (paused_ || !waiting_.empty()) {
     auto owner = std::make_shared<const std::string>(command);
     return SubmitShared(owner, *owner);
@@ -55,7 +57,7 @@ void RocksLane::Submit(std::string_view command) {
 }
 
 void RocksLane::SubmitShared(const BytesOwner& owner, std::string_view command) {
-  if (host_ == nullptr || broken_) return;
+  if (!open()) return;
   WorkBatch::Item item;
   item.owner = owner;
   item.begin = static_cast<size_t>(command.data() - owner->data());
@@ -69,7 +71,7 @@ void RocksLane::SubmitShared(const BytesOwner& owner, std::string_view command) 
 }
 
 void RocksLane::SubmitPosition() {
-  if (host_ == nullptr || broken_) return;
+  if (!open()) return;
   WorkBatch::Item item;
   item.kind = WorkBatch::Item::Kind::kPosition;
   Add(std::move(item));

@@ -29,7 +29,8 @@ class RocksLane final : public backend::Lane {
     virtual void OnLaneDestroyed(RocksLane* lane) = 0;
   };
 
-  RocksLane(LaneId id, int protocol, Host* host, backend::LaneHandler* handler);
+  // `refused`: nothing reaches the database until its owner is told so.
+  RocksLane(LaneId id, int protocol, bool refused, Host* host, backend::LaneHandler* handler);
   ~RocksLane() override;
 
   LaneId id() const { return id_; }
@@ -57,12 +58,14 @@ class RocksLane final : public backend::Lane {
     Position position;
   };
 
+  bool open() const { return host_ != nullptr && !broken_ && !refused_; }
   void Add(WorkBatch::Item item);
   void Deliver(Output::Reply::Kind kind, std::string_view bytes, Position position,
                const BytesOwner& owner);
   void DeliverHeld();
 
   const LaneId id_;
+  const bool refused_;
   Host* host_;
   backend::LaneHandler* handler_;
   bool broken_ = false;

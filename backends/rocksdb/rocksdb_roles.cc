@@ -309,9 +309,10 @@ void RocksDbBackend::Later(std::function<void()> fn) {
 std::unique_ptr<backend::Lane> RocksDbBackend::OpenLane(const backend::LaneOptions& options,
                                                         backend::LaneHandler* handler) {
   const LaneId id = ++last_lane_id_;
-  auto lane = std::make_unique<RocksLane>(id, options.protocol, this, handler);
+  const bool refused = !open_ || options.database != 0;
+  auto lane = std::make_unique<RocksLane>(id, options.protocol, refused, this, handler);
   lanes_[id] = lane.get();
-  if (!open_ || options.database != 0) {
+  if (refused) {
     const std::string reason =
         open_ ? "the database has no number " + std::to_string(options.database) : problem_;
     Later([this, id, reason] {
