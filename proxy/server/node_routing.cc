@@ -48,7 +48,7 @@ Session& Node::AddSession(std::unique_ptr<io::Stream> stream) {
 
 void Node::OnBlocked(Session& session) {
   // What waits behind its own unanswered commands waits as long as they may (a BLPOP: for ever).
-  bool waits = !session.over_limits() && session.outstanding() == 0 && pause_ == Pause::kNone;
+  bool waits = !session.over_limits() && session.outstanding() == 0 && !session.paused;
   if (waits && !session.blocked_since) session.blocked_since = reactor_.Now();
   // While it has answers to come, only these can change anything: a client behind its own BLPOP
   // costs no turn anything.
@@ -84,7 +84,8 @@ Dispatch Node::OnCommand(Session& session, uint64_t number, Request& request) {
       return Dispatch::kTaken;
     }
   }
-  if (pause_ != Pause::kNone && Paused(session, request)) return Dispatch::kWait;
+  session.paused = pause_ != Pause::kNone && Paused(session, request);
+  if (session.paused) return Dispatch::kWait;
   if (session.state && session.state->MayOvertakeLost()) return Dispatch::kWait;
   if (std::string refusal = TooLarge(backend_->CurrentLimits(), request); !refusal.empty()) {
     session.Complete(number, refusal);

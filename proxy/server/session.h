@@ -148,7 +148,8 @@ class Session final : public io::StreamHandler {
   ReadWait read_wait;
   std::unique_ptr<ClientState> state;  // nullptr: never was in a state of its own
   std::optional<TimePoint>
-      blocked_since;  // first moment at which the waiting command could not be routed
+      blocked_since;    // first moment at which the waiting command could not be routed
+  bool paused = false;  // ... because of CLIENT PAUSE
   bool in_blocked_list = false;
   size_t outstanding() const { return outstanding_; }
   // Clients that send more than a waiting command lets in are not read on.

@@ -905,5 +905,21 @@ TEST_CASE("a head that leaves tells a proxy so that has not read its replies yet
   CHECK(client.Take() == "-ERR not in this story\r\n+OK\r\n");
 }
 
+// Guards: proxy/server/node_routing.cc OnBlocked.
+TEST_CASE("a pause of writes does not make a read wait longer for a chain that is not there") {
+  NodeWorld world({"A", "B"});
+  world.Form();
+  Client client(world, "B"), writer(world, "B");
+  for (const NodeId other : {"A", NodeWorld::kCoordinator}) world.Cut("B", other);
+  world.Advance(milliseconds(1200));
+  client.Send({"CLIENT", "PAUSE", "100000", "WRITE"});
+  world.Settle();
+  client.Send({"GET", "x"});
+  writer.Send({"SET", "x", "1"});
+  world.Advance(std::chrono::seconds(6));
+  CHECK(client.Take().starts_with("+OK\r\n-CHAINDOWN"));
+  CHECK(writer.Take().empty());
+}
+
 }  // namespace
 }  // namespace catena::scenario
