@@ -245,6 +245,7 @@ void ChainKeeper::Write(const ChainRecord& next, const std::string& event) {
 }
 
 void ChainKeeper::Send() {
+  send_again_->Stop();
   etcd::Txn txn;
   txn.compares = {{leadership_.leader_key(), etcd::Compare::Target::kCreateRevision,
                    leadership_.owner_revision()},

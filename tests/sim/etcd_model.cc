@@ -73,7 +73,15 @@ class EtcdModel::Client final : public etcd::Client {
     scheduler.After(timeout, [answer] {
       answer(tl::unexpected(etcd::Failure{true, "etcd does not answer"}));
     });
-    if (blocked || random.Chance(faults.lose_question)) return;
+    if (blocked || random.Chance(faults.lose_question)) {
+      // Nobody took the connection: that much is certain then.
+      if (random.Chance(500)) {
+        scheduler.After(random.Between(Micros(200), timeout), [answer] {
+          answer(tl::unexpected(etcd::Failure{false, "no connection to etcd"}));
+        });
+      }
+      return;
+    }
     Duration way = random.Between(Micros(200), faults.delay_max);
     if (random.Chance(faults.late)) way = timeout + random.Between(Duration(0), Seconds(2));
     TimePoint at = std::max(scheduler.now() + way, model_.silent_until_);

@@ -202,6 +202,19 @@ TEST_CASE_FIXTURE(
   CHECK(Recorded().configuration.epoch == Epoch(3));
 }
 
+TEST_CASE_FIXTURE(Fixture, "a proposal after a certain failure is sent once") {
+  LetLeaseOfARunOut();
+  etcd.Take().done(tl::unexpected(etcd::Failure{false, "not sent"}));
+  Beat("c", ReportPhase::kResigning);  // news: it is not only the retry that decides anew
+  reactor.Advance(milliseconds(1));
+  REQUIRE(etcd.held.size() == 1);
+  reactor.Advance(milliseconds(100));
+  REQUIRE(etcd.held.size() == 1);
+  etcd.Answer();
+  CHECK(leading.over.empty());
+  CHECK(Recorded().configuration.epoch == Epoch(4));
+}
+
 TEST_CASE_FIXTURE(
     Fixture,
     "S17 a lease that is raised again is not granted while a record says less, in flight") {
