@@ -16,7 +16,7 @@ constexpr Mutant kMutants[] = {
     {"old-epoch-accepted", "a configuration of an older epoch is accepted", 400},
     {"links-outlive-epoch", "acks of an earlier epoch count (S3)", 400},
     {"transaction-cut", "a transaction is several entries", 400},
-    {"promoted-unapplied", "promotion before the log is applied", 400},
+    {"promoted-unapplied", "promotion before the log is applied (S5)", 20, "S5b"},
     {"new-head-commits-alone", "a new head does not commit its log down the chain (S5)", 20, "S5"},
     {"promoted-under-reads", "promotion while local reads are in flight (S6)", 20, "S6"},
     {"no-resend", "a new successor is sent nothing of the log", 400},

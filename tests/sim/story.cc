@@ -31,6 +31,7 @@ void Story::GoOn() {
       begun_ = true;
       members_ = cluster_.Newest()->members;
       if (name_ == "S5") LogGoesDownTheChain();
+      if (name_ == "S5b") LogGoesIntoTheDatabase();
       if (name_ == "S7") ReadsOfTheRemoved();
       if (name_ == "S6") ReadAcrossPromotion();
       if (name_ == "S8") DirtyReadAtDeposedHead();
@@ -110,6 +111,22 @@ void Story::LogGoesDownTheChain() {
   Then([this] { cluster_.KillProxy(head(), false); }, [this] { return IsRemoved(member(0)); });
   Then([] {}, [this] { return Passed(Millis(50)); });
   Then([this] { cluster_.network().HealAll(); }, [] { return true; });
+}
+
+// The tail has acknowledged u, and it is still on its way into B's database when A dies.
+void Story::LogGoesIntoTheDatabase() {
+  const NodeId next = member(1).id;
+  Write(0);
+  Then(
+      [this, next] {
+        cluster_.network().StallNext("proxy " + next, "redis " + next, "$1\r\ns\r\n");
+        writer_ = workload_.Connect(head());
+        workload_.Send(writer_, {"SET", kKey, workload_.NewValue()});
+      },
+      [this] { return cluster_.network().stalled() && workload_.AllAnswered(writer_); });
+  Then([this] { cluster_.KillProxy(head(), false); }, [this] { return IsRemoved(member(0)); });
+  Then([] {}, [this] { return Passed(Millis(50)); });
+  Then([this] { cluster_.network().EndStall(); }, [] { return true; });
 }
 
 // Nobody hears of A any more, which goes on alone and verifies by itself.

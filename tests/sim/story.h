@@ -31,6 +31,7 @@ class Story {
   };
 
   void LogGoesDownTheChain();
+  void LogGoesIntoTheDatabase();
   void ReadsOfTheRemoved();
   void ReadAcrossPromotion();
   void DirtyReadAtDeposedHead();
