@@ -291,10 +291,13 @@ void ChainKeeper::OnRefused(const etcd::TxnAnswer& answer) {
   }
   const auto& found = answer.reads[1];
   if (!found) return leadership_.Over("the record of a chain has vanished from etcd");
-  auto record = DecodeRecord(found->value);
-  if (!record) return leadership_.Over("a chain's record in etcd was changed by somebody else");
-  // Most likely an earlier sending of our own that did happen.
-  Adopt(*record, found->mod_revision);
+  // An earlier sending of our own that did happen; or another's, as when etcd was restored from a
+  // backup that has this leader's key as well. The next leadership begins with what is there.
+  const ChainRecord written = writing_->record;
+  if (found->value != EncodeRecord(written)) {
+    return leadership_.Over("a chain's record in etcd was changed by somebody else");
+  }
+  Adopt(written, found->mod_revision);
 }
 
 void ChainKeeper::Adopt(const ChainRecord& record, int64_t revision) {

@@ -256,6 +256,19 @@ TEST_CASE_FIXTURE(Fixture, "a transaction that finds another leader ends the lea
   CHECK(Beat("b").configuration->epoch == Epoch(3));
 }
 
+TEST_CASE_FIXTURE(Fixture,
+                  "a record from before the one in force ends the leadership, not a member") {
+  ChainRecord restored = Recorded();
+  restored.configuration.epoch = Epoch(2);
+  restored.configuration.members.pop_back();  // c joined later
+  LetLeaseOfARunOut();
+  etcd.Put("chain", EncodeRecord(restored));
+  etcd.Answer();
+  CHECK_FALSE(leading.over.empty());
+  CHECK_FALSE(Beat("c").incarnation_void);
+  CHECK(Beat("c").configuration->epoch == Epoch(3));
+}
+
 TEST_CASE_FIXTURE(Fixture, "a leader that does not trust itself grants nothing") {
   leading.trusted = false;
   CHECK(Beat("b").lease == Duration(0));
