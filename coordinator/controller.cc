@@ -34,7 +34,6 @@ std::string Controller::EventsKey(const std::string& chain) const {
 }
 
 void Controller::OnElected() {
-  ++leadership_;
   ++counters_.elections;
   Load();
 }
@@ -44,7 +43,7 @@ void Controller::OnTrustedAgain() {
 }
 
 void Controller::OnDeposed(const std::string&) {
-  ++leadership_;
+  ++load_;
   ++counters_.depositions;
   load_timer_->Stop();
   // A keeper may be on the stack.
@@ -57,14 +56,13 @@ void Controller::Over(const std::string& reason) { election_.Lost(reason); }
 
 void Controller::Load() {
   if (!election_.leading() || Complete()) return;
-  etcd_.RangePrefix(
-      etcd::Class::kData, Root(options_.cluster),
-      [this, leadership = leadership_](const etcd::Answer<etcd::RangeAnswer>& answer) {
-        if (leadership != leadership_ || Complete()) return;
-        if (answer) return OnLoaded(*answer);
-        log::Warn("load_failed", {{"why", answer.error().message}});
-        load_timer_->Start(kLoadRetry);
-      });
+  etcd_.RangePrefix(etcd::Class::kData, Root(options_.cluster),
+                    [this, load = ++load_](const etcd::Answer<etcd::RangeAnswer>& answer) {
+                      if (load != load_ || Complete()) return;
+                      if (answer) return OnLoaded(*answer);
+                      log::Warn("load_failed", {{"why", answer.error().message}});
+                      load_timer_->Start(kLoadRetry);
+                    });
 }
 
 void Controller::OnLoaded(const etcd::RangeAnswer& answer) {
@@ -98,6 +96,8 @@ ChainKeeper::Options Controller::KeeperOptions(const ChainFacts& facts) const {
 }
 
 void Controller::Reconfigure(ControllerOptions options) {
+  // A chain that leaves here and returns has changed since then.
+  ++load_;
   options_.chains = std::move(options.chains);
   options_.heartbeat = options.heartbeat;
   options_.lease = options.lease;

@@ -90,7 +90,7 @@ class Controller : private Election::Events, private ChainKeeper::Leadership {
   Election election_;
   std::unique_ptr<io::Timer> load_timer_;
   Counters counters_;
-  uint64_t leadership_ = 0;  // counts them, to tell late callbacks
+  uint64_t load_ = 0;  // counts what etcd is asked: only the answer to the last one counts
   std::map<std::string, std::unique_ptr<ChainKeeper>> keepers_;
 };
 

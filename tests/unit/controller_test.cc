@@ -128,5 +128,60 @@ TEST_CASE("S16 a chain that leaves the TOML and returns finds no record of its o
   CHECK_FALSE(etcd.Execute(removal.txn).succeeded);
 }
 
+// [a, b] of some chains under an elected leader; a is silent until its lease is over.
+struct Elected {
+  explicit Elected(const std::vector<std::string>& chains)
+      : etcd(reactor), controller(reactor, etcd, OptionsOf(chains)) {
+    for (const std::string& chain : chains) {
+      ChainRecord record;
+      record.configuration = {chain, Epoch(3), {}};
+      for (const char* id : {"a", "b"})
+        record.configuration.members.push_back({id, Incarnation(10), "c", "p", "run"});
+      record.lease = kLease;
+      record.head_complete = true;
+      record.known = {{"a", "", Incarnation(10)}, {"b", "", Incarnation(10)}};
+      etcd.Put("/catena/k/chains/" + chain, EncodeRecord(record));
+    }
+    controller.Start();
+    reactor.RunDeferred();
+    etcd.Answer();  // the leader's key
+    reactor.RunDeferred();
+    for (int i = 0; i < 12; ++i) {
+      for (const std::string& chain : chains) Beat(chain, "b");
+      if (i < 11) reactor.Advance(kLease / 10);
+    }
+  }
+  Duration Beat(const std::string& chain, const std::string& id) {
+    NodeReport report;
+    report.cluster = "k";
+    report.chain = chain;
+    report.node = id;
+    report.incarnation = Incarnation(10);
+    report.phase = ReportPhase::kMember;
+    report.epoch = Epoch(3);
+    report.synced = true;
+    report.backend.run_id = "run";
+    Proxy& proxy = proxies.try_emplace(chain + id, 1 + proxies.size()).first->second;
+    controller.OnHeartbeat(proxy, report);
+    return proxy.lease;
+  }
+
+  TurnedReactor reactor;
+  ElectingEtcd etcd;
+  Controller controller;
+  std::map<std::string, Proxy> proxies;
+};
+
+TEST_CASE("S16 a chain that leaves the TOML and returns begins with what etcd holds then") {
+  Elected world({"x"});
+  // What etcd tells about x while y is new is on its way; x changes meanwhile, leaves and returns.
+  world.controller.Reconfigure(OptionsOf({"x", "y"}));
+  world.etcd.Answer();  // the removal of a
+  world.controller.Reconfigure(OptionsOf({"y"}));
+  world.controller.Reconfigure(OptionsOf({"x", "y"}));
+  world.reactor.RunDeferred();
+  CHECK(world.Beat("x", "a") == Duration(0));
+}
+
 }  // namespace
 }  // namespace catena::coordinator
