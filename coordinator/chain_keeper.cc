@@ -181,6 +181,9 @@ PolicyInput ChainKeeper::MakeInput(TimePoint now) const {
 
 void ChainKeeper::Consider() {
   if (writing_ || !unreadable_.empty()) return;
+  // Deposed in this turn, by another chain. What is compared with no revision would be true while
+  // nobody leads.
+  if (leadership_.owner_revision() == 0) return;
   const TimePoint now = reactor_.Now();
   const Decision decision = Decide(MakeInput(now));
   TakeOver(decision);

@@ -183,5 +183,23 @@ TEST_CASE("S16 a chain that leaves the TOML and returns begins with what etcd ho
   CHECK(world.Beat("x", "a") == Duration(0));
 }
 
+TEST_CASE("what a leadership that is over was about to write is not written") {
+  Elected world({"x", "y"});
+  REQUIRE(world.etcd.held.size() == 2);
+  auto first = std::move(world.etcd.held[0]);
+  auto second = std::move(world.etcd.held[1]);
+  world.etcd.held.clear();
+  ControllerOptions more = OptionsOf({"x", "y"});
+  more.lease = 2 * kLease;  // which their next records would say
+  world.controller.Reconfigure(more);
+  const etcd::TxnAnswer done = world.etcd.Execute(second.txn);
+  CHECK(done.succeeded);
+  world.etcd.store.erase("/catena/k/leader");
+  // Both are answered in one turn.
+  first.done(world.etcd.Execute(first.txn));
+  second.done(done);
+  CHECK(world.etcd.held.empty());
+}
+
 }  // namespace
 }  // namespace catena::coordinator
