@@ -24,6 +24,7 @@ RocksDbBackend::RocksDbBackend(io::Reactor& reactor, BackendOptions options, Ope
 }
 
 RocksDbBackend::~RocksDbBackend() {
+  if (HasUnapplied()) core_->owed = committed_;
   for (const auto& [id, lane] : lanes_) lane->Detach();
   for (RocksSnapshot* snapshot : snapshots_) snapshot->Detach();
 }

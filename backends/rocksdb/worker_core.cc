@@ -21,6 +21,12 @@ void Empty(Buffer& buffer) {
 
 }  // namespace
 
+// A Store that fails here is not marked as closed cleanly.
+WorkerCore::~WorkerCore() {
+  if (engine && owed > Position()) (void)engine->Settle(owed);
+  Close();
+}
+
 void WorkerCore::Close() {
   incoming.reset();
   engine.reset();

@@ -26,8 +26,11 @@ struct WorkerCore {
   std::unique_ptr<Store> store;
   std::unique_ptr<Engine> engine;
   std::unique_ptr<Incoming> incoming;
+  // Set when the backend goes: what is committed up to there may have been answered, and nobody
+  // brings it into the database any more.
+  Position owed;
 
-  ~WorkerCore() { Close(); }
+  ~WorkerCore();
   void Close();
   // Closes, opens, and examines.
   Result<backend::Info> Open(const OpenFunction& open, uint64_t seed, int64_t now_ms,

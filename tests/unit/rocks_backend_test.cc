@@ -71,6 +71,25 @@ TEST_CASE("a disk that hangs stops neither the loop nor what the head executes")
   CHECK(!rocks.fell);
 }
 
+TEST_CASE("what was committed is in the database, however the disk hangs when the process ends") {
+  Loop loop;
+  rocks::BackendOptions options = QuickOptions();
+  options.sync = rocks::Sync::kInterval;
+  Rocks rocks(loop, options);
+  rocks.Head();
+  CHECK(rocks.client->Run({"SET", "a", "1"}) == "OK");
+  rocks.disk.Hang(true);
+  rocks.backend->SetCommitted(rocks.log.End());
+  REQUIRE(loop.Until([&] { return rocks.disk.applies() == 1; }));
+  CHECK(rocks.client->Run({"SET", "b", "2"}) == "OK");
+  rocks.backend->SetCommitted(rocks.log.End());
+  CHECK(rocks.backend->HasUnapplied());
+  rocks.client.reset();
+  rocks.backend.reset();
+  rocks.disk.Hang(false);
+  CHECK(loop.Until([&] { return rocks.disk.applies() == 2; }, std::chrono::seconds(5)));
+}
+
 TEST_CASE("what is executed and not applied fills the lanes") {
   Loop loop;
   Rocks rocks(loop);
