@@ -9,6 +9,11 @@ constexpr size_t kPieceBytes = 512u << 10;
 
 }  // namespace
 
+void Forget(io::Reactor& reactor, const std::shared_ptr<ReadCheckpoint>& reading) {
+  reading->forgotten = true;
+  if (!reading->busy) reactor.RunOnWorker([reading] { reading->checkpoint.reset(); }, [] {});
+}
+
 RocksSnapshot::RocksSnapshot(io::Reactor& reactor, backend::SnapshotSink* sink,
                              OnDestroyed on_destroyed)
     : reactor_(reactor), sink_(sink), on_destroyed_(std::move(on_destroyed)) {}
@@ -40,8 +45,9 @@ void RocksSnapshot::ReadNext() {
       [reading = reading_, offset = offset_] {
         reading->done = reading->checkpoint->Read(offset, kPieceBytes, reading->bytes);
       },
-      [this, reading = reading_, watch = Liveness::Watch(liveness_)] {
+      [this, &reactor = reactor_, reading = reading_, watch = Liveness::Watch(liveness_)] {
         reading->busy = false;
+        if (reading->forgotten) return Forget(reactor, reading);
         if (const auto next = std::exchange(reading->when_free, nullptr)) next();
         if (!watch.Gone() && !reading->busy) OnRead();
       });

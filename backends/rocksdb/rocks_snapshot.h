@@ -20,10 +20,14 @@ struct ReadCheckpoint {
   std::string bytes;
   Result<void> done;
   bool busy = false;
+  bool forgotten = false;           // goes when it is not busy any more
   std::function<void()> when_free;  // for a reader that took it over from one that is gone
 
   ~ReadCheckpoint() { checkpoint.reset(); }  // before the database
 };
+
+// Removes its files, which is a worker's, when no other worker reads them any more.
+void Forget(io::Reactor& reactor, const std::shared_ptr<ReadCheckpoint>& reading);
 
 class RocksSnapshot final : public backend::SnapshotReader {
  public:

@@ -274,12 +274,10 @@ void RocksDbBackend::MakeCheckpoint(RocksSnapshot* reader) {
   AddJob(std::move(job));
 }
 
-// What the receiver may ask for again, for a while. Forgetting a checkpoint removes its files, which
-// is a worker's.
+// What the receiver may ask for again, for a while.
 void RocksDbBackend::Keep(std::shared_ptr<ReadCheckpoint> reading) {
   std::shared_ptr<ReadCheckpoint> former = std::exchange(kept_, std::move(reading));
-  if (former)
-    reactor_.RunOnWorker([former = std::move(former)] { former->checkpoint.reset(); }, [] {});
+  if (former) Forget(reactor_, former);
   if (kept_ && !kept_->checkpoint) kept_.reset();
   if (kept_) forget_->Start(kKeptFor);
 }

@@ -28,7 +28,8 @@ inline rocks::BackendOptions QuickOptions() {
 // What the stores of one machine do; asked from whatever thread they are called on.
 struct DiskState {
   std::atomic<bool> fails = false;
-  std::atomic<int> opened = 0, applies = 0, syncs = 0, checkpoints = 0;
+  std::atomic<bool> reads_fail = false;  // of copies
+  std::atomic<int> opened = 0, applies = 0, syncs = 0, checkpoints = 0, reads = 0, copies = 0;
   std::mutex mutex;
   std::condition_variable changed;
   bool hangs = false;  // by `mutex`
@@ -44,12 +45,40 @@ struct DiskState {
 class Alone {
  public:
   explicit Alone(std::atomic<bool>& taken) : taken_(taken) {
-    CATENA_CHECK(!taken_.exchange(true), "a Store has one reader and one writer at a time");
+    CATENA_CHECK(!taken_.exchange(true),
+                 "a Store has one reader and one writer at a time, a Checkpoint one reader");
   }
   ~Alone() { taken_ = false; }
 
  private:
   std::atomic<bool>& taken_;
+};
+
+class DiskCheckpoint final : public rocks::Checkpoint {
+ public:
+  DiskCheckpoint(std::unique_ptr<rocks::Checkpoint> checkpoint, std::shared_ptr<DiskState> disk)
+      : checkpoint_(std::move(checkpoint)), disk_(std::move(disk)) {
+    ++disk_->copies;
+  }
+  ~DiskCheckpoint() override {
+    const Alone alone(reading_);
+    --disk_->copies;
+  }
+  const rocks::Place& place() const override { return checkpoint_->place(); }
+  const std::string& name() const override { return checkpoint_->name(); }
+  uint64_t bytes() const override { return checkpoint_->bytes(); }
+  Result<void> Read(uint64_t offset, size_t max, std::string& out) override {
+    const Alone alone(reading_);
+    ++disk_->reads;
+    disk_->WaitWhileItHangs();
+    if (disk_->reads_fail) return catena::Fail("the copy is gone");
+    return checkpoint_->Read(offset, max, out);
+  }
+
+ private:
+  std::unique_ptr<rocks::Checkpoint> checkpoint_;
+  std::shared_ptr<DiskState> disk_;
+  std::atomic<bool> reading_ = false;
 };
 
 class DiskStore final : public rocks::Store {
@@ -107,7 +136,9 @@ class DiskStore final : public rocks::Store {
     const Alone alone(disk_->changing);
     ++disk_->checkpoints;
     disk_->WaitWhileItHangs();
-    return store_->MakeCheckpoint();
+    auto made = store_->MakeCheckpoint();
+    if (!made) return made;
+    return std::make_unique<DiskCheckpoint>(std::move(*made), disk_);
   }
   Result<std::unique_ptr<rocks::Incoming>> BeginIncoming(const std::string& name,
                                                          uint64_t bytes) override {
@@ -160,6 +191,10 @@ class Disk {
     state_->hangs = hangs;
     state_->changed.notify_all();
   }
+  void FailReads(bool fail) { state_->reads_fail = fail; }
+  // Of copies; and how many of those there are.
+  int reads() const { return state_->reads; }
+  int copies() const { return state_->copies; }
   int applies() const { return state_->applies; }
   int syncs() const { return state_->syncs; }
   int checkpoints() const { return state_->checkpoints; }

@@ -318,6 +318,39 @@ TEST_CASE("a snapshot whose reader is gone goes on where it was") {
   }
 }
 
+// Of `rocks`, 3 MB of values; paused behind the first pieces.
+void TakeSome(Rocks& rocks, Part& part) {
+  for (int i = 0; i < 30; ++i) {
+    rocks.client->Run({"SET", "k" + std::to_string(i), std::string(100'000, 'v')});
+  }
+  REQUIRE(rocks.Applies(rocks.log.End()));
+  part.pause_at = 600'000;
+  part.reader = rocks.backend->TakeSnapshot(&part, {});
+  REQUIRE(rocks.loop.Until([&] { return part.bytes.size() > part.pause_at; }));
+  rocks.loop.For(milliseconds(5));
+}
+
+TEST_CASE("a copy is not forgotten while it is read") {
+  Loop loop;
+  Rocks rocks(loop);
+  rocks.Head();
+  Part first;
+  TakeSome(rocks, first);
+  rocks.disk.Hang(true);
+  const int reads = rocks.disk.reads();
+  first.reader->Resume();
+  REQUIRE(loop.Until([&] { return rocks.disk.reads() > reads; }));
+  first.reader.reset();
+  Part second;
+  second.reader = rocks.backend->TakeSnapshot(&second, {"another", 10});
+  loop.For(milliseconds(5));
+  CHECK(rocks.disk.copies() == 1);
+  rocks.disk.Hang(false);
+  REQUIRE(loop.Until([&] { return second.ended; }));
+  CHECK(second.from.name != first.from.name);
+  CHECK(loop.Until([&] { return rocks.disk.copies() == 1; }));
+}
+
 TEST_CASE("a snapshot of a follower that is fed meanwhile is of one position") {
   Loop loop;
   Rocks head(loop), follower(loop), third(loop);
