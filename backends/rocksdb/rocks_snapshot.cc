@@ -73,7 +73,9 @@ void RocksSnapshot::Resume() {
 }
 
 void RocksSnapshot::Fail(const std::string& reason) {
-  if (!std::exchange(over_, true)) sink_->OnSnapshotFailed(reason);
+  if (std::exchange(over_, true)) return;
+  failed_ = true;
+  sink_->OnSnapshotFailed(reason);
 }
 
 void RocksSnapshot::Detach() {

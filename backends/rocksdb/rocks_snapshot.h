@@ -32,7 +32,7 @@ void Forget(io::Reactor& reactor, const std::shared_ptr<ReadCheckpoint>& reading
 class RocksSnapshot final : public backend::SnapshotReader {
  public:
   // `on_destroyed` is called by the destructor, unless the backend was detached before, with what
-  // was read.
+  // was read; that is nothing to go on with if it has failed.
   using OnDestroyed = std::function<void(RocksSnapshot*, std::shared_ptr<ReadCheckpoint>)>;
 
   RocksSnapshot(io::Reactor& reactor, backend::SnapshotSink* sink, OnDestroyed on_destroyed);
@@ -44,6 +44,7 @@ class RocksSnapshot final : public backend::SnapshotReader {
   // The checkpoint is there; it is read from `offset` on.
   void Begin(std::shared_ptr<ReadCheckpoint> reading, uint64_t offset);
   void Fail(const std::string& reason);
+  bool failed() const { return failed_; }
   void Detach();
   // For jobs that may come to run when this is gone.
   Liveness::Watch watch() const { return Liveness::Watch(liveness_); }
@@ -58,7 +59,7 @@ class RocksSnapshot final : public backend::SnapshotReader {
   std::shared_ptr<ReadCheckpoint> reading_;
   uint64_t offset_ = 0;
   bool paused_ = false;
-  bool over_ = false;
+  bool over_ = false, failed_ = false;
   Liveness liveness_;
 };
 

@@ -235,6 +235,9 @@ std::unique_ptr<backend::SnapshotReader> RocksDbBackend::TakeSnapshot(
       reactor_, sink, [this](RocksSnapshot* gone, std::shared_ptr<ReadCheckpoint> reading) {
         std::erase(snapshots_, gone);
         Keep(std::move(reading));
+        // The files are gone with the database that was lost, or cannot be read. Who asks again
+        // gets others, or it would come to the same place each time.
+        if (!open_ || gone->failed()) Keep(nullptr);
       });
   RocksSnapshot* reader = snapshot.get();
   snapshots_.push_back(reader);

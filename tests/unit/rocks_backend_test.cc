@@ -351,6 +351,37 @@ TEST_CASE("a copy is not forgotten while it is read") {
   CHECK(loop.Until([&] { return rocks.disk.copies() == 1; }));
 }
 
+TEST_CASE("a copy that cannot be read any more is not gone on with") {
+  Loop loop;
+  Rocks rocks(loop);
+  rocks.Head();
+  Part first;
+  TakeSome(rocks, first);
+  SUBCASE("its database was lost") {
+    rocks.disk.Fail(true);
+    REQUIRE(loop.Until([&] { return !rocks.lost.empty() && !first.failed.empty(); }));
+    first.reader.reset();
+    rocks.disk.Fail(false);
+    REQUIRE(rocks.Examined(2));
+    rocks.client.reset();
+    rocks.attached.reset();
+    rocks.backend->AttachCapture();
+    REQUIRE(loop.Until([&] { return rocks.attached.has_value(); }));
+  }
+  SUBCASE("reading it failed") {
+    rocks.disk.FailReads(true);
+    first.reader->Resume();
+    REQUIRE(loop.Until([&] { return !first.failed.empty(); }));
+    first.reader.reset();
+    rocks.disk.FailReads(false);
+  }
+  Part second;
+  second.reader = rocks.backend->TakeSnapshot(&second, {first.from.name, first.bytes.size()});
+  REQUIRE(loop.Until([&] { return second.ended; }));
+  CHECK(second.from.name != first.from.name);
+  CHECK(second.from.bytes == 0);
+}
+
 TEST_CASE("a snapshot of a follower that is fed meanwhile is of one position") {
   Loop loop;
   Rocks head(loop), follower(loop), third(loop);
