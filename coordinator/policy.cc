@@ -680,14 +680,22 @@ class Deciding {
     const Life* joiner = Find(in_.join->node, in_.join->incarnation);
     if (!joiner || !MayJoin(*joiner)) return;
     // One that the tail cannot reach must not keep out another that it can.
-    const bool begun = joiner->report->phase == ReportPhase::kJoining;
-    if (!begun && Passed(in_.join_since + in_.link_grace)) {
+    if (!IsFed(*joiner) && Passed(in_.join_since + in_.link_grace)) {
       const Life* other = NextJoiner();
       if (other != nullptr && other != joiner) return;
     }
     if (!Passed(joiner->heard + std::max(in_.lease, in_.silence))) {
       out_.join = JoinOrder{joiner->node, joiner->incarnation, joiner->report->peers};
     }
+  }
+
+  // A join that was begun is under way while the tail reaches its joiner, and for a while longer.
+  bool IsFed(const Life& joiner) {
+    if (joiner.report->phase != ReportPhase::kJoining) return false;
+    const Member& tail = current().members.back();
+    const Life* source = Find(tail.id, tail.incarnation);
+    const bool lost = source != nullptr && source->successor_lost.has_value();
+    return !lost || !Passed(*source->successor_lost + in_.link_grace);
   }
 
   // A join that an earlier leader ordered goes first, then the TOML's order. After an order that
@@ -702,7 +710,8 @@ class Deciding {
     for (size_t i = 0; i < nodes.size(); ++i) {
       const Life* life = Latest(nodes[(first + i) % nodes.size()].id);
       if (!life || !IsAlive(*life) || !MayJoin(*life)) continue;
-      if (life->report->phase == ReportPhase::kJoining) return life;
+      const bool ordered = in_.join && life->node == in_.join->node;
+      if (life->report->phase == ReportPhase::kJoining && !ordered) return life;
       if (!next) next = life;
     }
     return next;

@@ -84,7 +84,8 @@ struct NodeReport {
   BackendReport backend;
   std::optional<JoinerReady> joiner_ready;
   bool leaving = false;  // takes nothing new any more, and will resign (see HeartbeatAnswer::drain)
-  // Whether the links to the neighbours in `epoch` work (true where there is none).
+  // Whether the links to the neighbours in `epoch` work (true where there is none). A tail's
+  // successor is the joiner that it is ordered to feed.
   bool predecessor_linked = true, successor_linked = true;
   // Progress of a join that this node receives: bytes of snapshot done / total (0 unknown).
   uint64_t snapshot_done = 0, snapshot_total = 0;

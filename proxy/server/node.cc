@@ -444,7 +444,7 @@ coordinator::NodeReport Node::Report() {
                                                    join_source_.incarnation(), replica_.epoch()};
   }
   report.predecessor_linked = replica_.is_head() || replica_.predecessor_linked();
-  report.successor_linked = replica_.is_tail() || replica_.successor_linked();
+  report.successor_linked = replica_.is_tail() ? !MissesJoiner() : replica_.successor_linked();
   report.snapshot_done = joining_.done;
   report.snapshot_total = joining_.total;
   report.clients_connected = sessions_.size();

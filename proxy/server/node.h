@@ -258,6 +258,7 @@ class Node final : public SessionOwner,
   chain::JoinProgress JoinProgressNow() const;
   // --- join, sending side ---
   void FollowJoinOrder(const std::optional<coordinator::JoinOrder>& order);
+  bool MissesJoiner() const;
   void AbandonJoinSource(const std::string& why);
   void OnOffer(const chain::Offer& offer);
   void CheckJoinSource();

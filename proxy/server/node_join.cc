@@ -172,6 +172,14 @@ void Node::FollowJoinOrder(const std::optional<coordinator::JoinOrder>& order) {
                                        this, &meter_.traffic(TrafficOf::kJoin));
 }
 
+// An order stands that this tail can follow, and the joiner has not answered yet, or no more.
+bool Node::MissesJoiner() const {
+  using Phase = chain::JoinSource::Phase;
+  const Phase phase = join_source_.phase();
+  const bool able = replica_.serves() && (!replica_.is_head() || replica_.head_ready());
+  return join_order_ && able && phase != Phase::kSnapshot && phase != Phase::kStreaming;
+}
+
 void Node::AbandonJoinSource(const std::string& why) {
   if (join_source_.phase() == chain::JoinSource::Phase::kIdle) return;
   log::Info("join_ends", {{"node", join_source_.joiner()}, {"why", why}});

@@ -778,6 +778,25 @@ TEST_CASE("a snapshot goes on where a broken link left it") {
   CHECK(world.report("A").joiner_ready.has_value());
 }
 
+// Guards: proxy/server/node_join.cc MissesJoiner. The joiner says that it is joining all the while,
+// and would keep every other node out.
+TEST_CASE("a tail tells whether it reaches the joiner that it is to feed") {
+  NodeWorld world({"A", "B"});
+  world.FormFirst();
+  CHECK(world.report("A").successor_linked);
+  world.StartJoin("B");
+  world.Advance(std::chrono::seconds(1));
+  REQUIRE(world.report("A").joiner_ready.has_value());
+  CHECK(world.report("A").successor_linked);
+  world.Cut("A", "B");
+  world.Advance(std::chrono::seconds(5));
+  CHECK(world.report("B").phase == coordinator::ReportPhase::kJoining);
+  CHECK_FALSE(world.report("A").successor_linked);
+  world.Heal();
+  world.Advance(std::chrono::seconds(5));
+  CHECK(world.report("A").successor_linked);
+}
+
 // Guards: proxy/server/node_join.cc OnSnapshotStart (CanFollow). The attempt that goes on with it
 // would be given up at once, like the one before it, and so would every later one.
 TEST_CASE("a snapshot that the log has left too far behind is not gone on with") {

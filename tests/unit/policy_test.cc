@@ -778,6 +778,13 @@ TEST_CASE("a joiner that the tail cannot reach does not keep out the next one") 
   world.input().join_since = world.now() - milliseconds(9000);
   world.ReportOf('a', kNew).phase = ReportPhase::kJoining;  // under way: that may take its time
   CHECK(world.Decide().join->node == "a");
+  // It was, until the tail could not reach it any more.
+  world.Of('b').successor_lost = world.now() - milliseconds(1999);
+  CHECK(world.Decide().join->node == "a");
+  world.Of('b').successor_lost = world.now() - milliseconds(2000);
+  CHECK(world.Decide().join->node == "c");
+  world.Of('c', kNew).connected = false;
+  CHECK(world.Decide().join->node == "a");
 }
 
 TEST_CASE("an order survives a short break, and the failure of a member") {
