@@ -509,12 +509,14 @@ class Deciding {
     const bool replaces = awaited_ && DrainOf(*awaited_) == nullptr;
     return in_.facts.replicas + (replaces ? 1 : 0);
   }
-  // The place that it is to have is kept for it while it is there to come.
+  // The place that it is to have is kept for it while it is there to come, or about to be.
   bool IsKeptForAnother(const NodeId& node) {
     if (!awaited_ || *awaited_ == node) return false;
     if (current().members.size() >= in_.facts.replicas) return true;
     const Life* life = Latest(*awaited_);
-    return life != nullptr && IsAlive(*life);
+    if (life == nullptr || !IsAlive(*life)) return false;
+    if (life->unready_since) return !Passed(*life->unready_since + in_.settling);
+    return !IsCandidate(*life) || Objection(*life).empty();
   }
 
   size_t SyncedBeside(std::string_view node) {

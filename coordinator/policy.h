@@ -58,6 +58,8 @@ struct Life {
   // Since when it has been reporting, in the epoch of `report`, that a link to a neighbour is
   // missing.
   std::optional<TimePoint> predecessor_lost, successor_lost;
+  // Since when it has been reporting that it is neither a member nor ready to join.
+  std::optional<TimePoint> unready_since;
 };
 
 struct PolicyInput {
@@ -74,10 +76,12 @@ struct PolicyInput {
   Duration link_grace{0};
   // How long after a leadership's beginning a member may need to find the new leader.
   Duration introduction{0};
-  Duration settling{0};           // how long a first configuration waits for nodes that are silent
-  std::optional<JoinOrder> join;  // the order that stands
-  TimePoint join_since;           // when it was given
-  std::optional<NodeId> choice;   // the operator's, pending
+  // How long a first configuration waits for nodes that are silent, and a place for the node that
+  // is to have it and is not ready.
+  Duration settling{0};
+  std::optional<JoinOrder> join;     // the order that stands
+  TimePoint join_since;              // when it was given
+  std::optional<NodeId> choice;      // the operator's, pending
   std::optional<DrainRequest> wish;  // an operator's, not in the record yet
 };
 

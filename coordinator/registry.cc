@@ -99,10 +99,21 @@ void FollowLinks(Life& life, const NodeReport& report, TimePoint now) {
   follow(life.successor_lost, report.successor_linked);
 }
 
+void FollowReadiness(Life& life, const NodeReport& report, TimePoint now) {
+  const bool joins =
+      report.phase == ReportPhase::kCandidate || report.phase == ReportPhase::kJoining;
+  if (report.phase == ReportPhase::kMember || (joins && report.backend.healthy)) {
+    life.unready_since.reset();
+  } else if (!life.unready_since) {
+    life.unready_since = now;
+  }
+}
+
 }  // namespace
 
 void Registry::Keep(Life& life, const NodeReport& report, TimePoint now) {
   FollowLinks(life, report, now);
+  FollowReadiness(life, report, now);
   const bool superseded_or_resigned = life.resigned || life.is_void;
   life.node = report.node;
   life.incarnation = report.incarnation;

@@ -971,6 +971,20 @@ TEST_CASE("a node that comes back keeps its place before a spare, and its wish e
   other.report->phase = ReportPhase::kCandidate;
   world.input().lives.insert(world.input().lives.begin(), other);
   CHECK_FALSE(world.Decide().join.has_value());
+  // Nor for ever, if its database does not start; or if it has become one that cannot join.
+  world.Of('a', kNew).unready_since = world.now() - milliseconds(2999);
+  CHECK_FALSE(world.Decide().join.has_value());
+  CHECK(world.Decide().look_again == world.now() + milliseconds(1));
+  world.Of('a', kNew).unready_since = world.now() - milliseconds(3000);
+  REQUIRE(world.Decide().join.has_value());
+  CHECK(world.Decide().join->node == "A");
+  world.Of('a', kNew).unready_since.reset();
+  world.ReportOf('a', kNew).phase = ReportPhase::kCandidate;
+  CHECK(world.Decide().join->node == "a");
+  world.ReportOf('a', kNew).backend.version = "6.2.0";
+  REQUIRE(world.Decide().join.has_value());
+  CHECK(world.Decide().join->node == "A");
+  world.ReportOf('a', kNew).backend.version = "7.0.15";
   world.Of('a', kNew).connected = false;
   world.Of('a', kNew).failed_since = world.now();
   REQUIRE(world.Decide().join.has_value());

@@ -277,6 +277,23 @@ TEST_CASE("a link that is missing has been so since it was first reported in tha
   CHECK_FALSE(life->successor_lost.has_value());
 }
 
+TEST_CASE("a node that is not ready to join has been so since it first said so") {
+  Registry registry = Three();
+  NodeReport report = ReportOf('c', 11, 0);
+  report.phase = ReportPhase::kStarting;
+  for (int64_t ms : {10, 20}) registry.OnHeartbeat(report, 1, true, At(ms));
+  const Life* life = registry.Find("c", Incarnation(11));
+  REQUIRE(life != nullptr);
+  CHECK(life->unready_since == At(10));
+  report.phase = ReportPhase::kCandidate;
+  report.backend.healthy = true;
+  registry.OnHeartbeat(report, 1, true, At(30));
+  CHECK_FALSE(life->unready_since.has_value());
+  report.backend.healthy = false;
+  registry.OnHeartbeat(report, 1, true, At(40));
+  CHECK(life->unready_since == At(40));
+}
+
 TEST_CASE("leases never shrink") {
   Registry registry = Three(At(0), kLease, milliseconds(5000));
   registry.OnHeartbeat(ReportOf('a', 10), 1, true, At(10));
