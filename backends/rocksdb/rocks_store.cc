@@ -305,9 +305,11 @@ Result<void> RocksStore::Replace(std::unique_ptr<Incoming> incoming, const Place
   }
   if (auto closed = Close(); !closed) return closed;
   failed_ = true;  // until it is open again
+  // Also when it fails: a copy that is marked must not be removed piece by piece. What is left of it
+  // is for the next opening to finish, or to remove.
+  incoming_.reset();
   surroundings_.on_swap_step();
   if (auto begun = BeginSwap(env, options_.directory); !begun) return begun;
-  incoming_.reset();
   surroundings_.on_swap_step();
   if (auto done = FinishSwap(env, options_.directory, surroundings_.on_swap_step); !done) {
     return done;

@@ -3,10 +3,13 @@
 // that are skipped otherwise.
 #include <fcntl.h>
 #include <rocksdb/db.h>
+#include <rocksdb/file_system.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <iostream>
@@ -239,6 +242,62 @@ TEST_CASE("rocks store: a replacement that is killed at any step leaves the old 
 }
 
 // ---- Others at the directory ----
+
+// Fails to sync a copy's directory once the copy is marked as the database, and to delete its files
+// but the first ones.
+class DyingFileSystem : public rocksdb::FileSystemWrapper {
+ public:
+  explicit DyingFileSystem(int deletes)
+      : FileSystemWrapper(rocksdb::FileSystem::Default()), deletes_(deletes) {}
+  const char* Name() const override { return "DyingFileSystem"; }
+  rocksdb::IOStatus NewDirectory(const std::string& path, const rocksdb::IOOptions& options,
+                                 std::unique_ptr<rocksdb::FSDirectory>* directory,
+                                 rocksdb::IODebugContext* debug) override {
+    is_dying_ = is_dying_ || files::exists(path + "/COMPLETE");
+    if (is_dying_) return rocksdb::IOStatus::IOError("the disk is dying");
+    return FileSystemWrapper::NewDirectory(path, options, directory, debug);
+  }
+  rocksdb::IOStatus DeleteFile(const std::string& path, const rocksdb::IOOptions& options,
+                               rocksdb::IODebugContext* debug) override {
+    if (is_dying_ && deletes_-- <= 0) return rocksdb::IOStatus::IOError("the disk is dying");
+    return FileSystemWrapper::DeleteFile(path, options, debug);
+  }
+  // In an order in which the mark comes behind tables.
+  rocksdb::IOStatus GetChildren(const std::string& path, const rocksdb::IOOptions& options,
+                                std::vector<std::string>* names,
+                                rocksdb::IODebugContext* debug) override {
+    rocksdb::IOStatus status = FileSystemWrapper::GetChildren(path, options, names, debug);
+    std::sort(names->begin(), names->end());
+    return status;
+  }
+  bool is_dying() const { return is_dying_; }
+
+ private:
+  std::atomic<int> deletes_;
+  std::atomic<bool> is_dying_ = false;
+};
+
+TEST_CASE("rocks store: a replacement that fails when it is marked leaves the old or the new") {
+  for (int deletes = 0; deletes < 8; ++deletes) {
+    CAPTURE(deletes);
+    TemporaryDirectory directory;
+    const auto source = Opened(directory / "source");
+    Put(*source, "k", "new", 5);
+    const auto system = std::make_shared<DyingFileSystem>(deletes);
+    const auto env = rocksdb::NewCompositeEnv(system);
+    Surroundings surroundings;
+    surroundings.env = env.get();
+    auto target = Opened(OptionsOf(directory / "db"), surroundings);
+    Put(*target, "k", "old", 5);
+    CHECK_FALSE(target->Replace(Transferred(*source, *target), {"new", Position(2)}));
+    CHECK(system->is_dying());
+    target.reset();
+    target = Opened(directory / "db");
+    const bool is_new = target->place().replid == "new";
+    CHECK(Walked(*target) == (is_new ? "k=new@5 " : "k=old@5 "));
+    CHECK(target->place().position == Position(2));
+  }
+}
 
 TEST_CASE("child: has it open" * doctest::skip()) {
   const auto store = Opened(Variable("DIRECTORY"));
