@@ -110,6 +110,7 @@ Dispatch Node::UnblockAtHead(Session& session, uint64_t number, int64_t id, bool
 
 Dispatch Node::Interrupt(Session& session, uint64_t number, const Request& request) {
   if (!replica_.head_ready()) return InterruptHereOrAtHead(session, number, request);
+  if (session.outstanding() > 0 && session.path != Path::kHead) return Dispatch::kWait;
   session.CountOutstanding(Path::kHead);
   backend_->Interrupt(
       request.command->raw, [&session, number](std::optional<std::string_view> reply) {

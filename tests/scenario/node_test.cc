@@ -940,5 +940,27 @@ TEST_CASE("a pause of writes does not make a read wait longer for a chain that i
   CHECK(writer.Take().empty());
 }
 
+// Guards: proxy/server/node_clients.cc Interrupt.
+TEST_CASE("I8 what comes behind a SCRIPT KILL waits for the blocking command before it") {
+  NodeWorld world({"A", "B"});
+  world.Form();
+  Client client(world, "A");
+  FakeDatabase& database = world.database("A");
+  database.HoldInterrupts(true);
+  client.Send({"BLPOP", "l", "0"});
+  client.Send({"SCRIPT", "KILL"});
+  client.Send({"SET", "x", "1"});
+  world.Advance(milliseconds(100));
+  CHECK(database.Get("x") == "");
+  database.blocks = false;
+  database.ReleaseLanes();
+  world.Settle();
+  CHECK(database.taken == 1);
+  database.HoldInterrupts(false);
+  world.Settle();
+  CHECK(database.Get("x") == "1");
+  CHECK(client.Take() == "$1\r\nA\r\n:0\r\n+OK\r\n");
+}
+
 }  // namespace
 }  // namespace catena::scenario
