@@ -310,6 +310,7 @@ void Session::FailWaiting(std::string_view error_reply) {
   read_wait = ReadWait{};
   uint64_t number = next_number_++;
   slots_.push_back(Slot{});
+  slots_.back().silent = std::exchange(skip_next_, false) || reply_mode == ReplyMode::kOff;
   const command::CommandTable* table = owner_->Commands();
   CountAs(ClassOf(table != nullptr ? table->Find(command_.arguments) : nullptr));
   slots_.back().since = arrived_;

@@ -962,5 +962,23 @@ TEST_CASE("I8 what comes behind a SCRIPT KILL waits for the blocking command bef
   CHECK(client.Take() == "$1\r\nA\r\n:0\r\n+OK\r\n");
 }
 
+// Guards: proxy/server/session.cc FailWaiting. The next command's answer would be swallowed, and it
+// would be told to be not executed.
+TEST_CASE("a command that is given up and was to have no answer has none") {
+  NodeWorld world({"A", "B"});  // in no chain yet: there is no head
+  Client skipping(world, "B"), silent(world, "B");
+  skipping.Send({"CLIENT", "REPLY", "SKIP"});
+  skipping.Send({"SET", "x", "1"});
+  silent.Send({"CLIENT", "REPLY", "OFF"});
+  silent.Send({"SET", "y", "1"});
+  world.Advance(std::chrono::seconds(6));
+  CHECK(skipping.Take().empty());
+  skipping.Send({"ECHO", "next"});
+  silent.Send({"CLIENT", "REPLY", "ON"});
+  world.Settle();
+  CHECK(skipping.Take() == "$4\r\nnext\r\n");
+  CHECK(silent.Take() == "+OK\r\n");
+}
+
 }  // namespace
 }  // namespace catena::scenario
