@@ -331,7 +331,7 @@ void ClientState::MatchConnection() {
 Dispatch ClientState::SubmitHead(uint64_t number, std::string_view raw, Action action,
                                  std::string text) {
   // A subscription goes by another connection; and what is being ended may go to the next head.
-  if (!local_owed_.empty() || ending_) return Dispatch::kWait;
+  if (!local_owed_.empty() || ending_ != Ending::kNo) return Dispatch::kWait;
   Opening opening = OpenHead();
   if (opening == Opening::kRefused) return Reply(number, refusal_);
   if (opening == Opening::kWait || head_->full()) return Dispatch::kWait;
@@ -366,7 +366,7 @@ void ClientState::OnPrivateMessage(PrivateChannel& channel, std::string_view mes
 
 void ClientState::OnHeadMessage(std::string_view message) {
   Pending pending = NextOwed();
-  const bool ended = std::exchange(ending_, false);
+  const bool ended = std::exchange(ending_, Ending::kNo) != Ending::kNo;
   if (pending.action == Action::kEffect && TookNothing(pending, message, ended)) {
     again_ = std::move(pending);
     return make_.again(session_);
@@ -424,7 +424,7 @@ void ClientState::OnPrivateClosed(PrivateChannel& channel, const std::string& wh
 void ClientState::FailHead(const std::string& why, Sent sent) {
   if (in_multi_) multi_lost_ = true;
   if (watching_) watch_lost_ = true;
-  ending_ = false;
+  ending_ = Ending::kNo;
   while (!head_owed_.empty()) {
     Pending pending = NextOwed();
     if (pending.action == Action::kSwallow || pending.action == Action::kOwnId) continue;
@@ -468,7 +468,7 @@ bool ClientState::TookNothing(const Pending& pending, std::string_view message, 
 
 std::optional<ClientState::Blocked> ClientState::Unblockable() const {
   const std::optional<int64_t> id = BlockedAs();
-  if (!id || head_owed_.size() > 1 || ending_) return std::nullopt;
+  if (!id || head_owed_.size() > 1 || ending_ == Ending::kAsked) return std::nullopt;
   return Blocked{*id, !head_owed_[0].text.empty()};
 }
 
@@ -657,7 +657,7 @@ void ClientState::Close() {
   }
   if (again_) session_.Complete(std::exchange(again_, std::nullopt)->number, "");
   LeaveTransaction();
-  ending_ = false;
+  ending_ = Ending::kNo;
   monitoring_ = tracking_ = false;
   redirect_ = redirect_at_database_ = -1;
   channels_.clear();

@@ -108,8 +108,14 @@ class ClientState final : public PrivateChannel::Handler {
     bool error = true;
   };
   std::optional<Blocked> Unblockable() const;
-  // CLIENT UNBLOCK is under way, or found nothing to end.
-  void SetEnding(bool ending) { ending_ = ending; }
+  // Whether what is blocked is being ended by CLIENT UNBLOCK.
+  enum class Ending : uint8_t {
+    kNo,
+    kAsked,
+    kUntold,  // the answer was lost: it may have been ended, and is to be ended again
+  };
+  Ending ending() const { return ending_; }
+  void SetEnding(Ending ending) { ending_ = ending; }
   // Sends the command that was ended so. False: no head is ready.
   bool SendAgain();
   void FailAgain(std::string_view why);
@@ -225,7 +231,7 @@ class ClientState final : public PrivateChannel::Handler {
   bool head_id_asked_ = false;
   bool leaving_head_ = false;
   bool lost_effects_ = false;
-  bool ending_ = false;           // what is blocked, by CLIENT UNBLOCK
+  Ending ending_ = Ending::kNo;
   std::optional<Pending> again_;  // counts as outstanding
   bool passed_again_ = false;
   bool monitoring_ = false;

@@ -89,13 +89,20 @@ void Node::Unblock(Session& session) {
   std::string command;
   resp::AppendCommand(command, {"CLIENT", "UNBLOCK", std::to_string(blocked->id),
                                 blocked->error ? "ERROR" : "TIMEOUT"});
-  session.state->SetEnding(true);
-  backend_->Interrupt(command, [this, id = session.id()](std::optional<std::string_view> reply) {
-    // It has not come to the database yet.
-    const auto found = sessions_.find(id);
-    const bool missed = reply && reply->starts_with(":0");
-    if (missed && found != sessions_.end()) found->second->state->SetEnding(false);
-  });
+  using Ending = ClientState::Ending;
+  const Ending before = session.state->ending();
+  session.state->SetEnding(Ending::kAsked);
+  backend_->Interrupt(
+      command, [this, before, id = session.id()](std::optional<std::string_view> reply) {
+        const auto found = sessions_.find(id);
+        if (found == sessions_.end() || found->second->state->ending() != Ending::kAsked) return;
+        if (!reply) {
+          found->second->state->SetEnding(Ending::kUntold);
+        } else if (reply->starts_with(":0")) {
+          // It has not come to the database yet; or an answer that was lost had ended it.
+          found->second->state->SetEnding(before);
+        }
+      });
 }
 
 // Clients in a state of their own at the head's database. Those of a proxy that stops take nothing

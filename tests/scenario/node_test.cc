@@ -980,5 +980,25 @@ TEST_CASE("a command that is given up and was to have no answer has none") {
   CHECK(silent.Take() == "+OK\r\n");
 }
 
+// Guards: proxy/server/node_leave.cc Unblock.
+TEST_CASE("a blocked command goes to the next head although the database lost what was to end it") {
+  for (const auto losing : {FakeDatabase::Losing::kInterrupt, FakeDatabase::Losing::kAnswer}) {
+    CAPTURE(static_cast<int>(losing));
+    NodeWorld world({"A", "B"});
+    world.Form();
+    Client client(world, "B");
+    client.Send({"BLPOP", "l", "0"});
+    world.Advance(milliseconds(50));
+    world.database("A").losing = losing;
+    world.database("B").blocks = false;
+    world.node("A").Stop();
+    world.Advance(milliseconds(500));
+    CHECK(world.replica("A").resigned());
+    world.Configure({"B"}, {"A", "B"});
+    world.Advance(milliseconds(500));
+    CHECK(client.Take() == "$1\r\nB\r\n");
+  }
+}
+
 }  // namespace
 }  // namespace catena::scenario

@@ -309,11 +309,14 @@ void FakeDatabase::AskPosition(std::function<void(std::optional<Position>)> done
 void FakeDatabase::Interrupt(std::string_view,
                              std::function<void(std::optional<std::string_view>)> done) {
   interrupt_ = [this, done = std::move(done)] {
+    const Losing lost = std::exchange(losing, Losing::kNothing);
+    if (lost == Losing::kInterrupt) return done(std::nullopt);
     for (FakeLane* lane : lanes_) {
       if (lane->queue.empty() || lane->queue.front().find("BLPOP") == std::string::npos) continue;
       lane->queue.pop_front();
       lane->held = false;
       lane->handler->OnReply("-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n");
+      if (lost == Losing::kAnswer) return done(std::nullopt);
       return done(":1\r\n");
     }
     done(":0\r\n");

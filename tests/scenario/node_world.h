@@ -81,6 +81,9 @@ class FakeDatabase final : public backend::Backend {
   // CLIENT UNBLOCK of whoever is blocked.
   void Interrupt(std::string_view command,
                  std::function<void(std::optional<std::string_view>)> done) override;
+  // The answer of the next one is lost; or the next one itself, which is not executed.
+  enum class Losing : uint8_t { kNothing, kAnswer, kInterrupt };
+  Losing losing = Losing::kNothing;
   // None gets there while they are held.
   void HoldInterrupts(bool hold);
   std::unique_ptr<backend::SnapshotReader> TakeSnapshot(backend::SnapshotSink* sink,
