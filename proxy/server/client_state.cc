@@ -215,6 +215,8 @@ void ClientState::AbortTransaction(const std::string& why, Sent sent) {
   in_multi_ = true;
   dead_ = std::move(head_);
   FailHead(why, sent);
+  // The head must not wait for it when it leaves.
+  if (dead_) dead_->Close();
 }
 
 void ClientState::OnTransactionGivenUp(std::string_view name) {

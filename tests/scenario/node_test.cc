@@ -1000,5 +1000,18 @@ TEST_CASE("a blocked command goes to the next head although the database lost wh
   }
 }
 
+// Guards: proxy/server/client_state.cc AbortTransaction.
+TEST_CASE("a head that leaves does not wait for a transaction that was aborted") {
+  NodeWorld world({"A", "B"});
+  world.Form();
+  Client client(world, "B");
+  client.Send({"MULTI"});  // the database does not know it
+  world.Advance(milliseconds(50));
+  REQUIRE(client.Take() == "-ERR not in this story\r\n");
+  world.node("A").Stop();
+  world.Advance(milliseconds(500));
+  CHECK(world.replica("A").resigned());
+}
+
 }  // namespace
 }  // namespace catena::scenario
