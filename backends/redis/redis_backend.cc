@@ -13,9 +13,13 @@
 #include "backends/redis/redis_snapshot.h"
 #include "proxy/base/liveness.h"
 #include "proxy/base/log.h"
+#include "proxy/resp/encoder.h"
 
 namespace catena::redis {
 namespace {
+
+// Of silent connections so many are looked for at a time.
+constexpr size_t kLanesAskedForMax = 1000;
 
 // Puts the parts together: which of them lives in which role, and what the Redis must say of its
 // own role.
@@ -89,6 +93,7 @@ class RedisBackend final : public backend::Backend,
   void OnSnapshotDestroyed(RedisSnapshot* snapshot) override { std::erase(snapshots_, snapshot); }
 
   void EndAbandoned(const std::string& id);
+  void LookForClosedLanes();
   // Ends the role. Nothing is said to the Redis.
   void EndRole();
   void Want(Wanted wanted);
@@ -171,6 +176,7 @@ void RedisBackend::BreakConnections(const std::string& reason) {
 
 void RedisBackend::OnControlChecked(const ServerInfo& server, uint64_t generation) {
   for (const std::string& id : std::set<std::string>(abandoned_)) EndAbandoned(id);
+  LookForClosedLanes();
   if (generation != generation_ || wanted_ == Wanted::kAnything) return;
   const std::string now = server.is_master ? std::string("a master")
                                            : "a replica of " + server.master_host + ":" +
@@ -310,6 +316,34 @@ void RedisBackend::EndAbandoned(const std::string& id) {
                      if (!reply && control_.ready()) return EndAbandoned(id);
                      if (!busy) abandoned_.erase(id);
                    });
+}
+
+// A connection that the Redis has closed stays open, and silent, while a child of it that saves or
+// rewrites its files has it, too. One that is silent for another reason - what it waits for blocks -
+// is among the Redis' clients.
+void RedisBackend::LookForClosedLanes() {
+  std::string command;
+  std::vector<std::string> asked;
+  for (RedisLane* lane : lanes_) {
+    if (asked.size() == kLanesAskedForMax) break;
+    if (lane->IsSilent(reactor_.Now(), options_.hang_timeout)) asked.push_back(lane->client_id());
+  }
+  if (asked.empty()) return;
+  std::vector<std::string_view> words{"CLIENT", "LIST", "ID"};
+  words.insert(words.end(), asked.begin(), asked.end());
+  resp::AppendCommand(command, words);
+  control_.RequestRaw(command, [this, asked, watch = Liveness::Watch(liveness_)](auto reply) {
+    if (watch.Gone() || !reply || !reply->starts_with("$")) return;
+    std::set<std::string> closed(asked.begin(), asked.end());
+    for (const ClientEntry& client : ParseClientList(ReplyText(*reply))) closed.erase(client.id);
+    for (RedisLane* lane : std::vector<RedisLane*>(lanes_)) {
+      if (std::find(lanes_.begin(), lanes_.end(), lane) == lanes_.end()) continue;
+      if (lane->Owes() && closed.contains(lane->client_id())) {
+        lane->Break("the Redis has closed it");
+        if (watch.Gone()) return;
+      }
+    }
+  });
 }
 
 bool RedisBackend::Fits(const Role& role) const {

@@ -107,7 +107,21 @@ void RedisLane::OnClosed(std::string_view reason) {
   Break(ready_ ? std::string(reason) : "cannot connect: " + std::string(reason));
 }
 
+bool RedisLane::IsSilent(TimePoint now, Duration patience) {
+  const bool heard = std::exchange(heard_, false);
+  if (!Owes()) {
+    silent_since_.reset();
+  } else if (heard || !silent_since_) {
+    silent_since_ = now;
+  } else if (now - *silent_since_ >= patience) {
+    silent_since_ = now;
+    return true;
+  }
+  return false;
+}
+
 void RedisLane::OnRead(std::string_view bytes) {
+  heard_ = true;
   if (buffer_.empty()) {
     const auto used = Deliver(bytes, nullptr);
     if (used && *used < bytes.size()) Keep(bytes.substr(*used));

@@ -49,6 +49,9 @@ class RedisLane : public backend::Lane, public io::StreamHandler {
 
   // Something was sent and is not answered.
   bool Owes() const { return ready_ && (behind_ > 0 || !before_position_.empty()); }
+  // Whether nothing that it owes has come for so long; then again after as long. Asked about once a
+  // second.
+  bool IsSilent(TimePoint now, Duration patience);
   // The Redis' id of this connection; "" until it is ready.
   const std::string& client_id() const { return client_id_; }
   // The Redis is lost: closes and tells the handler, unless it has been told.
@@ -91,6 +94,8 @@ class RedisLane : public backend::Lane, public io::StreamHandler {
   // question), then those behind the last question.
   std::deque<uint64_t> before_position_;
   uint64_t behind_ = 0;
+  bool heard_ = false;                     // since IsSilent was asked last
+  std::optional<TimePoint> silent_since_;  // it owes something
   std::string buffer_;
   resp::ReplyScanner scanner_{resp::kReplyLimits};
   Liveness liveness_;

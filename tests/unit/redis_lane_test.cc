@@ -404,6 +404,37 @@ TEST_CASE("a lane that breaks says so once; with the Redis lost all do") {
   CHECK(one.closed.size() == 1);
 }
 
+// Guards: backends/redis/redis_backend.cc LookForClosedLanes. The child that saves has all
+// connections of the Redis, so that one that the Redis closes meanwhile does not end.
+TEST_CASE("a lane that the Redis closes while it saves breaks, and one that blocks does not") {
+  Loop loop;
+  RedisServer server({"--rdb-key-save-delay", "100000"});
+  redis::RedisOptions options;
+  options.check_interval = milliseconds(100);
+  options.hang_timeout = milliseconds(300);
+  Node node(loop, server.address(), options);
+  REQUIRE(node.AwaitExamined());
+  Recorder shared, blocked;
+  const auto lane = node.redis->OpenLane({}, &shared);
+  const auto blocking = node.redis->OpenLane({}, &blocked);
+  blocking->Submit(Command({"BLPOP", "list", "0"}));
+  lane->Submit(Command({"CLIENT", "ID"}));
+  REQUIRE(loop.Until([&] { return shared.events.size() == 1 && blocked.ready; }));
+  const std::string id = shared.events[0].substr(2, shared.events[0].size() - 4);
+  DirectClient client = server.Client();
+  for (int i = 0; i < 100; ++i) client.Run({"SET", "k" + std::to_string(i), "v"});
+  client.Run({"BGSAVE"});
+  client.Run({"CLIENT", "KILL", "ID", id});
+  lane->Submit(Command({"SET", "k", "v"}));
+  CHECK(loop.Until([&] { return !shared.closed.empty(); }, seconds(5)));
+  CHECK_FALSE(shared.nothing_sent);
+  CHECK(server.Info("rdb_bgsave_in_progress") == "1");
+  client.Run({"RPUSH", "list", "v"});
+  CHECK(loop.Until([&] { return blocked.events.size() == 1; }));
+  CHECK(blocked.closed.empty());
+  CHECK(node.lost.empty());
+}
+
 TEST_CASE("a lane to another process than the examined one is refused") {
   Loop loop;
   RedisServer server;
