@@ -221,6 +221,7 @@ class Node final : public SessionOwner,
   void Unblock(Session& session);
   bool StatesHold(bool blocked_too) const;
   bool Left() const;
+  bool IsBehindLog() const;
   // What comes now is the next head's, or another node's.
   bool handing_over() const { return leaving_ && leaving_->handing_over; }
   bool HandedOver(Session& session, uint64_t number, const Request& request);

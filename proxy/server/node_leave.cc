@@ -61,7 +61,10 @@ void Node::ContinueLeaving() {
   if (replica_.is_head()) {
     for (auto& [id, session] : sessions_) Unblock(*session);
   }
-  if (!Left() && now < leaving_->until) return;
+  // What a head has not applied before its promotion may have been answered by one that is gone, and
+  // then it is nowhere else.
+  const bool only_here = stopping_ && replica_.is_head() && IsBehindLog();
+  if (!Left() && now < (only_here ? stop_deadline_ : leaving_->until)) return;
   const std::string why = leaving_->why;
   Resign(why);
 }
@@ -120,7 +123,7 @@ bool Node::StatesHold(bool blocked_too) const {
 // Nothing is owed that only this node can answer.
 bool Node::Left() const {
   if (replica_.committed() != replica_.received()) return false;
-  if (!replica_.is_head() && replica_.applied() != replica_.committed()) return false;
+  if (IsBehindLog()) return false;
   if (local_reader_.in_flight() > 0 || StatesHold(/*blocked_too=*/true)) return false;
   for (const auto& [id, session] : sessions_) {
     if (session->forwarded && !session->closed() && !session->handed_over) return false;
@@ -128,6 +131,11 @@ bool Node::Left() const {
     if (owed_here && session->outstanding() > 0) return false;
   }
   return true;
+}
+
+// An attached head's database has executed everything.
+bool Node::IsBehindLog() const {
+  return !replica_.head_ready() && replica_.applied() != replica_.committed();
 }
 
 bool Node::HandedOver(Session& session, uint64_t number, const Request& request) {

@@ -505,6 +505,28 @@ TEST_CASE("a proxy that is told to stop stays until its database has what was co
   CHECK(world.stopped.contains("A"));
 }
 
+// Guards: proxy/server/node_leave.cc Left. What was answered is in the log of this proxy only.
+TEST_CASE("a head that is told to stop before it is promoted stays until its log is applied") {
+  NodeWorld world({"A", "B"});
+  world.Form();
+  Client client(world, "A");
+  world.database("B").HoldApplying(true);
+  client.Send({"SET", "x", "1"});
+  world.Advance(milliseconds(100));
+  REQUIRE(client.Take() == "+OK\r\n");
+  world.Cut("A", "B");
+  world.Configure({"B"}, {"B"});
+  world.Advance(milliseconds(300));
+  REQUIRE(world.replica("B").is_head());
+  world.node("B").Stop();
+  world.Advance(milliseconds(5000));
+  CHECK(!world.stopped.contains("B"));
+  world.database("B").HoldApplying(false);
+  world.Advance(milliseconds(1000));
+  CHECK(world.database("B").Get("x") == "1");
+  CHECK(world.stopped.contains("B"));
+}
+
 // Guards: proxy/server/local_reader.cc Linearizable (a dirty key waits for the tail's word).
 TEST_CASE(
     "CRAQ 2.3: a dirty key at a follower is answered by what the tail says, never by what is "
