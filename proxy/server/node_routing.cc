@@ -147,9 +147,10 @@ Dispatch Node::RouteData(Session& session, uint64_t number, const Request& reque
   }
   if (!reads) return RouteForwarded(session, number, request, false);
   // I8: what follows a write goes where the write went, until that is answered. A scan's cursor
-  // belongs to one server.
+  // belongs to one server; and what the local database tracks, it must have been asked for.
+  const bool tracked = session.state && session.state->tracking();
   bool follows = session.outstanding() > 0 && session.path == Path::kForwardHead && !scans &&
-                 !CATENA_MUTANT("route-change-overtakes");
+                 !tracked && !CATENA_MUTANT("route-change-overtakes");
   const bool elsewhere_now = !replica_.serves() || (handing_over() && !session.forwarded);
   if (follows || elsewhere_now) return RouteForwarded(session, number, request, true);
   if (session.consistency == Consistency::kTail && !replica_.is_tail() && !scans) {

@@ -1035,5 +1035,21 @@ TEST_CASE("a head that leaves does not wait for a transaction that was aborted")
   CHECK(world.replica("A").resigned());
 }
 
+// Guards: proxy/server/node_routing.cc RouteData. Its client would never hear that the key changed.
+TEST_CASE("a tracked read behind a write is one of the database that tracks it") {
+  NodeWorld world({"A", "B"});
+  world.Form();
+  Client client(world, "B");
+  client.Send({"CLIENT", "TRACKING", "ON"});
+  world.Settle();
+  REQUIRE(client.Take() == "+OK\r\n");
+  client.Send({"SET", "x", "1"});
+  client.Send({"GET", "x"});
+  world.Advance(milliseconds(100));
+  CHECK(client.Take() == "+OK\r\n$1\r\n1\r\n");
+  CHECK(world.database("A").gets == 0);
+  CHECK(world.database("B").gets == 1);
+}
+
 }  // namespace
 }  // namespace catena::scenario

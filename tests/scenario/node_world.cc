@@ -406,6 +406,7 @@ std::string FakeDatabase::Execute(const std::string& command) {
   const size_t wanted = name == "GET" ? 2 : name == "SET" || name == "SETNX" ? 3 : 1;
   if (arguments.size() < wanted) return "-ERR wrong number of arguments\r\n";
   if (name == "GET") {
+    ++gets;
     auto found = values_.find(arguments[1]);
     if (found == values_.end()) return "$-1\r\n";
     return "$" + std::to_string(found->second.size()) + "\r\n" + found->second + "\r\n";

@@ -128,6 +128,7 @@ class FakeDatabase final : public backend::Backend {
   // Else BLPOP takes the name of this node, once its lane is not held.
   bool blocks = true;
   int taken = 0;
+  int gets = 0;  // that it has executed
   // Executes one command of one lane; false: there is none that is not held.
   bool Work();
 
