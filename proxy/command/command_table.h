@@ -81,6 +81,9 @@ struct CommandInfo {
   bool TakesArguments(size_t count) const {
     return arity >= 0 ? count == static_cast<size_t>(arity) : count >= static_cast<size_t>(-arity);
   }
+  // Whether it reads and changes nothing but the keys that FindKeys tells. A module's may do more:
+  // search in an index of many keys, add to a series that is made from the one it names.
+  bool UsesNamedKeysOnly() const { return !module; }
 };
 
 // Immutable once made; a moved-from table may only be assigned to or destroyed.

@@ -373,7 +373,8 @@ void EffectParser::Impl::CollectKeys() {
   if (entry.touches_every_key) return;
   const CommandInfo* info = table->Find(arguments);
   keys.clear();
-  if (info == nullptr || FindKeys(*info, arguments, keys) != KeyKnowledge::kExact || keys.empty()) {
+  if (info == nullptr || !info->UsesNamedKeysOnly() ||
+      FindKeys(*info, arguments, keys) != KeyKnowledge::kExact || keys.empty()) {
     entry.touches_every_key = true;
     return;
   }

@@ -139,8 +139,8 @@ bool LocalReader::Applied(Position position) {
 
 void LocalReader::StartWait(ReadWait& wait, const Request& request) {
   wait.started = true;
-  wait.needs =
-      request.keys_known ? replica_.log().VersionOf(*request.key_hashes) : replica_.received();
+  wait.needs = request.ReadsKnownKeys() ? replica_.log().VersionOf(*request.key_hashes)
+                                        : replica_.received();
   wait.dirty = wait.needs > replica_.committed();
   ++(wait.dirty ? stats_.dirty : stats_.clean);
   if (wait.dirty) {

@@ -142,7 +142,7 @@ Dispatch Node::RouteData(Session& session, uint64_t number, const Request& reque
     bool alone = RunsScript(request) && session.outstanding() == 0;
     if (alone && head_executor_.ScriptsHeldUp(session))
       return StateOf(session).OnCommand(number, request);
-    ReplyKind kind = reads && request.keys_known ? ReplyKind::kKeys : ReplyKind::kEffect;
+    ReplyKind kind = reads && request.ReadsKnownKeys() ? ReplyKind::kKeys : ReplyKind::kEffect;
     return head_executor_.Submit(session, number, request, kind);
   }
   if (!reads) return RouteForwarded(session, number, request, false);

@@ -53,9 +53,12 @@ struct Request {
   command::Route route = command::Route::kUnknown;
   const resp::Command* command = nullptr;
   BytesOwner owner;        // of command->raw, when it is large and may be kept
-  bool keys_known = true;  // else as if every key were read
+  bool keys_known = true;  // else as if every key were named
   std::vector<uint64_t>* key_hashes = nullptr;
   std::span<const uint32_t> key_positions;  // of the keys that can be told
+
+  // Otherwise it is answered as if it read every key.
+  bool ReadsKnownKeys() const { return keys_known && info->UsesNamedKeysOnly(); }
 };
 
 // A script or function. It holds its connection as long as it runs, while the database answers

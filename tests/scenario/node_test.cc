@@ -1051,5 +1051,33 @@ TEST_CASE("a tracked read behind a write is one of the database that tracks it")
   CHECK(world.database("B").gets == 1);
 }
 
+// Guards: proxy/server/local_reader.cc StartWait, proxy/server/node_routing.cc RouteData. The key
+// that it names is clean, and what it looks at is not.
+TEST_CASE("a module's command reads more than the keys that it names") {
+  NodeWorld world({"A", "B", "C"});
+  world.Form();
+  Client writer(world, "A"), reader(world, "B"), at_head(world, "A");
+  const auto read = [&](Client& client) {
+    client.Send({"INDEX.SIZE", "index"});
+    world.Settle();
+    return client.Take();
+  };
+  CHECK(read(reader) == ":0\r\n");
+  world.database("B").HoldApplying(true);
+  writer.Send({"SET", "x", "1"});
+  world.Settle();
+  REQUIRE(writer.Take() == "+OK\r\n");
+  CHECK(read(reader).empty());
+  world.database("B").HoldApplying(false);
+  world.Settle();
+  CHECK(reader.Take() == ":1\r\n");
+  // I4: what is not committed is not shown.
+  world.Cut("B", "C");
+  writer.Send({"SET", "y", "1"});
+  world.Settle();
+  REQUIRE(writer.Take().empty());
+  CHECK(read(at_head).empty());
+}
+
 }  // namespace
 }  // namespace catena::scenario

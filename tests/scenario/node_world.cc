@@ -156,6 +156,18 @@ class NodeReactor final : public io::Reactor {
 
 // --- the database --------------------------------------------------------------------------------
 
+namespace {
+
+// What Redis says, and a command of a module that names one key and looks at all.
+resp::Value Commands() {
+  resp::Value commands = test::CommandReply();
+  commands.elements.push_back(test::DecodeAll(
+      "*6\r\n$10\r\nindex.size\r\n:2\r\n*2\r\n+readonly\r\n+module\r\n:1\r\n:1\r\n:1\r\n"));
+  return commands;
+}
+
+}  // namespace
+
 class FakeDatabase::FakeLane final : public backend::Lane {
  public:
   FakeLane(FakeDatabase& database, backend::LaneHandler* lane_handler)
@@ -199,7 +211,7 @@ void FakeDatabase::Release() {
     info.keys = values_.size();
     if (!resume_replid_.empty()) info.resume = backend::ResumePoint{resume_replid_, position()};
     info.from_chain = from_chain_;
-    static const resp::Value commands = test::CommandReply();
+    static const resp::Value commands = Commands();
     info.commands = commands;
     events_->OnExamined(info);
   });
@@ -411,7 +423,8 @@ std::string FakeDatabase::Execute(const std::string& command) {
     if (found == values_.end()) return "$-1\r\n";
     return "$" + std::to_string(found->second.size()) + "\r\n" + found->second + "\r\n";
   }
-  if (name == "DBSIZE") return ":" + std::to_string(values_.size()) + "\r\n";
+  if (name == "DBSIZE" || name == "INDEX.SIZE")
+    return ":" + std::to_string(values_.size()) + "\r\n";
   if (name == "SET" || name == "SETNX") {
     if (!executes_) return "-READONLY You can't write against a read only replica.\r\n";
     bool sets = name == "SET" || !values_.contains(arguments[1]);

@@ -52,8 +52,8 @@ struct Connection {
   Pipe down, up;  // from and to the dialler
 };
 
-// The database behind a node: SET, GET, SETNX, DBSIZE, EVAL, which sets its key to its argument, and
-// BLPOP, which blocks. Its effect stream is the RESP of the commands that changed something.
+// The database behind a node: SET, GET, SETNX, DBSIZE, INDEX.SIZE of a module, which answers the
+// same, EVAL, which sets its key to its argument, and BLPOP, which blocks. Its effect stream is the RESP of the commands that changed something.
 class FakeDatabase final : public backend::Backend {
  public:
   class FakeLane;

@@ -1,7 +1,9 @@
 // What COMMAND looks like in other versions than the recorded one, and with modules: nothing but
 // the rules of route_rules.cc knows a command by its name.
 #include "command_reply.h"
+#include "proxy/command/effect_parser.h"
 #include "proxy/command/user_rights.h"
+#include "proxy/resp/encoder.h"
 
 namespace catena::command {
 namespace {
@@ -128,6 +130,24 @@ TEST_CASE("a module's commands of a later version") {
   CHECK(RouteOf(table, "JSON.DEBUG NOSUCH k") == Route::kUnknown);
   // Its own function finds the keys, which only its server can call.
   CHECK(KeysOf(table, "FT.AGGREGATE i q") == std::nullopt);
+}
+
+TEST_CASE("what a module changes may be more than it names") {
+  const CommandTable table = NewTable();
+  EffectParser parser(table, Position(0));
+  std::string bytes;
+  for (const char* line : {"JSON.SET k $ 1", "HEXPIRE k 1 FIELDS 1 f"}) {
+    const auto words = Words(line);
+    resp::AppendCommand(bytes, Views(words));
+  }
+  for (const bool cut : {false, true}) {
+    std::vector<bool> every;
+    const auto note = [&](const EffectEntry& entry) { every.push_back(entry.touches_every_key); };
+    const size_t first = cut ? 20 : bytes.size();
+    CHECK(parser.Feed(std::string_view(bytes).substr(0, first), note).has_value());
+    CHECK(parser.Feed(std::string_view(bytes).substr(first), note).has_value());
+    CHECK(every == std::vector<bool>{true, false});
+  }
 }
 
 TEST_CASE("rights of users with any version's commands") {
