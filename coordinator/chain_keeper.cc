@@ -9,6 +9,9 @@
 namespace catena::coordinator {
 namespace {
 
+// For so long etcd gets what was decided: its usual failures are shorter, and delay no replacement.
+constexpr Duration kDecidedAnewAfter = std::chrono::seconds(5);
+
 std::vector<NodeId> NodesOf(const ChainFacts& facts) {
   std::vector<NodeId> nodes;
   for (const ChainFacts::Node& node : facts.nodes) nodes.push_back(node.id);
@@ -55,7 +58,7 @@ ChainKeeper::ChainKeeper(io::Reactor& reactor, etcd::Client& etcd, Leadership& l
   Registry::Options registry{options_.lease, NodesOf(options_.facts)};
   registry_ = std::make_unique<Registry>(std::move(registry), record_, reactor_.Now());
   look_again_ = reactor_.MakeTimer([this] { Consider(); });
-  send_again_ = reactor_.MakeTimer([this] { writing_ ? Send() : Consider(); });
+  send_again_ = reactor_.MakeTimer([this] { SendAgain(); });
   choice_timer_ = reactor_.MakeTimer([this] { EndChoice(Fail(WhyNotDone(waiting_for_))); });
   wish_timer_ = reactor_.MakeTimer(
       [this] { EndWish(Fail(WhyNotDone("the chain's record changes all the time"))); });
@@ -235,7 +238,8 @@ void ChainKeeper::FollowDrain(const std::optional<Decision::Request>& drain) {
 }
 
 void ChainKeeper::Write(const ChainRecord& next, const std::string& event) {
-  writing_ = Writing{next, events_, !event.empty(), /*may_happen=*/false};
+  writing_ = Writing{next, events_, !event.empty(), reactor_.Now()};
+  writing_->chosen = choice_.has_value();
   if (!event.empty()) {
     Event change{reactor_.WallMilliseconds(), next.configuration.epoch, {}, event};
     for (const chain::Member& member : next.configuration.members) {
@@ -254,8 +258,9 @@ void ChainKeeper::Send() {
                    leadership_.owner_revision()},
                   {options_.key, etcd::Compare::Target::kModRevision, mod_revision_}};
   if (CATENA_MUTANT("two-leaders-write")) txn.compares.clear();
-  txn.puts = {{options_.key, EncodeRecord(writing_->record), 0}};
-  if (writing_->tells_event) {
+  const bool withdraws = writing_->withdrawn;
+  txn.puts = {{options_.key, EncodeRecord(withdraws ? *record_ : writing_->record), 0}};
+  if (writing_->tells_event && !withdraws) {
     txn.puts.push_back({options_.events_key, EncodeEvents(writing_->events), 0});
   }
   txn.reads = {leadership_.leader_key(), options_.key};
@@ -266,9 +271,28 @@ void ChainKeeper::Send() {
       });
 }
 
+// While etcd does not answer for long, those who were to go may have come back, and those who were
+// to stay may have failed (S13). To put the record in force once more is safe as well: once that
+// happened, what was sent before can no longer (S16).
+void ChainKeeper::SendAgain() {
+  if (!writing_) return Consider();
+  writing_->withdrawn = writing_->withdrawn || IsOutdated(*writing_);
+  Send();
+}
+
+bool ChainKeeper::IsOutdated(const Writing& writing) const {
+  const chain::Configuration& next = writing.record.configuration;
+  if (writing.chosen || !record_ || next == record_->configuration) return false;
+  const TimePoint now = reactor_.Now();
+  if (now - writing.decided < kDecidedAnewAfter) return false;
+  const Decision decision = Decide(MakeInput(now));
+  return !decision.next || decision.next->configuration != next;
+}
+
 void ChainKeeper::OnWritten(const etcd::Answer<etcd::TxnAnswer>& answer) {
   if (answer) {
     if (!answer->succeeded) return OnRefused(*answer);
+    if (writing_->withdrawn) return OnWithdrawn(answer->revision);
     const ChainRecord written = writing_->record;
     return Adopt(written, answer->revision);
   }
@@ -276,8 +300,8 @@ void ChainKeeper::OnWritten(const etcd::Answer<etcd::TxnAnswer>& answer) {
                              {"epoch", writing_->record.configuration.epoch.value()},
                              {"unknown", answer.error().unknown},
                              {"why", answer.error().message}});
-  // Unknown: only the same transaction again tells. It either happens now (then the earlier one can
-  // no longer), or it is refused and shows what happened. Until then the removed get no lease
+  // Unknown: only another that compares the same tells. It either happens now (then the earlier one
+  // can no longer), or it is refused and shows what happened. Until then the removed get no lease
   // (S16), also if it cannot even be sent meanwhile.
   writing_->may_happen = writing_->may_happen || answer.error().unknown;
   if (!writing_->may_happen) {
@@ -297,6 +321,9 @@ void ChainKeeper::OnRefused(const etcd::TxnAnswer& answer) {
   // An earlier sending of our own that did happen; or another's, as when etcd was restored from a
   // backup that has this leader's key as well. The next leadership begins with what is there.
   const ChainRecord written = writing_->record;
+  if (writing_->withdrawn && found->value == EncodeRecord(*record_)) {
+    return OnWithdrawn(found->mod_revision);
+  }
   if (found->value != EncodeRecord(written)) {
     return leadership_.Over("a chain's record in etcd was changed by somebody else");
   }
@@ -323,6 +350,16 @@ void ChainKeeper::Adopt(const ChainRecord& record, int64_t revision) {
     leadership_.OnConfiguration(before, record.configuration);
     TellAll();
   }
+  Consider();
+}
+
+void ChainKeeper::OnWithdrawn(int64_t revision) {
+  log::Warn("write_withdrawn", {{"chain", options_.facts.chain},
+                                {"epoch", writing_->record.configuration.epoch.value()},
+                                {"was", writing_->record.reason}});
+  writing_.reset();
+  mod_revision_ = revision;
+  UpdateWithheld();
   Consider();
 }
 

@@ -111,7 +111,11 @@ class ChainKeeper {
     ChainRecord record;
     EventHistory events;
     bool tells_event = false;
+    TimePoint decided;
     bool may_happen = false;  // an earlier sending of it had an unknown fate
+    bool chosen = false;      // by an operator, who may have been told that nobody knows yet
+    // It is not what would be decided now: until its fate is known, the record in force is sent.
+    bool withdrawn = false;
   };
 
   void Consider();
@@ -120,9 +124,12 @@ class ChainKeeper {
   void FollowDrain(const std::optional<Decision::Request>& drain);
   void Write(const ChainRecord& next, const std::string& event);
   void Send();
+  void SendAgain();
+  bool IsOutdated(const Writing& writing) const;
   void OnWritten(const etcd::Answer<etcd::TxnAnswer>& answer);
   void OnRefused(const etcd::TxnAnswer& answer);
   void Adopt(const ChainRecord& record, int64_t revision);
+  void OnWithdrawn(int64_t revision);
   void UpdateWithheld();
   void EndChoice(Result<bool> result);
   void EndWish(Result<bool> result);

@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include <functional>
 #include <map>
 #include <string>
 
@@ -119,6 +120,19 @@ struct Fixture {
       if (i < 9) Beat("b"), Beat("c");
     }
   }
+  // a is back at once, and etcd tells nothing for long; ends when it has been asked again.
+  HeldEtcd::Held LetItsRemovalHang(const std::function<void()>& meanwhile = [] {}) {
+    auto removal = etcd.Take();
+    for (int i = 0; i < 50; ++i) {
+      for (const char* id : {"a", "b", "c"}) CHECK((Beat(id).lease == kLease) == (*id != 'a'));
+      reactor.Advance(milliseconds(100));
+    }
+    meanwhile();
+    Beat("a");
+    removal.done(tl::unexpected(etcd::Failure{true, "timed out"}));
+    reactor.Advance(milliseconds(100));
+    return removal;
+  }
   ChainRecord Recorded() {
     const auto record = DecodeRecord(etcd.store.at("chain").value);
     return record ? *record : ChainRecord{};
@@ -190,6 +204,61 @@ TEST_CASE_FIXTURE(
   etcd.Answer();
   CHECK(leading.over.empty());
   CHECK(Beat("a").incarnation_void);
+}
+
+TEST_CASE_FIXTURE(Fixture, "S16 a removal of unknown fate is withdrawn when its member lives") {
+  const std::string before = etcd.store.at("chain").value;
+  LetLeaseOfARunOut();
+  const auto removal = LetItsRemovalHang();
+  const auto withdrawal = etcd.Take();
+  CHECK(withdrawal.txn.puts.size() == 1);
+  CHECK(withdrawal.txn.puts[0].value == EncodeRecord(Recorded()));
+  CHECK(Beat("a").lease == Duration(0));
+  SUBCASE("in time") {
+    withdrawal.done(etcd.Execute(withdrawal.txn));
+    CHECK_FALSE(etcd.Execute(removal.txn).succeeded);
+    CHECK(Beat("a").lease == kLease);
+  }
+  SUBCASE("in time, as a later sending shows") {
+    withdrawal.done(tl::unexpected(etcd::Failure{true, "timed out"}));
+    CHECK(Beat("a").lease == Duration(0));
+    reactor.Advance(milliseconds(100));
+    CHECK(etcd.Execute(withdrawal.txn).succeeded);
+    CHECK_FALSE(etcd.Execute(removal.txn).succeeded);
+    etcd.Answer();
+    CHECK(Beat("a").lease == kLease);
+  }
+  SUBCASE("too late") {
+    CHECK(etcd.Execute(removal.txn).succeeded);
+    withdrawal.done(etcd.Execute(withdrawal.txn));
+    CHECK(Beat("a").incarnation_void);
+    CHECK(keeper->events().events.size() == 1);
+    CHECK(leading.over.empty());
+    return;
+  }
+  CHECK(leading.over.empty());
+  CHECK(etcd.store.at("chain").value == before);
+  CHECK(keeper->events().events.empty());
+  // It may go all the same, later.
+  Beat("c"), Beat("a", ReportPhase::kResigning);
+  reactor.Advance(milliseconds(1));
+  Beat("b");
+  etcd.Answer();
+  CHECK(Recorded().configuration.members.size() == 2);
+}
+
+TEST_CASE_FIXTURE(Fixture,
+                  "S13 a removal of unknown fate needs one who stays when it is sent again") {
+  LetLeaseOfARunOut();
+  // a is back; then those who were to stay lose their databases.
+  LetItsRemovalHang([this] {
+    for (const char* id : {"b", "c"}) Beat(id, ReportPhase::kResigning);
+  });
+  etcd.Answer();
+  Beat("a");
+  etcd.Answer();
+  REQUIRE(Recorded().configuration.members.size() == 1);
+  CHECK(Recorded().configuration.members[0].id == "a");
 }
 
 TEST_CASE_FIXTURE(
