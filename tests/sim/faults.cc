@@ -30,6 +30,7 @@ void Faults::Calm() {
       process->ReleaseWork();
     }
     if (OfRocksDb()) cluster_.FailDisk(id, false);
+    if (cluster_.redis(id) != nullptr) cluster_.redis(id)->SetBusy(false);
   }
   for (const std::string& id : cluster_.coordinators()) cluster_.coordinator_process(id)->Resume();
 }
@@ -280,8 +281,22 @@ bool Faults::PauseRedis() {
   const NodeId id = random_.Of(cluster_.nodes());
   Process* const process = cluster_.redis_process(id);
   if (process == nullptr || process->paused()) return false;
-  PauseFor(process, Long(), [this, id] { return cluster_.redis_process(id); });
+  const Duration time = Long();
+  if (random_.Chance(300)) {
+    OverrunScript(id, time);
+  } else {
+    PauseFor(process, time, [this, id] { return cluster_.redis_process(id); });
+  }
   return true;
+}
+
+void Faults::OverrunScript(const NodeId& id, Duration time) {
+  Trace("a script runs in redis " + id + " for " + std::to_string(time / Millis(1)) + " ms");
+  cluster_.redis(id)->SetBusy(true);
+  Later(time, [this, id, number = cluster_.redis_process(id)->number()] {
+    Process* const still = cluster_.redis_process(id);
+    if (still != nullptr && still->number() == number) cluster_.redis(id)->SetBusy(false);
+  });
 }
 
 bool Faults::CrashCoordinator() {

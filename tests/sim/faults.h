@@ -35,6 +35,7 @@ class Faults {
   bool StopProxy();
   bool CrashRedis();
   bool PauseRedis();
+  void OverrunScript(const NodeId& id, Duration time);
   bool CrashEverybody();
   bool MayCrashEverybody();
   void KillEverybody();

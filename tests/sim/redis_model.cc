@@ -12,6 +12,8 @@
 namespace catena::sim {
 namespace {
 
+constexpr std::string_view kBusy =
+    "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.\r\n";
 constexpr std::string_view kReadOnly = "-READONLY You can't write against a read only replica.\r\n";
 
 }  // namespace
@@ -29,6 +31,7 @@ RedisModel::RedisModel(Process& process, std::string address, const RedisImage& 
   }
   stale_ = Save(false);
   redial_ = process_.MakeTimer([this] {
+    if (busy_) return redial_->Start(kRedialAfter);
     if (!master_host_.empty() && !master_)
       master_ = std::make_unique<MasterLink>(*this, master_host_ + ":" + master_port_);
   });
@@ -71,12 +74,22 @@ void RedisModel::Accept(std::unique_ptr<io::Stream> stream) {
   clients_.push_back(std::make_unique<Client>(*this, ++last_client_, std::move(stream)));
 }
 
+void RedisModel::SetBusy(bool busy) {
+  if (busy_ == busy) return;
+  busy_ = busy;
+  if (busy) return;
+  process_.Post([this, alive = std::weak_ptr<int>(alive_)] {
+    if (!alive.expired() && master_) master_->GoOn();
+  });
+}
+
 // --- commands ------------------------------------------------------------------------------------
 
 void RedisModel::Command(Client& client, const Arguments& arguments) {
-  if (arguments[0] == "PSYNC") return Psync(client, arguments);
   std::string reply;
   const std::string& name = arguments[0];
+  if (busy_ && RefusedByScript(client, arguments, reply)) return client.Write(reply);
+  if (name == "PSYNC") return Psync(client, arguments);
   if (ClientCommand(client, arguments, reply) || ServerCommand(client, arguments, reply)) {
     return client.Write(reply);
   }
@@ -86,6 +99,20 @@ void RedisModel::Command(Client& client, const Arguments& arguments) {
     DataCommand(client, arguments, reply);
   }
   client.Write(reply);
+}
+
+bool RedisModel::RefusedByScript(Client& client, const Arguments& arguments, std::string& reply) {
+  const std::string& name = arguments[0];
+  if (name == "MULTI" || name == "DISCARD" || name == "AUTH" || name == "REPLCONF") return false;
+  if (name == "EXEC") {
+    client.in_multi = false;
+    reply = "-EXECABORT Transaction discarded because of: ";
+  } else {
+    client.aborted = client.in_multi;
+    reply = "-";
+  }
+  reply += kBusy;
+  return true;
 }
 
 bool RedisModel::ServerCommand(Client& client, const Arguments& arguments, std::string& reply) {

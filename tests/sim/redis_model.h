@@ -50,6 +50,8 @@ class RedisModel {
   // The latest periodic snapshot.
   const RedisImage& stale_image() const { return stale_; }
   void SaveStale() { stale_ = Save(false); }
+  // Somebody's script overruns: nearly everything is answered with BUSY, the master's stream waits.
+  void SetBusy(bool busy);
 
  private:
   class Client;
@@ -57,6 +59,7 @@ class RedisModel {
 
   void Accept(std::unique_ptr<io::Stream> stream);
   void Command(Client& client, const Arguments& arguments);
+  bool RefusedByScript(Client& client, const Arguments& arguments, std::string& reply);
   bool ServerCommand(Client& client, const Arguments& arguments, std::string& reply);
   bool ClientCommand(Client& client, const Arguments& arguments, std::string& reply);
   void DataCommand(Client& client, const Arguments& arguments, std::string& reply);
@@ -89,7 +92,7 @@ class RedisModel {
   bool has_backlog_ = false;
   std::string backlog_;  // ends at offset_
   bool select_due_ = true;
-  bool loading_ = false;
+  bool loading_ = false, busy_ = false;
   Data data_;
   RedisImage stale_;
   std::string master_host_, master_port_;

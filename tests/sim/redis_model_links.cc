@@ -71,7 +71,8 @@ void RedisModel::Client::SendSnapshot(const std::string& file) {
 
 RedisModel::MasterLink::MasterLink(RedisModel& redis, const io::Address& address)
     : redis_(redis), stream_(redis.process_.Connect(address, this)) {
-  ack_ = redis_.process_.MakeTimer([this] { Acknowledge(); });
+  ack_ =
+      redis_.process_.MakeTimer([this] { redis_.busy_ ? ack_->Start(kAckEvery) : Acknowledge(); });
 }
 
 const char* RedisModel::MasterLink::state() const {
@@ -156,6 +157,7 @@ void RedisModel::MasterLink::Loaded() {
 
 // Whole commands count; an open transaction counts with its EXEC.
 void RedisModel::MasterLink::TakeStream() {
+  if (redis_.busy_) return;
   size_t used = 0;
   while (true) {
     resp::Command command;

@@ -58,6 +58,10 @@ class RedisModel::MasterLink final : public io::StreamHandler {
   bool loading() const { return loading_; }
   // The snapshot is in the database.
   void Loaded();
+  // The script is over.
+  void GoOn() {
+    if (state_ == State::kConnected) TakeStream();
+  }
 
  private:
   enum class State { kConnecting, kHandshake, kTransfer, kConnected };

@@ -305,7 +305,8 @@ void Workload::Judge(Operation& operation) {
   operation.outcome = Operation::Outcome::kDone;
   if (IsError(reply, "UNKNOWNOUTCOME")) operation.outcome = Operation::Outcome::kUnknown;
   const bool refused = IsError(reply, "CHAINDOWN") || IsError(reply, "LOADING") ||
-                       IsError(reply, "MASTERDOWN") || IsError(reply, "STALE");
+                       IsError(reply, "MASTERDOWN") || IsError(reply, "STALE") ||
+                       IsError(reply, "BUSY");
   if (refused) operation.outcome = Operation::Outcome::kRefused;
   if (reply[0] == '-' && operation.outcome == Operation::Outcome::kDone)
     violation_ = "an error that no command here deserves: " + operation.Text();
@@ -316,7 +317,7 @@ void Workload::JudgeTransaction(Operation& operation) {
   operation.outcome = Operation::Outcome::kDone;
   if (reply[0] == '-') {
     const bool refused = IsError(reply, "EXECABORT") || IsError(reply, "CHAINDOWN") ||
-                         IsError(reply, "ERR EXEC without MULTI");
+                         IsError(reply, "BUSY") || IsError(reply, "ERR EXEC without MULTI");
     operation.outcome = refused ? Operation::Outcome::kRefused : Operation::Outcome::kUnknown;
     if (!refused && !IsError(reply, "UNKNOWNOUTCOME"))
       violation_ = "an error that no transaction here deserves: " + operation.Text();
