@@ -28,6 +28,7 @@ void Faults::Calm() {
       process->Resume();
       process->SetDelay(Duration(0));
       process->ReleaseWork();
+      process->SetExhausted(false);
     }
     if (OfRocksDb()) cluster_.FailDisk(id, false);
     if (cluster_.redis(id) != nullptr) cluster_.redis(id)->SetBusy(false);
@@ -213,11 +214,21 @@ void Faults::PauseFor(Process* process, Duration time, std::function<Process*()>
   });
 }
 
+void Faults::Exhaust(Process* process, Duration time, std::function<Process*()> again) {
+  Trace(process->name() + " may open no file for " + std::to_string(time / Millis(1)) + " ms");
+  process->SetExhausted(true);
+  Later(time, [number = process->number(), again = std::move(again)] {
+    Process* const still = again();
+    if (still != nullptr && still->number() == number) still->SetExhausted(false);
+  });
+}
+
 bool Faults::PauseProxy() {
   const NodeId id = random_.Of(cluster_.nodes());
   Process* const process = cluster_.proxy_process(id);
   if (process == nullptr || process->paused()) return false;
-  PauseFor(process, Long(), [this, id] { return cluster_.proxy_process(id); });
+  const auto again = [this, id] { return cluster_.proxy_process(id); };
+  random_.Chance(300) ? Exhaust(process, Long(), again) : PauseFor(process, Long(), again);
   return true;
 }
 

@@ -57,6 +57,7 @@ class Faults {
   // Members but `id` that would still hold everything if `id` lost it.
   size_t WholeWithout(const NodeId& id);
   Duration Long();
+  void Exhaust(Process* process, Duration time, std::function<Process*()> again);
   void PauseFor(Process* process, Duration time, std::function<Process*()> again);
   void Later(Duration delay, std::function<void()> mend);
   void Trace(const std::string& line);

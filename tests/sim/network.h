@@ -88,7 +88,7 @@ class Process final : public io::Reactor {
   void AddTurnEndHook(std::function<void()> hook) override { hooks_.push_back(std::move(hook)); }
   void Defer(std::function<void()> fn) override;
   void RunOnWorker(std::function<void()> work, std::function<void()> done) override;
-  size_t OpenStreams() const override { return 0; }
+  size_t OpenStreams() const override { return exhausted_ ? SIZE_MAX : 0; }
   void Run() override {}
   void Stop() override {}
 
@@ -108,6 +108,8 @@ class Process final : public io::Reactor {
   void HoldWork();
   void ReleaseWork();
   bool holds_work() const { return holds_work_; }
+  // It may open no file more.
+  void SetExhausted(bool exhausted) { exhausted_ = exhausted; }
 
   const std::string& name() const { return name_; }
   // No other process of the simulation has it, also not a later one at the same address.
@@ -138,7 +140,7 @@ class Process final : public io::Reactor {
   std::vector<std::pair<std::shared_ptr<Connection>, int>> dirty_;
   bool awake_ = false, in_turn_ = false, paused_ = false, dead_ = false;
   Duration delay_{0}, work_delay_max_{0};
-  bool holds_work_ = false;
+  bool holds_work_ = false, exhausted_ = false;
   std::vector<std::function<void()>> held_work_;
   TimePoint turn_ended_{};  // on its clock
   int next_port_ = 40000;

@@ -306,7 +306,7 @@ void Workload::Judge(Operation& operation) {
   if (IsError(reply, "UNKNOWNOUTCOME")) operation.outcome = Operation::Outcome::kUnknown;
   const bool refused = IsError(reply, "CHAINDOWN") || IsError(reply, "LOADING") ||
                        IsError(reply, "MASTERDOWN") || IsError(reply, "STALE") ||
-                       IsError(reply, "BUSY");
+                       IsError(reply, "BUSY") || IsError(reply, "ERR max number of clients");
   if (refused) operation.outcome = Operation::Outcome::kRefused;
   if (reply[0] == '-' && operation.outcome == Operation::Outcome::kDone)
     violation_ = "an error that no command here deserves: " + operation.Text();
@@ -317,7 +317,8 @@ void Workload::JudgeTransaction(Operation& operation) {
   operation.outcome = Operation::Outcome::kDone;
   if (reply[0] == '-') {
     const bool refused = IsError(reply, "EXECABORT") || IsError(reply, "CHAINDOWN") ||
-                         IsError(reply, "BUSY") || IsError(reply, "ERR EXEC without MULTI");
+                         IsError(reply, "BUSY") || IsError(reply, "ERR EXEC without MULTI") ||
+                         IsError(reply, "ERR max number of clients");
     operation.outcome = refused ? Operation::Outcome::kRefused : Operation::Outcome::kUnknown;
     if (!refused && !IsError(reply, "UNKNOWNOUTCOME"))
       violation_ = "an error that no transaction here deserves: " + operation.Text();
