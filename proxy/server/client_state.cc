@@ -135,10 +135,7 @@ Dispatch ClientState::Transaction(uint64_t number, const Request& request, std::
   if (name == "multi") {
     if (count != 1) return Reply(number, "-ERR wrong number of arguments for 'multi' command\r\n");
     Dispatch dispatch = SubmitHead(number, raw, Action::kBegin);
-    in_multi_ = dispatch == Dispatch::kTaken && head_;
-    // A proxy sends what follows in any case, and may never hear of the refusal.
-    if (dispatch == Dispatch::kTaken && !head_ && session_.forwarded)
-      in_multi_ = multi_lost_ = true;
+    in_multi_ = dispatch == Dispatch::kTaken;
     queued_bytes_ = 0;
     return dispatch;
   }
@@ -158,7 +155,7 @@ Dispatch ClientState::Transaction(uint64_t number, const Request& request, std::
     return dispatch;
   }
   bool exec = name == "exec";
-  if (count != 1 && in_multi_ && !multi_lost_) {
+  if (count != 1 && in_multi_ && multi_error_.empty()) {
     // It aborts the transaction: an EXEC at once, a DISCARD when EXEC comes.
     Dispatch dispatch = SubmitHead(number, raw, exec ? Action::kExec : Action::kPlain);
     if (exec && dispatch == Dispatch::kTaken) LeaveTransaction();
@@ -171,11 +168,10 @@ Dispatch ClientState::Transaction(uint64_t number, const Request& request, std::
   }
   if (!in_multi_)
     return Reply(number, exec ? "-ERR EXEC without MULTI\r\n" : "-ERR DISCARD without MULTI\r\n");
-  if (multi_lost_) {
+  if (!multi_error_.empty()) {
+    const std::string why = multi_error_.substr(1);
     LeaveTransaction();
-    return Reply(number, exec ? "-EXECABORT Transaction discarded because the connection to the "
-                                "chain's head was lost.\r\n"
-                              : "+OK\r\n");
+    return Reply(number, exec ? "-EXECABORT Transaction discarded because of: " + why : "+OK\r\n");
   }
   if (exec && watch_lost_) {
     std::string null;
@@ -208,7 +204,8 @@ ClientState::Pending ClientState::NextOwed() {
 }
 
 void ClientState::LeaveTransaction() {
-  in_multi_ = multi_lost_ = multi_refused_ = watching_ = watch_lost_ = false;
+  in_multi_ = multi_refused_ = watching_ = watch_lost_ = false;
+  multi_error_.clear();
 }
 
 void ClientState::AbortTransaction(const std::string& why, Sent sent) {
@@ -233,8 +230,7 @@ void ClientState::OnFreshInput() {
 }
 
 Dispatch ClientState::Queue(uint64_t number, const Request& request) {
-  if (multi_lost_)
-    return Reply(number, ChainDown("the connection to the chain's head was lost inside MULTI"));
+  if (!multi_error_.empty()) return Reply(number, multi_error_);
   auto abort = [&](const std::string& error) {
     return SubmitHead(number, kAbortingCommand, Action::kReplace, "-" + error + "\r\n");
   };
@@ -335,6 +331,12 @@ Dispatch ClientState::SubmitHead(uint64_t number, std::string_view raw, Action a
   // A subscription goes by another connection; and what is being ended may go to the next head.
   if (!local_owed_.empty() || ending_ != Ending::kNo) return Dispatch::kWait;
   Opening opening = OpenHead();
+  if (opening == Opening::kRefused && action == Action::kBegin) {
+    // What follows is sent in any case, most likely already: refused by itself, MULTI would let it
+    // be executed as if it were no transaction's.
+    multi_error_ = refusal_;
+    return Reply(number, "+OK\r\n");
+  }
   if (opening == Opening::kRefused) return Reply(number, refusal_);
   if (opening == Opening::kWait || head_->full()) return Dispatch::kWait;
   // A head that leaves ends what is open and gets nothing new.
@@ -424,7 +426,8 @@ void ClientState::OnPrivateClosed(PrivateChannel& channel, const std::string& wh
 }
 
 void ClientState::FailHead(const std::string& why, Sent sent) {
-  if (in_multi_) multi_lost_ = true;
+  if (in_multi_ && multi_error_.empty())
+    multi_error_ = ChainDown("the connection to the chain's head was lost inside MULTI");
   if (watching_) watch_lost_ = true;
   ending_ = Ending::kNo;
   while (!head_owed_.empty()) {

@@ -218,7 +218,7 @@ class ClientState final : public PrivateChannel::Handler {
           redirect_at_database_ = -1;  // CLIENT TRACKING REDIRECT, by our id and the database's
   int head_database_ = 0, head_protocol_ = 2;
   bool in_multi_ = false;
-  bool multi_lost_ = false;     // its channel broke, or it was refused: EXEC aborts
+  std::string multi_error_;     // not "": answers what is to be queued, and EXEC aborts
   bool multi_refused_ = false;  // ... and the client need not end it, see OnFreshInput
   bool watching_ = false;
   bool watch_lost_ = false;  // its channel broke: the next EXEC answers nil

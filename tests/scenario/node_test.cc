@@ -883,6 +883,32 @@ TEST_CASE("what was sent behind a MULTI that the database refuses has an unknown
   CHECK(answers.starts_with("-ERR not in this story\r\n-UNKNOWNOUTCOME"));
 }
 
+// Guards: proxy/server/client_state.cc SubmitHead, with all that a client sends together and apart.
+TEST_CASE("a transaction that gets no connection of its own is aborted as a whole") {
+  for (const bool together : {true, false}) {
+    for (const char* at : {"A", "B"}) {
+      NodeWorld world({"A", "B"});
+      world.Form();
+      world.database("A").limits.connections_max = 0;
+      Client client(world, at);
+      client.Send({"MULTI"});
+      if (!together) world.Settle();
+      client.Send({"SET", "x", "1"});
+      if (!together) world.Settle();
+      client.Send({"EXEC"});
+      world.Settle();
+      const std::string answers = client.Take();
+      CHECK(answers.starts_with("+OK\r\n-ERR max number of clients reached"));
+      CHECK(answers.find("\r\n-EXECABORT Transaction discarded because of: ERR max number") !=
+            std::string::npos);
+      CHECK(world.database("A").Get("x") == "");
+      client.Send({"SET", "x", "2"});
+      world.Settle();
+      CHECK(client.Take() == "+OK\r\n");
+    }
+  }
+}
+
 // Guards: proxy/server/client_state.cc Transaction. Executed, it would be told to be not executed.
 TEST_CASE("what came behind a MULTI that the head's proxy refuses is not executed by itself") {
   NodeWorld world({"A", "B"});
