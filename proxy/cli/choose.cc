@@ -50,6 +50,9 @@ Result<std::string> ExplainChoice(const coordinator::ClusterStatus& status,
       " is lost. The data of all other nodes of the chain is replaced by it when they "
       "join again.\nPositions do not tell which node has more: a database that was "
       "restarted counts anew.\n";
+  text +=
+      "Members that are only cut off from the coordinators serve their clients on among themselves "
+      "until they\nhear of it, and what they answer meanwhile is lost: stop their proxies first.\n";
   text += "The chain is waiting: " + found->waiting_for + "\n";
   return text;
 }

@@ -143,6 +143,7 @@ TEST_CASE("a choice is explained before it is made") {
   CHECK(text->find("Every answered write that is missing in the database of b is lost") !=
         std::string::npos);
   CHECK(text->find("waiting: all members were lost") != std::string::npos);
+  CHECK(text->find("cut off from the coordinators serve their clients on") != std::string::npos);
   CHECK_FALSE(ExplainChoice(status, "main", "nobody"));
   CHECK_FALSE(ExplainChoice(status, "nothing", "b"));
   SUBCASE("a node that is not there") {
