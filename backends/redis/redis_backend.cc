@@ -190,6 +190,9 @@ void RedisBackend::OnControlChecked(const ServerInfo& server, uint64_t generatio
     return control_.Lose("somebody made it " + now);
   }
   if (!server.read_only) return control_.Lose("somebody switched replica-read-only off");
+  if (server.obeys_maxmemory) {
+    return control_.Lose("somebody switched replica-ignore-maxmemory off");
+  }
   if (feed_ && server.replid == feed_->chain_replid() && server.replica_offset) {
     feed_->Observe(*server.replica_offset);
   }

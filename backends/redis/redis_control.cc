@@ -15,6 +15,7 @@ namespace {
 constexpr Duration kRecoverInterval = std::chrono::milliseconds(20);
 // Before ROLE is asked again of a Redis that is busy with a script.
 constexpr Duration kBusyInterval = std::chrono::milliseconds(10);
+constexpr std::string_view kIgnoresMaxmemory = "*-ignore-maxmemory";
 
 // Of ":<number>"; 0: it is none.
 uint64_t NumberOf(std::string_view reply) {
@@ -121,7 +122,7 @@ void RedisControl::Lose(std::string reason) {
   log::Warn("backend_lost", {{"address", options_.address}, {"why", reason}});
   state_ = State::kDown;
   problem_ = reason;
-  examining_ = loading_ = check_unanswered_ = role_in_flight_ = false;
+  examining_ = loading_ = check_unanswered_ = role_in_flight_ = obeys_maxmemory_ = false;
   stage_pending_ = 0;
   for (io::Timer* timer : {grace_timer_.get(), check_timer_.get(), role_timer_.get()})
     timer->Stop();
@@ -277,12 +278,14 @@ void RedisControl::AskAbilities() {
     examination_.rdb_version = RdbVersionOfDump(ReplyText(reply)).value_or(0);
   });
   Ask({"ROLE"}, [this](std::string_view reply) { Require("ROLE", reply); });
-  // A follower that takes writes of its own diverges. "*-read-only": it was slave-read-only
-  // before 5.0.
-  InsistOnSetting("*-read-only", "yes");
+  place_forgotten_ = false;
+  // A follower that takes writes of its own diverges; so does one that obeys its own maxmemory: it
+  // evicts by itself, and does not execute what it is fed. "*-": both were slave-... before 5.0.
+  InsistOnSetting("*-read-only", "yes", [this] { ForgetPlace(); });
+  InsistOnSetting(kIgnoresMaxmemory, "yes", [this] { ForgetPlace(); });
   // Loading from the socket would begin before the last byte, which is held back until the checksum
   // is known.
-  InsistOnSetting("repl-diskless-load", "disabled");
+  InsistOnSetting("repl-diskless-load", "disabled", [] {});
   for (std::string_view setting : kLimitSettings) {
     Ask({"CONFIG", "GET", setting}, [this](std::string_view reply) { TakeSettings(reply); });
   }
@@ -295,19 +298,39 @@ void RedisControl::TakeSettings(std::string_view config_reply) {
   }
 }
 
-void RedisControl::InsistOnSetting(std::string_view pattern, const std::string& wanted) {
-  Ask({"CONFIG", "GET", pattern}, [this, wanted](std::string_view reply) {
-    Require("CONFIG GET", reply);
-    const resp::Value pairs = DecodeReply(reply);
-    for (size_t i = 0; i + 1 < pairs.elements.size(); i += 2) {
-      const std::string name = pairs.elements[i].text;
-      if (pairs.elements[i + 1].text == wanted) continue;
-      log::Info("backend_setting",
-                {{"address", options_.address}, {"name", name}, {"value", wanted}});
-      Ask({"CONFIG", "SET", name, wanted},
-          [this, name](std::string_view answer) { Require("CONFIG SET " + name, answer); });
-    }
-  });
+void RedisControl::InsistOnSetting(std::string_view pattern, const std::string& wanted,
+                                   std::function<void()> on_other) {
+  Ask({"CONFIG", "GET", pattern},
+      [this, wanted, on_other = std::move(on_other)](std::string_view reply) {
+        Require("CONFIG GET", reply);
+        const resp::Value pairs = DecodeReply(reply);
+        for (size_t i = 0; i + 1 < pairs.elements.size(); i += 2) {
+          const std::string name = pairs.elements[i].text;
+          if (pairs.elements[i + 1].text == wanted) continue;
+          log::Info("backend_setting",
+                    {{"address", options_.address}, {"name", name}, {"value", wanted}});
+          // Before the setting is put right: a proxy that comes after us sees only that.
+          on_other();
+          Ask({"CONFIG", "SET", name, wanted},
+              [this, name](std::string_view answer) { Require("CONFIG SET " + name, answer); });
+        }
+      });
+}
+
+// What it holds may be another thing than its place in the chain's history says (I7): it is made to
+// begin a history of its own, and takes a snapshot wherever it joins. Once: of the chain it must
+// still remember that its data is from there.
+void RedisControl::ForgetPlace() {
+  ServerInfo server = ParseInfo(info_text_);
+  server.read_only = true;
+  const auto resume = ResumePointOf(server);
+  if (!resume || std::exchange(place_forgotten_, true)) return;
+  log::Warn("backend_place_forgotten", {{"address", options_.address},
+                                        {"replid", resume->replid},
+                                        {"position", resume->position.value()}});
+  const auto require = [this](std::string_view reply) { Require("REPLICAOF", reply); };
+  Ask({"REPLICAOF", "NO", "ONE"}, require);
+  Ask({"REPLICAOF", LocalHost(), "1"}, require);
 }
 
 void RedisControl::FinishExamination() {
@@ -359,12 +382,20 @@ void RedisControl::OnCheckTimer() {
       if (reply) TakeSettings(*reply);
     });
   }
+  link_->Send({"CONFIG", "GET", kIgnoresMaxmemory}, [this](std::optional<std::string_view> reply) {
+    if (!reply || (*reply)[0] == '-') return;
+    const std::vector<resp::Value> pairs = DecodeReply(*reply).elements;
+    obeys_maxmemory_ = std::any_of(pairs.begin(), pairs.end(),
+                                   [](const resp::Value& word) { return word.text == "no"; });
+  });
   const uint64_t generation = owner_->RoleGeneration();
   link_->Send({"INFO", "replication"}, [this, generation](std::optional<std::string_view> reply) {
     check_unanswered_ = false;
     // An error (BUSY) still shows that it lives.
     if (!reply || (*reply)[0] != '$') return;
-    owner_->OnControlChecked(ParseInfo(ReplyText(*reply)), generation);
+    ServerInfo server = ParseInfo(ReplyText(*reply));
+    server.obeys_maxmemory = obeys_maxmemory_;
+    owner_->OnControlChecked(server, generation);
   });
 }
 

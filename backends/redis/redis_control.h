@@ -104,7 +104,10 @@ class RedisControl : public RequestLink::Owner {
   void AskClients();
   bool MustBeCut(const ClientEntry& client) const;
   void AskAbilities();
-  void InsistOnSetting(std::string_view pattern, const std::string& wanted);
+  // `on_other`: it was another, and will be changed.
+  void InsistOnSetting(std::string_view pattern, const std::string& wanted,
+                       std::function<void()> on_other);
+  void ForgetPlace();
   void TakeSettings(std::string_view config_reply);
   void Require(std::string_view what, std::string_view reply);
   void FinishExamination();
@@ -129,6 +132,7 @@ class RedisControl : public RequestLink::Owner {
   Stage stage_ = Stage::kIntroduce;
   size_t stage_pending_ = 0;
   std::string stage_problem_;
+  bool place_forgotten_ = false;  // in this examination
   std::string info_text_;         // INFO as the latest stage read it
   std::vector<std::string> cut_;  // ids of former connections
   uint64_t client_id_ = 0;        // the Redis' id of this connection
@@ -141,6 +145,7 @@ class RedisControl : public RequestLink::Owner {
   backend::Limits limits_;
   TimePoint heard_{};
   bool check_unanswered_ = false;
+  bool obeys_maxmemory_ = false;  // as the last check said
   Liveness liveness_;
 };
 

@@ -32,6 +32,8 @@ struct ServerInfo {
   bool link_up = false;
   std::optional<uint64_t> replica_offset;  // slave_repl_offset: what it has executed
   bool read_only = true;
+  // A replica's own maxmemory counts: it may have skipped what it was fed. INFO does not tell.
+  bool obeys_maxmemory = false;
   uint64_t keys = 0;
 };
 

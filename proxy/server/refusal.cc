@@ -10,6 +10,8 @@ namespace {
 constexpr std::string_view kChainSettings[] = {
     "replica-read-only",
     "slave-read-only",
+    "replica-ignore-maxmemory",
+    "slave-ignore-maxmemory",
     "replica-serve-stale-data",
     "slave-serve-stale-data",
     "masterauth",

@@ -676,10 +676,36 @@ TEST_CASE("somebody else's REPLICAOF is a loss") {
     pair.server.Client().Run({"REPLICAOF", "NO", "ONE"});
     CHECK(pair.loop.Until([&] { return pair.follower.lost.size() == 1; }));
   }
-  SUBCASE("writes allowed at the follower") {
-    pair.server.Client().Run({"CONFIG", "SET", "replica-read-only", "no"});
-    CHECK(pair.loop.Until([&] { return pair.follower.lost.size() == 1; }));
-  }
+}
+
+// Its offset says nothing of what it holds then, and nothing that is asked of it later does.
+TEST_CASE("a follower that wrote or evicted by itself does not resume") {
+  const char* setting = "replica-read-only";
+  SUBCASE("it took writes") {}
+  SUBCASE("it obeyed its own maxmemory") { setting = "replica-ignore-maxmemory"; }
+  Pair pair;
+  pair.Join();
+  pair.server.Client().Run({"CONFIG", "SET", setting, "no"});
+  pair.server.Client().Run({"SET", "stray", "x"});
+  REQUIRE(pair.loop.Until([&] { return pair.follower.lost.size() == 1; }));
+  REQUIRE(pair.loop.Until([&] { return pair.follower.examined.size() == 2; }));
+  CHECK(!pair.follower.examined[1].resume);
+  CHECK(pair.follower.examined[1].from_chain);
+  const auto now = pair.server.Client().Run({"CONFIG", "GET", setting});
+  REQUIRE(now->elements == 2);
+  CHECK(std::string(now->element[1]->str) == "yes");
+  // Nor with the proxy that comes after this one.
+  pair.follower.redis.reset();
+  redis::RedisOptions options;
+  options.incarnation = Incarnation(2);
+  Node again(pair.loop, pair.server.address(), options);
+  REQUIRE(again.AwaitExamined());
+  CHECK(!again.examined[0].resume);
+  CHECK(again.examined[0].from_chain);
+  const Snapshot snapshot = Take(pair.loop, pair.head);
+  REQUIRE(snapshot.ended);
+  CHECK(Load(pair.loop, again, snapshot, &pair.head.log));
+  CHECK(pair.server.Client().Text({"EXISTS", "stray"}) == "0");
 }
 
 TEST_CASE("the feed's connection may break: the Redis comes back and goes on") {
