@@ -154,6 +154,7 @@ class Node final : public SessionOwner,
     bool loading = false;  // a snapshot is under way
     bool loaded = false;   // the database follows
     std::string snapshot;  // name of it
+    std::string snapshot_replid;
     uint64_t done = 0, total = 0;
     Position told;  // last JoinProgress
     bool told_loaded = false;

@@ -39,7 +39,7 @@ void Node::OnJoinHello(peer::PeerLink& link, const chain::Hello& hello) {
     offer = {replica_.replid(), replica_.received()};
   } else if (info_.resume && replica_.replid().empty()) {
     offer = {info_.resume->replid, info_.resume->position};
-  } else if (joining_.loading && joining_.replid == hello.replid) {
+  } else if (joining_.loading && joining_.snapshot_replid == hello.replid) {
     offer.snapshot = joining_.snapshot;
     offer.snapshot_bytes = joining_.done;
   }
@@ -87,6 +87,7 @@ void Node::BeginLoading(peer::PeerLink& link, const chain::SnapshotBegin& begin)
   joining_.loaded = false;
   joining_.loading = true;
   joining_.snapshot = begin.name;
+  joining_.snapshot_replid = joining_.replid;
   joining_.done = 0;
   joining_.total = begin.length;
   following_ = false;

@@ -819,6 +819,34 @@ TEST_CASE("a tail tells whether it reaches the joiner that it is to feed") {
   CHECK(world.report("A").successor_linked);
 }
 
+// Guards: proxy/server/node_join.cc OnJoinHello (another history). What is put in place would count
+// as a prefix of one history, and be of another.
+TEST_CASE("a part of a snapshot is not gone on with in another history") {
+  NodeWorld world({"A", "B", "C"});
+  world.FormFirst();
+  Client first(world, "A");
+  first.Send({"SET", "x", std::string(10'000, 'v')});
+  world.Settle();
+  world.database("A").snapshot_bytes_max = 6'000;
+  world.StartJoin("B");
+  world.Advance(milliseconds(300));
+  REQUIRE(world.database("A").snapshot_bytes_given == 6'000);
+  world.database("C").holds_snapshots = true;
+  world.Configure({"C"}, {"A", "B", "C"});
+  world.Advance(std::chrono::seconds(1));
+  REQUIRE(world.replica("C").head_ready());
+  Client second(world, "C");
+  second.Send({"SET", "x", std::string(10'000, 'w')});
+  world.Advance(std::chrono::seconds(1));
+  REQUIRE(world.NewestLink("C", "B") != nullptr);
+  world.BreakAtDialler(*world.NewestLink("C", "B"));
+  world.database("C").holds_snapshots = false;
+  world.Advance(std::chrono::seconds(2));
+  CHECK(world.report("C").joiner_ready.has_value());
+  CHECK(world.database("C").snapshot_bytes_given == world.database("C").position().value());
+  CHECK(world.database("B").Get("x") == std::string(10'000, 'w'));
+}
+
 // Guards: proxy/server/node_join.cc OnSnapshotStart (CanFollow). The attempt that goes on with it
 // would be given up at once, like the one before it, and so would every later one.
 TEST_CASE("a snapshot that the log has left too far behind is not gone on with") {

@@ -79,7 +79,7 @@ class NodeReactor final : public io::Reactor {
   }
   std::string RandomBytes(size_t count) override {
     std::string bytes;
-    while (bytes.size() < count) bytes += static_cast<char>(++random_ * 37);
+    while (bytes.size() < count) bytes += static_cast<char>(++random_ * 37 + id_.back());
     return bytes;
   }
   std::unique_ptr<io::Stream> Connect(const io::Address& address,
@@ -352,7 +352,7 @@ std::unique_ptr<backend::SnapshotReader> FakeDatabase::TakeSnapshot(
   };
   auto reader = std::make_unique<Reader>();
   world_.Post(id_, [this, sink, held, alive = reader->alive] {
-    if (!*alive) return;
+    if (!*alive || holds_snapshots) return;
     static constexpr std::string_view kName = "copy ";
     size_t length = stream_.size();
     if (keeps_snapshots && !held.name.empty()) length = std::stoul(held.name.substr(kName.size()));

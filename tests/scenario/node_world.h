@@ -102,6 +102,8 @@ class FakeDatabase final : public backend::Backend {
   // Of a snapshot that is taken of it only so many bytes come.
   size_t snapshot_bytes_max = SIZE_MAX;
   size_t snapshot_bytes_given = 0;
+  // None that is taken of it begins.
+  bool holds_snapshots = false;
   // It goes on with the snapshot of which somebody has a part, though it has changed since.
   bool keeps_snapshots = false;
   // An entry with this in it counts as damaged.
