@@ -183,7 +183,8 @@ PolicyInput ChainKeeper::MakeInput(TimePoint now) const {
 }
 
 void ChainKeeper::Consider() {
-  if (writing_ || !unreadable_.empty()) return;
+  if (!unreadable_.empty()) return;
+  if (writing_) return ReviewOrders();
   // Deposed in this turn, by another chain. What is compared with no revision would be true while
   // nobody leads.
   if (leadership_.owner_revision() == 0) return;
@@ -224,6 +225,18 @@ void ChainKeeper::TakeOver(const Decision& decision) {
   if (decision.choice_done) EndChoice(true);
   if (decision.wish_done) EndWish(true);
   if (!decision.wish_refused.empty()) EndWish(Fail(decision.wish_refused));
+}
+
+// Nothing new is decided before the record is known; but that a member can be spared may have ceased
+// to be true.
+void ChainKeeper::ReviewOrders() {
+  if (!drain_ && !resign_) return;
+  const Decision decision = Decide(MakeInput(reactor_.Now()));
+  const auto stands = [](const auto& order, const auto& now) {
+    return order && now && order->node == now->node && order->incarnation == now->incarnation;
+  };
+  if (!stands(resign_, decision.resign)) resign_.reset();
+  if (!stands(drain_, decision.drain)) FollowDrain(std::nullopt);
 }
 
 void ChainKeeper::FollowDrain(const std::optional<Decision::Request>& drain) {

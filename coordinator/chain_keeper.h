@@ -121,6 +121,7 @@ class ChainKeeper {
   void Consider();
   PolicyInput MakeInput(TimePoint now) const;
   void TakeOver(const Decision& decision);
+  void ReviewOrders();
   void FollowDrain(const std::optional<Decision::Request>& drain);
   void Write(const ChainRecord& next, const std::string& event);
   void Send();

@@ -497,6 +497,18 @@ TEST_CASE_FIXTURE(Fixture, "a wish is answered when it stands in the record, and
   CHECK(outcome == "this coordinator leads no longer");
 }
 
+TEST_CASE_FIXTURE(Fixture,
+                  "S1 a drain is not gone on with beside those who fail while etcd is slow") {
+  keeper->Wish({{"c", false, ""}, false, false}, [](const Result<bool>&) {});
+  etcd.Answer();
+  CHECK_FALSE(Beat("c").drain.empty());
+  keeper->Reconfigure(OptionsWith(2 * kLease));
+  REQUIRE(etcd.held.size() == 1);  // the record is to say so
+  CHECK_FALSE(Beat("c").drain.empty());
+  for (const char* id : {"a", "b"}) Beat(id, ReportPhase::kResigning);
+  CHECK(Beat("c").drain.empty());
+}
+
 TEST_CASE_FIXTURE(Fixture, "the history comes with the record, survives leaders, and is bounded") {
   LetLeaseOfARunOut();
   REQUIRE(etcd.held.size() == 1);
