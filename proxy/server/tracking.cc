@@ -50,7 +50,7 @@ Dispatch ClientState::Tracking(uint64_t number, const Request& request, std::str
 Dispatch ClientState::SubmitTracked(uint64_t number, std::string_view raw, Path path) {
   Opening opening = OpenLocal();
   if (opening == Opening::kRefused) return Reply(number, refusal_);
-  if (opening == Opening::kWait) return Dispatch::kWait;
+  if (opening == Opening::kWait || local_->full()) return Dispatch::kWait;
   session_.CountOutstanding(path);
   MatchLocal();
   SendLocal(raw, {number, LocalAction::kReply, 1, {}});

@@ -1133,5 +1133,32 @@ TEST_CASE("a module's command reads more than the keys that it names") {
   CHECK(read(at_head).empty());
 }
 
+// Guards: proxy/server/tracking.cc SubmitTracked (PrivateChannel::full).
+TEST_CASE("I8 a tracked read at the head waits for what a lost connection left in the database") {
+  NodeWorld world({"A", "B"});
+  world.Form();
+  Client client(world, "A");
+  client.Send({"SET", "x", "0"});
+  client.Send({"CLIENT", "TRACKING", "ON"});
+  world.Settle();
+  REQUIRE(client.Take() == "+OK\r\n+OK\r\n");
+  FakeDatabase& database = world.database("A");
+  database.keeps_abandoned = true;
+  database.HoldLanes();
+  client.Send({"SET", "x", "1"});
+  world.Settle();
+  database.BreakLane("SET");
+  world.Settle();
+  REQUIRE(client.Take().starts_with("-UNKNOWNOUTCOME"));
+  client.Send({"GET", "x"});
+  world.Settle();
+  database.ReleaseLanes();
+  world.Advance(milliseconds(100));
+  CHECK(client.Take().empty());
+  database.keeps_abandoned = false;
+  world.Advance(milliseconds(100));
+  CHECK(client.Take() == "$1\r\n0\r\n");
+}
+
 }  // namespace
 }  // namespace catena::scenario

@@ -389,6 +389,17 @@ void FakeDatabase::BreakLanes() {
   });
 }
 
+void FakeDatabase::BreakLane(const std::string& holding) {
+  const auto holds = [&](FakeLane* lane) {
+    return std::any_of(lane->queue.begin(), lane->queue.end(), [&](const std::string& command) {
+      return command.find(holding) != std::string::npos;
+    });
+  };
+  const auto lane = std::find_if(lanes_.begin(), lanes_.end(), holds);
+  if (lane == lanes_.end()) return;
+  world_.Post(id_, [handler = (*lane)->handler] { handler->OnLaneClosed("reset", false); });
+}
+
 bool FakeDatabase::Work() {
   for (FakeLane* lane : lanes_) {
     if (blocks && !lane->queue.empty() && lane->queue.front().find("BLPOP") != std::string::npos)

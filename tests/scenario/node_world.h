@@ -124,6 +124,8 @@ class FakeDatabase final : public backend::Backend {
   void ReleaseLanes();
   // Their connections are reset.
   void BreakLanes();
+  // That of the one that holds this command.
+  void BreakLane(const std::string& holding);
   // What a lane holds when it is destroyed could still be executed until the test says otherwise.
   bool keeps_abandoned = false;
   bool HasAbandoned() const override { return keeps_abandoned && abandoned_; }
