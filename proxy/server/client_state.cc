@@ -1,5 +1,6 @@
 #include "proxy/server/client_state.h"
 
+#include "proxy/base/mutant.h"
 #include "proxy/base/text.h"
 #include "proxy/resp/decoder.h"
 #include "proxy/resp/encoder.h"
@@ -428,7 +429,7 @@ void ClientState::OnPrivateClosed(PrivateChannel& channel, const std::string& wh
 void ClientState::FailHead(const std::string& why, Sent sent) {
   if (in_multi_ && multi_error_.empty())
     multi_error_ = ChainDown("the connection to the chain's head was lost inside MULTI");
-  if (watching_) watch_lost_ = true;
+  if (watching_ && !CATENA_MUTANT("watch-forgotten")) watch_lost_ = true;
   ending_ = Ending::kNo;
   while (!head_owed_.empty()) {
     Pending pending = NextOwed();
@@ -461,7 +462,7 @@ void ClientState::LeaveHead() {
   if (!head_) return;
   leaving_head_ = true;
   if (in_multi_ || !head_owed_.empty()) return;
-  if (watching_) watch_lost_ = true;
+  if (watching_ && !CATENA_MUTANT("watch-forgotten")) watch_lost_ = true;
   dead_ = std::move(head_);
   dead_->Close();
 }

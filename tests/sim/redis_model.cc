@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <set>
 
 #include "backends/redis/rdb_check.h"
 #include "proxy/base/check.h"
@@ -95,6 +96,8 @@ void RedisModel::Command(Client& client, const Arguments& arguments) {
   }
   if (name == "MULTI" || name == "EXEC" || name == "DISCARD" || client.in_multi) {
     Transaction(client, arguments, reply);
+  } else if (name == "WATCH" || name == "UNWATCH") {
+    Watch(client, arguments, reply);
   } else {
     DataCommand(client, arguments, reply);
   }
@@ -103,9 +106,12 @@ void RedisModel::Command(Client& client, const Arguments& arguments) {
 
 bool RedisModel::RefusedByScript(Client& client, const Arguments& arguments, std::string& reply) {
   const std::string& name = arguments[0];
-  if (name == "MULTI" || name == "DISCARD" || name == "AUTH" || name == "REPLCONF") return false;
+  static const std::set<std::string> kAllowed = {"MULTI",   "DISCARD", "WATCH",
+                                                 "UNWATCH", "AUTH",    "REPLCONF"};
+  if (kAllowed.contains(name)) return false;
   if (name == "EXEC") {
-    client.in_multi = false;
+    client.in_multi = client.touched = false;
+    client.watched.clear();
     reply = "-EXECABORT Transaction discarded because of: ";
   } else {
     client.aborted = client.in_multi;
@@ -192,7 +198,33 @@ void RedisModel::DataCommand(Client&, const Arguments& arguments, std::string& r
   }
   Executed executed = Execute(data_, arguments);
   reply = std::move(executed.reply);
-  if (executed.changed) Feed({Encode(arguments)});
+  if (!executed.changed) return;
+  Feed({Encode(arguments)});
+  TouchWatched();
+}
+
+void RedisModel::Watch(Client& client, const Arguments& arguments, std::string& reply) {
+  if (arguments[0] == "UNWATCH") {
+    client.watched.clear();
+    client.touched = false;
+  }
+  for (size_t i = 1; i < arguments.size(); ++i) {
+    const auto found = data_.find(arguments[i]);
+    client.watched.try_emplace(arguments[i],
+                               found == data_.end() ? std::nullopt : std::optional(found->second));
+  }
+  reply = "+OK\r\n";
+}
+
+void RedisModel::TouchWatched() {
+  for (const auto& client : clients_) {
+    for (const auto& [key, held] : client->watched) {
+      const auto found = data_.find(key);
+      const bool same =
+          held ? found != data_.end() && found->second == *held : found == data_.end();
+      client->touched = client->touched || !same;
+    }
+  }
 }
 
 void RedisModel::Transaction(Client& client, const Arguments& arguments, std::string& reply) {
@@ -203,11 +235,13 @@ void RedisModel::Transaction(Client& client, const Arguments& arguments, std::st
     client.aborted = false;
     reply = "+OK\r\n";
   } else if (name == "DISCARD") {
-    client.in_multi = false;
+    client.in_multi = client.touched = false;
+    client.watched.clear();
     reply = "+OK\r\n";
   } else if (name == "EXEC") {
     reply = client.in_multi ? Exec(client) : "-ERR EXEC without MULTI\r\n";
-    client.in_multi = false;
+    client.in_multi = client.touched = false;
+    client.watched.clear();
   } else if (loading_) {
     client.aborted = true;
     reply = "-LOADING Redis is loading the dataset in memory\r\n";
@@ -228,6 +262,7 @@ std::string RedisModel::Exec(Client& client) {
                                   [](const Arguments& queued) { return IsWrite(queued[0]); });
   if (client.aborted || loading_)
     return "-EXECABORT Transaction discarded because of previous errors.\r\n";
+  if (client.touched) return "*-1\r\n";
   if (writes && !is_master())
     return "-EXECABORT Transaction discarded because of: READONLY a replica\r\n";
   std::string reply;
@@ -239,6 +274,8 @@ std::string RedisModel::Exec(Client& client) {
     if (executed.changed) effects.push_back(Encode(arguments));
   }
   if (!effects.empty()) Feed(effects);
+  client.watched.clear();
+  TouchWatched();
   return reply;
 }
 
@@ -415,6 +452,7 @@ void RedisModel::Apply(const Arguments& arguments) {
   std::transform(command[0].begin(), command[0].end(), command[0].begin(),
                  [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
   if (IsKnown(command[0])) Execute(data_, command);
+  TouchWatched();
 }
 
 void RedisModel::Load(std::string_view file, const std::string& replid, uint64_t offset) {
@@ -431,6 +469,7 @@ void RedisModel::Load(std::string_view file, const std::string& replid, uint64_t
       data_[std::string(pair.arguments[0])] = pair.arguments[1];
       body.remove_prefix(consumed);
     }
+    TouchWatched();
     loading_ = false;
     replid_ = replid;
     replid2_.clear();

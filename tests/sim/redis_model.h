@@ -65,6 +65,9 @@ class RedisModel {
   void DataCommand(Client& client, const Arguments& arguments, std::string& reply);
   void Transaction(Client& client, const Arguments& arguments, std::string& reply);
   std::string Exec(Client& client);
+  void Watch(Client& client, const Arguments& arguments, std::string& reply);
+  // To be called when the data may have changed.
+  void TouchWatched();
   void Psync(Client& client, const Arguments& arguments);
   bool Continue(Client& client, const std::string& replid, uint64_t first);
   void StartSnapshot(Client& client);

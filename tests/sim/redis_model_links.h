@@ -2,6 +2,7 @@
 // Included by the model's sources only.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -34,6 +35,8 @@ class RedisModel::Client final : public io::StreamHandler {
   std::string name;
   bool in_multi = false, aborted = false;
   std::vector<Arguments> queued;
+  std::map<std::string, std::optional<std::string>> watched;  // key: what it held
+  bool touched = false;                                       // ... one of them was changed
   bool snapshot_only = false, capa_eof = false;
   bool streaming = false;
   std::optional<std::string> behind_snapshot;  // set while a snapshot is being made

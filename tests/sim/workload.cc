@@ -9,6 +9,8 @@ namespace {
 
 // Longer than a node may take: its write timeout is 5 s.
 constexpr Duration kPatience = Seconds(9);
+constexpr uint64_t kWatching = 300;                   // per mille of the transactions
+constexpr std::string_view kNotExecuted = "*-1\r\n";  // EXEC: a watched key was changed
 constexpr const char* kModes[] = {"linearizable", "sequential", "eventual", "tail"};
 
 bool IsError(std::string_view reply, std::string_view code) {
@@ -59,6 +61,9 @@ class Workload::Client final : public io::StreamHandler {
   struct Waiting {
     size_t operation;
     size_t replies;  // still missing
+    // A transaction behind WATCH and GET of this key, which are answered first.
+    std::string watched, seen;
+    bool watches = false;
   };
 
   void Next();
@@ -116,10 +121,17 @@ void Workload::Client::Send() {
     operation.sent = owner_.cluster_.scheduler().now();
     operation.consistency = static_cast<server::Consistency>(mode_);
     const bool transaction = operation.commands.size() > 1;
+    std::string watched;
+    if (transaction && mode_ == 0 && random.Chance(kWatching)) {
+      watched = owner_.Key();
+      stream_->Write(Encode({"WATCH", watched}) + Encode({"GET", watched}));
+    }
     if (transaction) stream_->Write(Encode({"MULTI"}));
     for (const Arguments& command : operation.commands) stream_->Write(Encode(command));
     if (transaction) stream_->Write(Encode({"EXEC"}));
-    waiting_.push_back({owner_.history_.size(), transaction ? operation.commands.size() + 2 : 1});
+    const size_t replies = transaction ? operation.commands.size() + 2 : 1;
+    waiting_.push_back(
+        {owner_.history_.size(), replies + (watched.empty() ? 0 : 2), watched, "", false});
     owner_.history_.push_back(std::move(operation));
   }
   patience_->Start(kPatience);
@@ -136,8 +148,17 @@ void Workload::Client::OnReply(const std::string& reply) {
   }
   Waiting& waiting = waiting_.front();
   Operation& operation = owner_.history_[waiting.operation];
-  if (--waiting.replies > 0) return;
+  const size_t left = --waiting.replies;
+  if (!waiting.watched.empty() && left == operation.commands.size() + 3)
+    waiting.watches = reply == "+OK\r\n";
+  if (!waiting.watched.empty() && left == operation.commands.size() + 2) waiting.seen = reply;
+  if (left > 0) return;
   owner_.Answered(operation, reply);
+  // What was executed was so while the key still held what was read.
+  if (waiting.watches && waiting.seen[0] == '$' && operation.outcome == Operation::Outcome::kDone) {
+    operation.commands.insert(operation.commands.begin(), {"GET", waiting.watched});
+    operation.replies.insert(operation.replies.begin(), waiting.seen);
+  }
   waiting_.pop_front();
 }
 
@@ -294,7 +315,8 @@ void Workload::Answered(Operation& operation, const std::string& reply) {
   operation.hint = where_();
   operation.replies = {reply};
   operation.commands.size() > 1 ? JudgeTransaction(operation) : Judge(operation);
-  if (operation.outcome != Operation::Outcome::kDone && operation.sent >= success_from_)
+  if (operation.outcome != Operation::Outcome::kDone && operation.sent >= success_from_ &&
+      reply != kNotExecuted)
     violation_ = "a failure although all is well: " + operation.Text();
   if (scheduler.tracing()) scheduler.Trace("answered " + operation.Text());
   ++answered_;
@@ -315,6 +337,10 @@ void Workload::Judge(Operation& operation) {
 void Workload::JudgeTransaction(Operation& operation) {
   const std::string reply = operation.replies[0];
   operation.outcome = Operation::Outcome::kDone;
+  if (reply == kNotExecuted) {
+    operation.outcome = Operation::Outcome::kRefused;
+    return;
+  }
   if (reply[0] == '-') {
     const bool refused = IsError(reply, "EXECABORT") || IsError(reply, "CHAINDOWN") ||
                          IsError(reply, "BUSY") || IsError(reply, "ERR EXEC without MULTI") ||
