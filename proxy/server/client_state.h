@@ -89,8 +89,8 @@ class ClientState final : public PrivateChannel::Handler {
   // behind the client's next command (S18): until there is another channel, for which the head makes
   // an end of the former, nothing may be sent.
   bool MayOvertakeLost();
-  // A read that may be executed now; `path` is how it counts as outstanding.
-  Dispatch SubmitTracked(uint64_t number, std::string_view raw, Path path);
+  // A read that may be executed now.
+  Dispatch SubmitTracked(uint64_t number, std::string_view raw);
   StateSummary Summary() const;
   // While a command that may block has no answer: the id of its connection at the head's database.
   std::optional<int64_t> BlockedAs() const;

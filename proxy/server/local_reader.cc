@@ -157,7 +157,7 @@ Dispatch LocalReader::Pass(Session& session, uint64_t number, const Request& req
 Dispatch LocalReader::Submit(Session& session, uint64_t number, const Request& request,
                              ReplyKind kind) {
   if (session.state && session.state->tracking() && kind == ReplyKind::kKeys) {
-    return session.state->SubmitTracked(number, request.command->raw, LocalPath(request));
+    return session.state->SubmitTracked(number, request.command->raw);
   }
   bool script = RunsScript(request);
   auto& lane = lanes_[{session.database, session.protocol, script}];

@@ -23,7 +23,7 @@ constexpr Duration kHandOverWithin = std::chrono::seconds(2);
 
 bool IsLocal(Path path) {
   return path == Path::kHead || path == Path::kHeadScripts || path == Path::kLocalRead ||
-         path == Path::kLocalScripts;
+         path == Path::kLocalScripts || path == Path::kTracked;
 }
 
 }  // namespace

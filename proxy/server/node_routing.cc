@@ -126,6 +126,9 @@ void Node::OnDisconnected(Session& session) {
 Dispatch Node::RouteData(Session& session, uint64_t number, const Request& request) {
   bool reads = request.route == command::Route::kRead;
   bool scans = reads && request.info->name.ends_with("scan");
+  // What the local database tracks, it must have been asked for: another's answer would stay in its
+  // client's cache for ever.
+  const bool tracked = session.state && session.state->tracking();
   if (reads && session.consistency == Consistency::kEventual) {
     if (const auto refused = RefuseStale(session, number)) return *refused;
   }
@@ -133,10 +136,10 @@ Dispatch Node::RouteData(Session& session, uint64_t number, const Request& reque
     if (!replica_.head_ready()) return Dispatch::kWait;
     // What other nodes sent before they handed over is still answered here.
     if (handing_over() && !session.forwarded) return Dispatch::kWait;
-    if (reads && session.state && session.state->tracking()) {
+    if (reads && tracked) {
       // Not by the same connection as the client's transactions and blocking commands.
-      if (session.outstanding() > 0 && session.path != LocalPath(request)) return Dispatch::kWait;
-      return session.state->SubmitTracked(number, request.command->raw, LocalPath(request));
+      if (session.outstanding() > 0 && session.path != Path::kTracked) return Dispatch::kWait;
+      return session.state->SubmitTracked(number, request.command->raw);
     }
     if (session.outstanding() > 0 && session.path != HeadPath(request)) return Dispatch::kWait;
     bool alone = RunsScript(request) && session.outstanding() == 0;
@@ -147,8 +150,7 @@ Dispatch Node::RouteData(Session& session, uint64_t number, const Request& reque
   }
   if (!reads) return RouteForwarded(session, number, request, false);
   // I8: what follows a write goes where the write went, until that is answered. A scan's cursor
-  // belongs to one server; and what the local database tracks, it must have been asked for.
-  const bool tracked = session.state && session.state->tracking();
+  // belongs to one server.
   bool follows = session.outstanding() > 0 && session.path == Path::kForwardHead && !scans &&
                  !tracked && !CATENA_MUTANT("route-change-overtakes");
   const bool elsewhere_now = !replica_.serves() || (handing_over() && !session.forwarded);
@@ -158,7 +160,9 @@ Dispatch Node::RouteData(Session& session, uint64_t number, const Request& reque
     session.CountAs(RequestClass::kForwardedRead);
     return forwarder_.Submit(session, number, request, Target::kTail, false);
   }
-  const bool elsewhere = session.outstanding() > 0 && session.path != LocalPath(request);
+  // Nor is its answer kept behind one of another connection, past which it is told of a change.
+  const Path local = tracked ? Path::kTracked : LocalPath(request);
+  const bool elsewhere = session.outstanding() > 0 && session.path != local;
   if (elsewhere && !CATENA_MUTANT("route-change-overtakes")) return Dispatch::kWait;
   return local_reader_.Read(session, number, request);
 }

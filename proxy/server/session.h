@@ -41,6 +41,7 @@ enum class Path : uint8_t {
   kHeadScripts,
   kLocalRead,
   kLocalScripts,
+  kTracked,  // reads of a client with CLIENT TRACKING, on its own connection to the local database
   kForwardHead,
   kForwardScripts,
   kForwardTail,

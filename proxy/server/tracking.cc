@@ -47,11 +47,11 @@ Dispatch ClientState::Tracking(uint64_t number, const Request& request, std::str
   return Dispatch::kTaken;
 }
 
-Dispatch ClientState::SubmitTracked(uint64_t number, std::string_view raw, Path path) {
+Dispatch ClientState::SubmitTracked(uint64_t number, std::string_view raw) {
   Opening opening = OpenLocal();
   if (opening == Opening::kRefused) return Reply(number, refusal_);
   if (opening == Opening::kWait || local_->full()) return Dispatch::kWait;
-  session_.CountOutstanding(path);
+  session_.CountOutstanding(Path::kTracked);
   MatchLocal();
   SendLocal(raw, {number, LocalAction::kReply, 1, {}});
   return Dispatch::kTaken;

@@ -1105,6 +1105,33 @@ TEST_CASE("a tracked read behind a write is one of the database that tracks it")
   CHECK(world.database("B").gets == 1);
 }
 
+// Guards: proxy/server/node_routing.cc RouteData (Path::kTracked). Its client would take the older
+// value for the newer, and never hear of the key again.
+TEST_CASE("what tells that a key changed does not overtake the answer of a tracked read") {
+  NodeWorld world({"A", "B"});
+  world.Form();
+  Client writer(world, "A"), client(world, "B");
+  writer.Send({"SET", "x", "1"});
+  client.Send({"CONFIG", "GET", "maxmemory"});
+  world.Advance(milliseconds(50));
+  REQUIRE(client.Take().starts_with("-ERR"));
+  world.database("B").HoldLanes();
+  client.Send({"CLIENT", "TRACKING", "ON"});
+  world.Settle();
+  REQUIRE(client.Take() == "+OK\r\n");
+  client.Send({"CONFIG", "GET", "maxmemory"});
+  client.Send({"GET", "x"});
+  world.Settle();
+  writer.Send({"SET", "x", "2"});
+  world.Advance(milliseconds(50));
+  world.database("B").Invalidate("x");
+  world.Settle();
+  CHECK(client.Take() == ">2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\nx\r\n");
+  world.database("B").ReleaseLanes();
+  world.Settle();
+  CHECK(client.Take() == "-ERR not in this story\r\n$1\r\n2\r\n");
+}
+
 // Guards: proxy/server/local_reader.cc StartWait, proxy/server/node_routing.cc RouteData. The key
 // that it names is clean, and what it looks at is not.
 TEST_CASE("a module's command reads more than the keys that it names") {

@@ -187,6 +187,7 @@ class FakeDatabase::FakeLane final : public backend::Lane {
   backend::LaneHandler* handler;
   std::deque<std::string> queue;  // "": the position is asked for
   bool held = false;
+  bool tracked = false;
 
  private:
   FakeDatabase& database_;
@@ -400,6 +401,14 @@ void FakeDatabase::BreakLane(const std::string& holding) {
   world_.Post(id_, [handler = (*lane)->handler] { handler->OnLaneClosed("reset", false); });
 }
 
+void FakeDatabase::Invalidate(const std::string& key) {
+  world_.Post(id_, [this, push = ">2\r\n$10\r\ninvalidate\r\n" + Encoded({key})] {
+    for (FakeLane* lane : std::list(lanes_)) {
+      if (lane->tracked) lane->handler->OnPush(push);
+    }
+  });
+}
+
 bool FakeDatabase::Work() {
   for (FakeLane* lane : lanes_) {
     if (blocks && !lane->queue.empty() && lane->queue.front().find("BLPOP") != std::string::npos)
@@ -410,6 +419,7 @@ bool FakeDatabase::Work() {
     if (command.empty()) {
       lane->handler->OnPosition(position());
     } else {
+      if (command.find("TRACKING") != std::string::npos) lane->tracked = true;
       std::string reply = Execute(command);
       lane->handler->OnReply(reply);
     }

@@ -126,6 +126,8 @@ class FakeDatabase final : public backend::Backend {
   void BreakLanes();
   // That of the one that holds this command.
   void BreakLane(const std::string& holding);
+  // Tells all who had CLIENT TRACKING that this key has changed.
+  void Invalidate(const std::string& key);
   // What a lane holds when it is destroyed could still be executed until the test says otherwise.
   bool keeps_abandoned = false;
   bool HasAbandoned() const override { return keeps_abandoned && abandoned_; }
