@@ -154,8 +154,9 @@ Dispatch Node::RouteData(Session& session, uint64_t number, const Request& reque
   bool follows = session.outstanding() > 0 && session.path == Path::kForwardHead && !scans &&
                  !tracked && !CATENA_MUTANT("route-change-overtakes");
   const bool elsewhere_now = !replica_.serves() || (handing_over() && !session.forwarded);
-  if (follows || elsewhere_now) return RouteForwarded(session, number, request, true);
-  if (session.consistency == Consistency::kTail && !replica_.is_tail() && !scans) {
+  if (tracked && !replica_.serves()) return Dispatch::kWait;
+  if (follows || (elsewhere_now && !tracked)) return RouteForwarded(session, number, request, true);
+  if (session.consistency == Consistency::kTail && !replica_.is_tail() && !scans && !tracked) {
     if (session.outstanding() > 0 && session.path != Path::kForwardTail) return Dispatch::kWait;
     session.CountAs(RequestClass::kForwardedRead);
     return forwarder_.Submit(session, number, request, Target::kTail, false);
@@ -222,6 +223,8 @@ std::string Node::WhyWaiting(const Session& session) const {
     return kTooOld;
   if (replica_.is_head())
     return "this node is not ready to be the head, or the chain does not commit";
+  if (session.state && session.state->tracking() && !replica_.serves())
+    return "this node is not up to date, and could not tell of changes what another one answers";
   return "the chain's head " + replica_.configuration().members.front().id + " cannot be reached";
 }
 

@@ -1105,6 +1105,32 @@ TEST_CASE("a tracked read behind a write is one of the database that tracks it")
   CHECK(world.database("B").gets == 1);
 }
 
+// Guards: proxy/server/node_routing.cc RouteData. Nobody else tells its client that the key changed.
+TEST_CASE("a tracked read is one of the local database, in mode tail, too, or of none") {
+  NodeWorld world({"A", "B", "C", "D"});
+  world.Form({"A", "B", "C"});
+  Client writer(world, "A"), client(world, "B"), outside(world, "D");
+  writer.Send({"SET", "x", "1"});
+  for (Client* of : {&client, &outside}) {
+    of->Send({"CATENA", "CONSISTENCY", "tail"});
+    of->Send({"CLIENT", "TRACKING", "ON"});
+  }
+  world.Advance(milliseconds(50));
+  for (Client* of : {&client, &outside}) {
+    REQUIRE(of->Take() == "+OK\r\n+OK\r\n");
+    of->Send({"GET", "x"});
+  }
+  world.Advance(milliseconds(50));
+  CHECK(client.Take() == "$1\r\n1\r\n");
+  CHECK(outside.Take().empty());
+  for (const char* id : {"A", "B", "C", "D"}) {
+    CAPTURE(id);
+    CHECK(world.database(id).gets == (id == std::string("B") ? 1 : 0));
+  }
+  world.Advance(std::chrono::seconds(6));
+  CHECK(outside.Take().starts_with("-CHAINDOWN this node is not up to date"));
+}
+
 // Guards: proxy/server/node_routing.cc RouteData (Path::kTracked). Its client would take the older
 // value for the newer, and never hear of the key again.
 TEST_CASE("what tells that a key changed does not overtake the answer of a tracked read") {
