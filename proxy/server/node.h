@@ -396,9 +396,9 @@ class Node final : public SessionOwner,
   std::deque<Rerouted> rerouted_;
   std::vector<Again> again_;
   std::vector<Welcome> welcomes_;
-  // The newest forwarding connection of each (node, target, database, protocol): S18. Commands can
-  // only have come by one that was welcome, and may be under way still when later ones, which wait
-  // for their end, have come and gone.
+  // The newest forwarding connection of each (node, target, database, protocol), or of one client's
+  // own: S18. Commands can only have come by one that was welcome, and may be under way still when
+  // later ones, which wait for their end, have come and gone.
   struct ForwardedLane {
     uint64_t incarnation = 0, number = 0;
     Session* session = nullptr;

@@ -236,8 +236,10 @@ void Node::OpenForwarded(std::unique_ptr<io::Stream> stream,
   if (!ready || leaving_ || stopping_)
     return refuse("CHAINDOWN " + options_.node + " is not (yet) the chain's " + arguments[2]);
 
-  std::string key = arguments[2] + ' ' + arguments[3] + ' ' + arguments[6] + ' ' + arguments[7] +
-                    ' ' + arguments[8];
+  const bool tunnel = arguments[8].starts_with(kTunnelLane);
+  // A client may have changed its database and protocol since it opened its former tunnel.
+  std::string key = arguments[2] + ' ' + arguments[3] + ' ' +
+                    (tunnel ? "" : arguments[6] + ' ' + arguments[7] + ' ') + arguments[8];
   ForwardedLane& lane = forwarded_[key];
   if (std::pair(lane.incarnation, lane.number) >= std::pair(*incarnation, *number))
     return refuse("ERR superseded");
@@ -254,7 +256,7 @@ void Node::OpenForwarded(std::unique_ptr<io::Stream> stream,
   session.name = arguments[3];
   lane = ForwardedLane{*incarnation, *number, &session, lane.welcomed};
   session.forward_target = target;
-  session.tunnel = arguments[8].starts_with(kTunnelLane);
+  session.tunnel = tunnel;
   session.forward_lane = std::move(key);
   if (!rest.empty()) session.Received(rest);
 }

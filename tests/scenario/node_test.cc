@@ -325,6 +325,34 @@ TEST_CASE("S18 late bytes, when the next command goes another way") {
   CHECK(world.database("A").Get("x") == "2");
 }
 
+// Guards: proxy/server/node_links.cc OpenForwarded (a client's tunnel follows the former one in any
+// database and protocol).
+TEST_CASE("S18 late bytes, when the client's own connection was opened in another database") {
+  NodeWorld world({"A", "B"});
+  world.Form();
+  world.database("A").blocks = false;
+  Client client(world, "B");
+  client.Send({"BLPOP", "l", "0"});
+  world.Advance(milliseconds(50));
+  REQUIRE(client.Take() == "$1\r\nA\r\n");
+  Connection* tunnel = world.NewestLink("B", "A");
+  REQUIRE(tunnel != nullptr);
+  client.Send({"SELECT", "1"});
+  tunnel->down.held = true;
+  client.Send({"BLPOP", "l", "0"});
+  world.Settle();
+  world.BreakAtDialler(*tunnel);
+  world.Settle();
+  CHECK(client.Take().starts_with("+OK\r\n-UNKNOWNOUTCOME"));
+  client.Send({"SET", "x", "1"});
+  world.Advance(milliseconds(200));
+  CHECK(client.Take() == "+OK\r\n");
+  tunnel->down.ended = false;  // that comes later still
+  tunnel->down.held = false;
+  world.Advance(milliseconds(100));
+  CHECK(world.database("A").taken == 1);
+}
+
 // Guards: proxy/server/client_state.cc MayOvertakeLost.
 TEST_CASE("S18 late bytes, within the database of the head") {
   NodeWorld world({"A", "B"});
