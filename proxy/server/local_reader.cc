@@ -40,7 +40,10 @@ class LocalReader::ReadLane final : public backend::LaneHandler {
     owed.pop_front();
     --reader_.in_flight_;
     reader_.meter_.BackendAnswered(to.sent_at);
-    if (to.script && (reply.starts_with("-READONLY") || reply.starts_with("-NOSCRIPT"))) {
+    const bool refused = reply.starts_with("-READONLY") || reply.starts_with("-NOSCRIPT");
+    // I8: one that came behind it would show less than it does.
+    if (to.script && (refused || to.session->script_went_on)) {
+      to.session->script_went_on = true;
       reader_.reroute_(*to.session, to.number, std::move(*to.script));
     } else if (to.kind == ReplyKind::kInfo) {
       to.session->Complete(to.number, reader_.add_info_(reply));

@@ -163,7 +163,8 @@ Dispatch Node::RouteData(Session& session, uint64_t number, const Request& reque
   }
   // Nor is its answer kept behind one of another connection, past which it is told of a change.
   const Path local = tracked ? Path::kTracked : LocalPath(request);
-  const bool elsewhere = session.outstanding() > 0 && session.path != local;
+  const bool elsewhere =
+      session.outstanding() > 0 && (session.path != local || session.script_went_on);
   if (elsewhere && !CATENA_MUTANT("route-change-overtakes")) return Dispatch::kWait;
   return local_reader_.Read(session, number, request);
 }

@@ -222,7 +222,10 @@ void Session::Complete(uint64_t number, std::string_view reply, const BytesOwner
   slot.done = true;
   meter_.Answered(slot.counts_as, reply, slot.since, forwarded);
   if (slot.counted) --outstanding_;
-  if (outstanding_ == 0) path = Path::kNone;
+  if (outstanding_ == 0) {
+    path = Path::kNone;
+    script_went_on = false;
+  }
   LearnFrom(reply.size());
   if (index == 0) {
     bool silent = slot.silent;

@@ -148,7 +148,8 @@ class Session final : public io::StreamHandler {
   enum class ReplyMode : uint8_t { kOn, kOff } reply_mode = ReplyMode::kOn;
 
   // --- for the owner ---
-  Path path = Path::kNone;  // of the outstanding commands
+  Path path = Path::kNone;      // of the outstanding commands
+  bool script_went_on = false;  // one of them was sent on to the head
   ReadWait read_wait;
   std::unique_ptr<ClientState> state;  // nullptr: never was in a state of its own
   std::optional<TimePoint>

@@ -1186,6 +1186,39 @@ TEST_CASE("what tells that a key changed does not overtake the answer of a track
   CHECK(client.Take() == "-ERR not in this story\r\n$1\r\n2\r\n");
 }
 
+// Guards: proxy/server/local_reader.cc Deliver, proxy/server/node_routing.cc RouteData. The first of
+// a client's reads would show what the next does not.
+TEST_CASE("I8 what comes behind a script that goes on to the head follows it there") {
+  NodeWorld world({"A", "B"});
+  world.Form();
+  Client writer(world, "A"), client(world, "B");
+  writer.Send({"SET", "x", "1"});
+  world.Advance(milliseconds(50));
+  client.Send({"EVALSHA_RO", "sha", "1", "x"});
+  world.Advance(milliseconds(50));
+  REQUIRE(client.Take() == "$1\r\n1\r\n");
+  Connection* to_head = world.NewestLink("B", "A");
+  REQUIRE(to_head != nullptr);
+  to_head->down.held = true;
+  client.Send({"EVALSHA_RO", "sha", "1", "x"});
+  SUBCASE("sent together with it") { client.Send({"EVAL_RO", "script", "1", "x"}); }
+  SUBCASE("sent when it has gone on") {
+    world.Settle();
+    client.Send({"EVAL_RO", "script", "1", "x"});
+  }
+  world.Settle();
+  writer.Send({"SET", "x", "2"});
+  world.Settle();
+  to_head->down.held = false;
+  world.Advance(milliseconds(50));
+  CHECK(client.Take() == "$1\r\n2\r\n$1\r\n2\r\n");
+  client.Send({"EVAL_RO", "script", "1", "x"});
+  world.database("A").gets = 0;
+  world.Settle();
+  CHECK(client.Take() == "$1\r\n2\r\n");
+  CHECK(world.database("A").gets == 0);
+}
+
 // Guards: proxy/server/local_reader.cc StartWait, proxy/server/node_routing.cc RouteData. The key
 // that it names is clean, and what it looks at is not.
 TEST_CASE("a module's command reads more than the keys that it names") {

@@ -438,9 +438,10 @@ std::string FakeDatabase::Execute(const std::string& command) {
   const std::string& name = arguments[0];
   const size_t wanted = name == "GET" ? 2 : name == "SET" || name == "SETNX" ? 3 : 1;
   if (arguments.size() < wanted) return "-ERR wrong number of arguments\r\n";
-  if (name == "GET") {
+  if (name == "EVALSHA_RO" && !executes_) return "-NOSCRIPT No matching script.\r\n";
+  if (name == "GET" || name == "EVAL_RO" || name == "EVALSHA_RO") {
     ++gets;
-    auto found = values_.find(arguments[1]);
+    auto found = values_.find(arguments.back());
     if (found == values_.end()) return "$-1\r\n";
     return "$" + std::to_string(found->second.size()) + "\r\n" + found->second + "\r\n";
   }

@@ -53,7 +53,9 @@ struct Connection {
 };
 
 // The database behind a node: SET, GET, SETNX, DBSIZE, INDEX.SIZE of a module, which answers the
-// same, EVAL, which sets its key to its argument, and BLPOP, which blocks. Its effect stream is the RESP of the commands that changed something.
+// same, EVAL, which sets its key to its argument, EVAL_RO and EVALSHA_RO, which get it (a follower
+// does not know the latter's script), and BLPOP, which blocks. Its effect stream is the RESP of the
+// commands that changed something.
 class FakeDatabase final : public backend::Backend {
  public:
   class FakeLane;
