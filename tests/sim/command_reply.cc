@@ -13,10 +13,11 @@ namespace {
 
 const std::set<std::string>& Kept() {
   static const std::set<std::string> kept = {
-      "get",    "mget",    "exists",   "strlen",  "dbsize",   "set",    "setnx",  "getset",
-      "append", "incrby",  "del",      "mset",    "flushall", "multi",  "exec",   "discard",
-      "ping",   "echo",    "select",   "info",    "role",     "client", "config", "command",
-      "watch",  "unwatch", "replconf", "publish", "reset",    "quit",   "hello",  "auth"};
+      "get",     "mget",     "exists",  "strlen", "dbsize",  "set",     "setnx",
+      "getset",  "rpush",    "lpop",    "blpop",  "append",  "incrby",  "del",
+      "mset",    "flushall", "multi",   "exec",   "discard", "ping",    "echo",
+      "select",  "info",     "role",    "client", "config",  "command", "watch",
+      "unwatch", "replconf", "publish", "reset",  "quit",    "hello",   "auth"};
   return kept;
 }
 

@@ -25,6 +25,12 @@ bool IsToken(const std::string& argument) {
          std::isdigit(static_cast<unsigned char>(argument[1]));
 }
 
+// The value that a BLPOP was answered with; "": none.
+std::string Popped(const std::string& reply) {
+  const size_t token = reply.rfind("\r\nv");
+  return token == std::string::npos ? "" : reply.substr(token + 2, reply.size() - token - 4);
+}
+
 // By what a command's effect is known; "": it has none.
 std::string NameOf(const Arguments& command) {
   if (command[0] == "FLUSHALL") return command[0];
@@ -87,7 +93,11 @@ class Effects {
       const bool rocks = command[0] == "CATENA.WRITE";
       if (command[0] == "FLUSHALL") written_.Flush();
       if (!rocks && !IsWrite(command[0])) return;
-      const std::string name = rocks ? written_.Of(command[1]) : NameOf(command);
+      if (command[0] == "FLUSHALL") lists_.clear();
+      if (command[0] == "RPUSH") Execute(lists_, command);
+      const std::string name = rocks                  ? written_.Of(command[1])
+                               : command[0] == "LPOP" ? "pop " + PopFront(lists_, command[1])
+                                                      : NameOf(command);
       if (stream.start + end > stream.kept) {
         lost_.insert(name);
       } else {
@@ -97,6 +107,7 @@ class Effects {
   }
 
   WrittenNames written_;
+  Data lists_;
   std::unordered_set<std::string> lost_;
   std::unordered_map<std::string, std::vector<Effect>> by_name_;
 };
@@ -126,7 +137,8 @@ std::string FindEffects(const std::map<std::string, Stream>& streams, History& h
     const bool done = operation.outcome == Operation::Outcome::kDone;
     const TimePoint until = done ? operation.answered : TimePoint::max();
     for (const Arguments& command : operation.commands) {
-      const std::string name = NameOf(command);
+      const bool pops = command[0] == "BLPOP" && done && operation.commands.size() == 1;
+      const std::string name = pops ? "pop " + Popped(operation.replies[0]) : NameOf(command);
       uint64_t place = name.empty() ? 0 : effects.Take(name, operation.sent, until);
       for (size_t i = 1; place == 0 && command[0] == "DEL" && i < command.size(); ++i)
         place = effects.Take(WrittenNames::OfDeletion(command[i]), operation.sent, until);

@@ -139,6 +139,7 @@ Plan::Plan(uint64_t seed_, const std::string& story_, Database database_)
     if (IsStory(drawn, database)) PrepareFor(*this, drawn);
   }
   DrawMaxStaleness(*this);
+  lists = database == Database::kRedis && Random(seed * 0x9E3779B97F4A7C15 + 17).Chance(300);
   if (database == Database::kRocksDb) DrawDisk(*this);
 }
 

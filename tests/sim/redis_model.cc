@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <cmath>
 #include <set>
 
 #include "backends/redis/rdb_check.h"
@@ -15,7 +16,18 @@ namespace {
 
 constexpr std::string_view kBusy =
     "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.\r\n";
+constexpr std::string_view kUnblocked = "-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n";
+constexpr std::string_view kStateChanged =
+    "-UNBLOCKED force unblock from blocking operation, instance state changed (master -> "
+    "replica?)\r\n";
 constexpr std::string_view kReadOnly = "-READONLY You can't write against a read only replica.\r\n";
+
+const Arguments& EffectOf(const Arguments& command) {
+  thread_local Arguments pop = {"LPOP", ""};
+  if (command[0] != "BLPOP") return command;
+  pop[1] = command[1];
+  return pop;
+}
 
 }  // namespace
 
@@ -102,6 +114,7 @@ void RedisModel::Command(Client& client, const Arguments& arguments) {
     DataCommand(client, arguments, reply);
   }
   client.Write(reply);
+  ServeBlocked();
 }
 
 bool RedisModel::RefusedByScript(Client& client, const Arguments& arguments, std::string& reply) {
@@ -168,6 +181,14 @@ bool RedisModel::ClientCommand(Client& client, const Arguments& arguments, std::
     resp::AppendBulk(reply, list);
   } else if (name == "CLIENT" && arguments[1] == "ID") {
     resp::AppendInteger(reply, static_cast<int64_t>(client.id));
+  } else if (name == "CLIENT" && arguments[1] == "UNBLOCK") {
+    reply = ":0\r\n";
+    for (const auto& each : clients_) {
+      if (std::to_string(each->id) != arguments[2] || !each->waits_for) continue;
+      const bool error = arguments.size() > 3 && arguments[3] == "ERROR";
+      each->Unblock(error ? kUnblocked : "*-1\r\n");
+      reply = ":1\r\n";
+    }
   } else if (name == "CLIENT" && arguments[1] == "KILL") {
     reply = "-ERR No such client\r\n";
     for (const auto& each : clients_) {
@@ -183,8 +204,9 @@ bool RedisModel::ClientCommand(Client& client, const Arguments& arguments, std::
   return true;
 }
 
-void RedisModel::DataCommand(Client&, const Arguments& arguments, std::string& reply) {
-  if (!IsKnown(arguments[0])) {
+void RedisModel::DataCommand(Client& client, const Arguments& arguments, std::string& reply) {
+  const std::string& name = arguments[0];
+  if (!IsKnown(name)) {
     reply = "-ERR unknown command '" + arguments[0] + "'\r\n";
     return;
   }
@@ -197,10 +219,31 @@ void RedisModel::DataCommand(Client&, const Arguments& arguments, std::string& r
     return;
   }
   Executed executed = Execute(data_, arguments);
+  if (name == "BLPOP" && !executed.changed) return Block(client, arguments);
   reply = std::move(executed.reply);
   if (!executed.changed) return;
-  Feed({Encode(arguments)});
+  Feed({Encode(EffectOf(arguments))});
   TouchWatched();
+}
+
+void RedisModel::Block(Client& client, const Arguments& arguments) {
+  client.waits_for = arguments[1];
+  client.patience = process_.MakeTimer([&client] { client.Unblock("*-1\r\n"); });
+  client.patience->Start(Millis(std::llround(1000 * std::stod(arguments[2]))));
+  // The longest waiting one comes first.
+  const auto own = std::find_if(clients_.begin(), clients_.end(),
+                                [&](const auto& each) { return each.get() == &client; });
+  clients_.splice(clients_.end(), clients_, own);
+}
+
+void RedisModel::ServeBlocked() {
+  for (const auto& client : clients_) {
+    if (!client->waits_for || !data_.contains(*client->waits_for)) continue;
+    const std::string key = *client->waits_for;
+    client->Unblock(Execute(data_, {"BLPOP", key, "0"}).reply);
+    Feed({Encode({"LPOP", key})});
+    TouchWatched();
+  }
 }
 
 void RedisModel::Watch(Client& client, const Arguments& arguments, std::string& reply) {
@@ -271,7 +314,7 @@ std::string RedisModel::Exec(Client& client) {
   for (const Arguments& arguments : client.queued) {
     Executed executed = Execute(data_, arguments);
     reply += executed.reply;
-    if (executed.changed) effects.push_back(Encode(arguments));
+    if (executed.changed) effects.push_back(Encode(EffectOf(arguments)));
   }
   if (!effects.empty()) Feed(effects);
   client.watched.clear();
@@ -425,6 +468,9 @@ void RedisModel::ReplicaOf(const std::string& host, const std::string& port) {
   if (is_master()) {
     // A master that becomes a replica offers its own place, which nobody else knows.
     has_place_ = has_backlog_;
+    for (const auto& client : clients_) {
+      if (client->waits_for) client->Unblock(kStateChanged);
+    }
   }
   for (const auto& client : clients_) {
     if (client->is_replica()) client->Close();

@@ -65,6 +65,9 @@ class RedisModel {
   void DataCommand(Client& client, const Arguments& arguments, std::string& reply);
   void Transaction(Client& client, const Arguments& arguments, std::string& reply);
   std::string Exec(Client& client);
+  void Block(Client& client, const Arguments& arguments);
+  // Those who wait get what was pushed, who has waited longest first.
+  void ServeBlocked();
   void Watch(Client& client, const Arguments& arguments, std::string& reply);
   // To be called when the data may have changed.
   void TouchWatched();

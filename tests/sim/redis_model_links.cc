@@ -19,6 +19,8 @@ void RedisModel::Client::Close() {
   stream_.reset();
   streaming = false;
   behind_snapshot.reset();
+  waits_for.reset();
+  patience.reset();
   // It may be on the stack.
   redis_.process_.Defer([&redis = redis_, number = id, alive = std::weak_ptr<int>(redis_.alive_)] {
     if (alive.expired()) return;
@@ -26,10 +28,21 @@ void RedisModel::Client::Close() {
   });
 }
 
-void RedisModel::Client::OnRead(std::string_view bytes) {
-  input_ += bytes;
+void RedisModel::Client::Unblock(std::string_view reply) {
+  waits_for.reset();
+  patience.reset();
+  Write(reply);
+  redis_.process_.Post([&redis = redis_, number = id, alive = std::weak_ptr<int>(redis_.alive_)] {
+    if (alive.expired()) return;
+    for (const auto& client : redis.clients_) {
+      if (client->id == number) return client->Go();
+    }
+  });
+}
+
+void RedisModel::Client::Go() {
   size_t used = 0;
-  while (open()) {
+  while (open() && !waits_for) {
     resp::Command command;
     size_t consumed = 0;
     const auto progress = decoder_.Decode(std::string_view(input_).substr(used), command, consumed);

@@ -19,13 +19,18 @@ class RedisModel::Client final : public io::StreamHandler {
  public:
   Client(RedisModel& redis, uint64_t number, std::unique_ptr<io::Stream> stream);
 
-  void OnRead(std::string_view bytes) override;
+  void OnRead(std::string_view bytes) override {
+    input_ += bytes;
+    Go();
+  }
   void OnClosed(std::string_view) override { Close(); }
   void Write(std::string_view bytes) {
     if (stream_) stream_->Write(bytes);
   }
   void Close();
   bool open() const { return stream_ != nullptr; }
+  // What waited behind the command that blocked.
+  void Unblock(std::string_view reply);
   bool is_replica() const { return streaming || behind_snapshot; }
   // Bytes of the stream, for those who replicate.
   void Replicate(std::string_view bytes);
@@ -35,6 +40,8 @@ class RedisModel::Client final : public io::StreamHandler {
   std::string name;
   bool in_multi = false, aborted = false;
   std::vector<Arguments> queued;
+  std::optional<std::string> waits_for;  // blocked: for an element of this list
+  std::unique_ptr<io::Timer> patience;   // ... so long, if not for ever
   std::map<std::string, std::optional<std::string>> watched;  // key: what it held
   bool touched = false;                                       // ... one of them was changed
   bool snapshot_only = false, capa_eof = false;
@@ -42,6 +49,8 @@ class RedisModel::Client final : public io::StreamHandler {
   std::optional<std::string> behind_snapshot;  // set while a snapshot is being made
 
  private:
+  void Go();
+
   RedisModel& redis_;
   std::unique_ptr<io::Stream> stream_;
   resp::CommandDecoder decoder_;

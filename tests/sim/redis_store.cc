@@ -1,5 +1,7 @@
 #include "tests/sim/redis_store.h"
 
+#include <algorithm>
+
 #include "proxy/resp/encoder.h"
 
 namespace catena::sim {
@@ -37,7 +39,18 @@ bool IsKnown(std::string_view name) {
   return IsWrite(name) || OneOf(name, "GET", "MGET", "EXISTS", "STRLEN", "DBSIZE");
 }
 bool IsWrite(std::string_view name) {
-  return OneOf(name, "SET", "SETNX", "GETSET", "APPEND", "INCRBY", "DEL", "MSET", "FLUSHALL");
+  return OneOf(name, "SET", "SETNX", "GETSET", "APPEND", "INCRBY", "DEL", "MSET", "FLUSHALL",
+               "RPUSH", "LPOP", "BLPOP");
+}
+
+std::string PopFront(Data& data, const std::string& key) {
+  auto found = data.find(key);
+  if (found == data.end()) return "";
+  std::string& list = found->second;
+  const std::string first = list.substr(0, list.find('v', 1));
+  list.erase(0, first.size());
+  if (list.empty()) data.erase(found);
+  return first;
 }
 
 std::string Read(const Data& data, const Arguments& arguments) {
@@ -85,7 +98,22 @@ Executed Execute(Data& data, const Arguments& arguments) {
     data[key] = arguments[2];
     return {out, true};
   }
+  if (name == "LPOP" || name == "BLPOP") {
+    const std::string first = PopFront(data, key);
+    std::string out;
+    if (first.empty()) return {name == "LPOP" ? "$-1\r\n" : "*-1\r\n"};
+    if (name == "BLPOP") {
+      resp::AppendArrayHeader(out, 2);
+      resp::AppendBulk(out, key);
+    }
+    resp::AppendBulk(out, first);
+    return {out, true};
+  }
   std::string& value = data[key];
+  if (name == "RPUSH") {
+    value += arguments[2];
+    return {Integer(std::count(value.begin(), value.end(), 'v')), true};
+  }
   if (name == "APPEND") {
     value += arguments[2];
     return {Integer(static_cast<int64_t>(value.size())), true};

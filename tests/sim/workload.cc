@@ -388,6 +388,10 @@ Arguments Workload::MakeWrite() {
     if (random_.Chance(300)) return {"DEL", Key(), Key(), "t" + std::to_string(last_value_)};
     return {"MSET", Key(), value, Key(), value};
   }
+  if (plan.lists && random_.Chance(150)) {
+    if (random_.Chance(500)) return {"RPUSH", "l0", value};
+    return {"BLPOP", "l0", "0." + std::to_string(random_.Between(1, 9))};
+  }
   switch (random_.Below(8)) {
     case 0:
       return {"SETNX", Key(), value};
