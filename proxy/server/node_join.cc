@@ -206,7 +206,11 @@ void Node::OnOffer(const chain::Offer& offer) {
   replica_.PinLog(join_source_.pin());
   if (snapshot) {
     ++meter_.resyncs_given;
-    snapshot_reader_ = backend_->TakeSnapshot(this, {offer.snapshot, offer.snapshot_bytes});
+    // What had only just begun may be as old as any other (see OnSnapshotStart), and costs as little
+    // to make anew.
+    backend::SnapshotPart held;
+    if (offer.snapshot_bytes > 0) held = {offer.snapshot, offer.snapshot_bytes};
+    snapshot_reader_ = backend_->TakeSnapshot(this, held);
   } else {
     links_[join_link_]->Send(start);
   }
