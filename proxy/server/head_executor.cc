@@ -131,9 +131,10 @@ class HeadExecutor::Private final : public PrivateChannel, public backend::LaneH
   void Take(std::string_view message) {
     if (held_ == 0 && SaysBusy(message)) return Deliver(message);
     // I3: what a follower's database shows is committed. What is held from before a change of role
-    // stays ahead.
-    if (!executor_.replica_.is_head() && executor_.private_waiting_.empty() &&
-        !executor_.private_open_) {
+    // stays ahead. A head that has resigned judges no bound any more, and takes nothing new.
+    const chain::Replica& replica = executor_.replica_;
+    const bool executes = replica.is_head() && !replica.resigned();
+    if (!executes && executor_.private_waiting_.empty() && !executor_.private_open_) {
       return Deliver(message);
     }
     if (!executor_.private_open_) executor_.private_open_ = std::make_unique<PrivateBatch>();

@@ -1222,6 +1222,23 @@ TEST_CASE("I8 what comes behind a script that goes on to the head follows it the
   CHECK(world.database("A").gets == 0);
 }
 
+// Guards: proxy/server/head_executor.cc Take. It would wait for a bound that nobody judges any more,
+// and then cost all others their connections.
+TEST_CASE("a client that subscribes at a head that has resigned is answered") {
+  NodeWorld world({"A", "B"});
+  world.Form();
+  world.CutOff("A");
+  world.database("A").LoseCapture();
+  world.Settle();
+  REQUIRE(world.replica("A").resigned());
+  Client client(world, "A");
+  client.Send({"PSUBSCRIBE", "x"});
+  world.Settle();
+  CHECK(client.Take() == "*3\r\n$10\r\npsubscribe\r\n$1\r\nx\r\n:1\r\n");
+  world.Advance(std::chrono::seconds(6));
+  CHECK(client.Take().empty());
+}
+
 // Guards: proxy/server/local_reader.cc StartWait, proxy/server/node_routing.cc RouteData. The key
 // that it names is clean, and what it looks at is not.
 TEST_CASE("a module's command reads more than the keys that it names") {

@@ -170,8 +170,9 @@ resp::Value Commands() {
 
 class FakeDatabase::FakeLane final : public backend::Lane {
  public:
-  FakeLane(FakeDatabase& database, backend::LaneHandler* lane_handler)
-      : handler(lane_handler), database_(database) {
+  FakeLane(FakeDatabase& database, const backend::LaneOptions& options,
+           backend::LaneHandler* lane_handler)
+      : handler(lane_handler), protocol(options.protocol), database_(database) {
     database_.lanes_.push_back(this);
   }
   ~FakeLane() override {
@@ -188,6 +189,7 @@ class FakeDatabase::FakeLane final : public backend::Lane {
   std::deque<std::string> queue;  // "": the position is asked for
   bool held = false;
   bool tracked = false;
+  int protocol;
 
  private:
   FakeDatabase& database_;
@@ -310,9 +312,9 @@ bool FakeDatabase::SnapshotChunk(std::string_view bytes) {
   return true;
 }
 
-std::unique_ptr<backend::Lane> FakeDatabase::OpenLane(const backend::LaneOptions&,
+std::unique_ptr<backend::Lane> FakeDatabase::OpenLane(const backend::LaneOptions& options,
                                                       backend::LaneHandler* handler) {
-  return std::make_unique<FakeLane>(*this, handler);
+  return std::make_unique<FakeLane>(*this, options, handler);
 }
 
 void FakeDatabase::AskPosition(std::function<void(std::optional<Position>)> done) {
@@ -401,6 +403,10 @@ void FakeDatabase::BreakLane(const std::string& holding) {
   world_.Post(id_, [handler = (*lane)->handler] { handler->OnLaneClosed("reset", false); });
 }
 
+void FakeDatabase::LoseCapture() {
+  world_.Post(id_, [this] { events_->OnCaptureLost("lost"); });
+}
+
 void FakeDatabase::Invalidate(const std::string& key) {
   world_.Post(id_, [this, push = ">2\r\n$10\r\ninvalidate\r\n" + Encoded({key})] {
     for (FakeLane* lane : std::list(lanes_)) {
@@ -419,8 +425,18 @@ bool FakeDatabase::Work() {
     if (command.empty()) {
       lane->handler->OnPosition(position());
     } else {
+      size_t consumed = 0;
+      const std::vector<std::string> arguments = Decoded(command, consumed);
       if (command.find("TRACKING") != std::string::npos) lane->tracked = true;
       std::string reply = Execute(command);
+      if (arguments[0] == "HELLO") {
+        lane->protocol = std::stoi(arguments[1]);
+        reply = "+OK\r\n";
+      }
+      if (arguments[0] == "PSUBSCRIBE") {
+        reply = lane->protocol == 3 ? ">" : "*";
+        reply += "3\r\n$10\r\npsubscribe\r\n" + Encoded({arguments[1]}).substr(4) + ":1\r\n";
+      }
       lane->handler->OnReply(reply);
     }
     return true;

@@ -54,7 +54,7 @@ struct Connection {
 
 // The database behind a node: SET, GET, SETNX, DBSIZE, INDEX.SIZE of a module, which answers the
 // same, EVAL, which sets its key to its argument, EVAL_RO and EVALSHA_RO, which get it (a follower
-// does not know the latter's script), and BLPOP, which blocks. Its effect stream is the RESP of the
+// does not know the latter's script), BLPOP, which blocks, and PSUBSCRIBE. Its effect stream is the RESP of the
 // commands that changed something.
 class FakeDatabase final : public backend::Backend {
  public:
@@ -128,6 +128,8 @@ class FakeDatabase final : public backend::Backend {
   void BreakLanes();
   // That of the one that holds this command.
   void BreakLane(const std::string& holding);
+  // The head's effects are not captured any more.
+  void LoseCapture();
   // Tells all who had CLIENT TRACKING that this key has changed.
   void Invalidate(const std::string& key);
   // What a lane holds when it is destroyed could still be executed until the test says otherwise.
