@@ -89,6 +89,8 @@ class ClientState final : public PrivateChannel::Handler {
   // behind the client's next command (S18): until there is another channel, for which the head makes
   // an end of the former, nothing may be sent.
   bool MayOvertakeLost();
+  // HELLO has changed the session's protocol, in which messages come from now on.
+  void MatchLocalProtocol();
   // A read that may be executed now.
   Dispatch SubmitTracked(uint64_t number, std::string_view raw);
   StateSummary Summary() const;

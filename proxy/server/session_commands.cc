@@ -118,6 +118,7 @@ Dispatch Hello(Call& call) {
   // Replies that are still owed keep the protocol in which they were asked for.
   if (protocol != call.session.protocol && call.Early()) return Dispatch::kWait;
   call.session.protocol = protocol;
+  if (call.session.state) call.session.state->MatchLocalProtocol();
   if (name) call.session.name = *name;
   std::string out;
   AppendHello(out, call);

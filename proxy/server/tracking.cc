@@ -57,15 +57,18 @@ Dispatch ClientState::SubmitTracked(uint64_t number, std::string_view raw) {
   return Dispatch::kTaken;
 }
 
-void ClientState::MatchLocal() {
+void ClientState::MatchLocalProtocol() {
+  if (!local_ || local_protocol_ == session_.protocol) return;
   std::string out;
-  if (local_protocol_ != session_.protocol) {
-    local_protocol_ = session_.protocol;
-    resp::AppendCommand(out, {"HELLO", resp::Decimal(static_cast<uint64_t>(local_protocol_))});
-    SendLocal(out, {0, LocalAction::kSwallow, 1, {}});
-  }
+  local_protocol_ = session_.protocol;
+  resp::AppendCommand(out, {"HELLO", resp::Decimal(static_cast<uint64_t>(local_protocol_))});
+  SendLocal(out, {0, LocalAction::kSwallow, 1, {}});
+}
+
+void ClientState::MatchLocal() {
+  MatchLocalProtocol();
   if (local_database_ != session_.database) {
-    out.clear();
+    std::string out;
     local_database_ = session_.database;
     resp::AppendCommand(out, {"SELECT", resp::Decimal(static_cast<uint64_t>(local_database_))});
     SendLocal(out, {0, LocalAction::kSwallow, 1, {}});

@@ -1239,6 +1239,20 @@ TEST_CASE("a client that subscribes at a head that has resigned is answered") {
   CHECK(client.Take().empty());
 }
 
+// Guards: proxy/server/session_commands.cc Hello. Its client would take the messages for replies.
+TEST_CASE("a connection that was opened before HELLO subscribes in the protocol of now") {
+  NodeWorld world({"A", "B"});
+  world.Form();
+  Client client(world, "B");
+  client.Send({"CLIENT", "TRACKING", "OFF"});
+  client.Send({"HELLO", "3"});
+  world.Settle();
+  REQUIRE(client.Take().starts_with("+OK\r\n%"));
+  client.Send({"PSUBSCRIBE", "x"});
+  world.Settle();
+  CHECK(client.Take() == ">3\r\n$10\r\npsubscribe\r\n$1\r\nx\r\n:1\r\n");
+}
+
 // Guards: proxy/server/local_reader.cc StartWait, proxy/server/node_routing.cc RouteData. The key
 // that it names is clean, and what it looks at is not.
 TEST_CASE("a module's command reads more than the keys that it names") {
