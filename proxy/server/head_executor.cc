@@ -107,7 +107,9 @@ class HeadExecutor::Private final : public PrivateChannel, public backend::LaneH
   bool ready() const override { return true; }
   void Submit(std::string_view command) override { lane_->Submit(command); }
   bool full() const override {
-    return lane_->UnsentBytes() > executor_.options_.pending_bytes_max || executor_.LogFull() ||
+    // Only what the head executes makes the log grow.
+    const bool log_full = executor_.replica_.is_head() && executor_.LogFull();
+    return lane_->UnsentBytes() > executor_.options_.pending_bytes_max || log_full ||
            executor_.MayOvertakeLost();
   }
   // A message that was held.

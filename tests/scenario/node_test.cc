@@ -1253,6 +1253,26 @@ TEST_CASE("a connection that was opened before HELLO subscribes in the protocol 
   CHECK(client.Take() == ">3\r\n$10\r\npsubscribe\r\n$1\r\nx\r\n:1\r\n");
 }
 
+// Guards: proxy/server/head_executor.cc Private::full. Only what the head executes makes the log grow.
+TEST_CASE("a clean tracked read at a follower does not wait for a chain that does not commit") {
+  NodeWorld world({"A", "B", "C"},
+                  [](server::Options& options) { options.log_bytes_max = 10'000; });
+  world.Form();
+  Client writer(world, "A"), client(world, "B");
+  writer.Send({"SET", "x", "1"});
+  client.Send({"CLIENT", "TRACKING", "ON"});
+  world.Advance(milliseconds(50));
+  REQUIRE(client.Take() == "+OK\r\n");
+  world.Cut("B", "C");
+  world.Cut("A", "C");
+  writer.Send({"SET", "y", std::string(20'000, 'v')});
+  world.Settle();
+  REQUIRE(world.replica("B").received() - world.replica("B").committed() > 10'000);
+  client.Send({"GET", "x"});
+  world.Settle();
+  CHECK(client.Take() == "$1\r\n1\r\n");
+}
+
 // Guards: proxy/server/local_reader.cc StartWait, proxy/server/node_routing.cc RouteData. The key
 // that it names is clean, and what it looks at is not.
 TEST_CASE("a module's command reads more than the keys that it names") {
