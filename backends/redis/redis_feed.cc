@@ -225,7 +225,8 @@ bool RedisFeed::MayResumeAsMaster(const PsyncMaster::Event& ask) const {
   if (!seen.server.is_master || !resume || resume->replid != chain_replid_) return false;
   if (ask.replid != seen.server.replid || ask.position != resume->position) return false;
   // Its selected database is forgotten: 0.
-  return source_->DatabaseAt(resume->position) == 0 || CATENA_MUTANT("former-head-kept");
+  return source_->DatabaseAt(resume->position) == 0 || CATENA_MUTANT("former-head-kept") ||
+         CATENA_MUTANT("database-forgotten");
 }
 
 void RedisFeed::AnswerFollow(Link* link, const PsyncMaster::Event& ask) {

@@ -34,8 +34,9 @@ std::string Popped(const std::string& reply) {
 // By what a command's effect is known; "": it has none.
 std::string NameOf(const Arguments& command) {
   if (command[0] == "FLUSHALL") return command[0];
-  if (IsToken(command.back())) return command.back();
-  return command[0] == "INCRBY" ? "by " + command.back() : "";
+  const std::string last = command.back().substr(command.back().find('/') + 1);
+  if (IsToken(last)) return last;
+  return command[0] == "INCRBY" ? "by " + last : "";
 }
 
 // RocksDB's effects are what keys are then: a value ends with its token, a sum is what makes the
@@ -117,6 +118,7 @@ class Effects {
 void ForEachCommand(const Stream& stream,
                     const std::function<void(const Arguments&, size_t, TimePoint)>& use) {
   resp::CommandDecoder decoder;
+  int database = 0;
   auto time = stream.committed_at.begin();
   for (size_t at = 0; at < stream.bytes.size();) {
     resp::Command command;
@@ -126,7 +128,11 @@ void ForEachCommand(const Stream& stream,
     at += consumed;
     while (time != stream.committed_at.end() && time->first < at) ++time;
     if (time == stream.committed_at.end()) return;
-    use(Arguments(command.arguments.begin(), command.arguments.end()), at, time->second);
+    Arguments arguments(command.arguments.begin(), command.arguments.end());
+    if (arguments[0] == "SELECT") database = std::stoi(arguments[1]);
+    // RocksDB's are no commands, and of one database.
+    const bool named = database > 0 && IsWrite(arguments[0]);
+    use(named ? InDatabase(database, std::move(arguments)) : arguments, at, time->second);
   }
 }
 

@@ -12,14 +12,6 @@
 namespace catena::sim {
 namespace {
 
-void ForEachKey(const Arguments& command, const auto& use) {
-  const std::string& name = command[0];
-  if (name == "DBSIZE" || name == "FLUSHALL") return;
-  const size_t step = name == "MSET" ? 2 : 1;
-  const bool many = name == "MSET" || name == "MGET" || name == "DEL";
-  for (size_t i = 1; i < command.size() && (many || i == 1); i += step) use(command[i]);
-}
-
 // Keys that some command joins.
 class Parts {
  public:

@@ -51,6 +51,7 @@ constexpr Mutant kMutants[] = {
     {"cut-off-counts-as-fresh", "a node without a lease takes what it has for fresh", 800},
     {"answers-count-as-received",
      "what was answered counts as received, also where nobody can tell", 800},
+    {"database-forgotten", "a restarted Redis goes on in database 0 of a stream in another", 1200},
     {"watch-forgotten", "WATCH of a lost connection holds up no EXEC", 1200},
     {"flush-touches-nothing", "FLUSHALL makes no key dirty", 400},
 };

@@ -139,7 +139,11 @@ Plan::Plan(uint64_t seed_, const std::string& story_, Database database_)
     if (IsStory(drawn, database)) PrepareFor(*this, drawn);
   }
   DrawMaxStaleness(*this);
-  lists = database == Database::kRedis && Random(seed * 0x9E3779B97F4A7C15 + 17).Chance(300);
+  if (database == Database::kRedis) {
+    Random random(seed * 0x9E3779B97F4A7C15 + 17);
+    lists = random.Chance(300);
+    databases = story.empty() && random.Chance(300);
+  }
   if (database == Database::kRocksDb) DrawDisk(*this);
 }
 

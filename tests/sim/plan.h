@@ -63,7 +63,8 @@ struct Plan {
   Duration think_max = Millis(60);
   uint64_t writes = 500;  // per mille of the commands
   uint64_t transactions = 0, multi_key = 0, whole_database = 0;
-  bool lists = false;  // RPUSH and BLPOP, too
+  bool lists = false;      // RPUSH and BLPOP, too
+  bool databases = false;  // connections select others, too
   std::array<uint64_t, 4> consistency = {1000, 0, 0,
                                          0};  // shares of connections, in order of the enum
 

@@ -14,6 +14,8 @@
 namespace catena::sim {
 namespace {
 
+// Instead of a key, in a file: an RDB's repl-stream-db.
+constexpr std::string_view kStreamDatabase = "\x02stream";
 constexpr std::string_view kBusy =
     "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.\r\n";
 constexpr std::string_view kUnblocked = "-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n";
@@ -62,7 +64,7 @@ void RedisModel::ScheduleSave() {
   SaveStale();
   const bool feeds = std::any_of(clients_.begin(), clients_.end(),
                                  [](const auto& client) { return client->streaming; });
-  if (is_master() && feeds) Feed({Encode({"PING"})});
+  if (is_master() && feeds) Feed(std::max(stream_database_, 0), {Encode({"PING"})});
   save_->Start(process_.network().scheduler().random().Between(Seconds(1), Seconds(10)));
 }
 
@@ -169,6 +171,7 @@ bool RedisModel::ClientCommand(Client& client, const Arguments& arguments, std::
   if (name == "PING") {
     reply = loading_ ? "-LOADING Redis is loading the dataset in memory\r\n" : "+PONG\r\n";
   } else if (name == "AUTH" || name == "SELECT") {
+    if (name == "SELECT") client.database = std::stoi(arguments[1]);
     reply = "+OK\r\n";
   } else if (name == "CLIENT" && arguments[1] == "SETNAME") {
     client.name = arguments[2];
@@ -218,16 +221,16 @@ void RedisModel::DataCommand(Client& client, const Arguments& arguments, std::st
     reply = kReadOnly;
     return;
   }
-  Executed executed = Execute(data_, arguments);
+  Executed executed = Execute(data_, InDatabase(client.database, arguments));
   if (name == "BLPOP" && !executed.changed) return Block(client, arguments);
   reply = std::move(executed.reply);
   if (!executed.changed) return;
-  Feed({Encode(EffectOf(arguments))});
+  Feed(client.database, {Encode(EffectOf(arguments))});
   TouchWatched();
 }
 
 void RedisModel::Block(Client& client, const Arguments& arguments) {
-  client.waits_for = arguments[1];
+  client.waits_for = InDatabase(client.database, arguments)[1];
   client.patience = process_.MakeTimer([&client] { client.Unblock("*-1\r\n"); });
   client.patience->Start(Millis(std::llround(1000 * std::stod(arguments[2]))));
   // The longest waiting one comes first.
@@ -241,7 +244,7 @@ void RedisModel::ServeBlocked() {
     if (!client->waits_for || !data_.contains(*client->waits_for)) continue;
     const std::string key = *client->waits_for;
     client->Unblock(Execute(data_, {"BLPOP", key, "0"}).reply);
-    Feed({Encode({"LPOP", key})});
+    Feed(client->database, {Encode({"LPOP", key.substr(key.find('/') + 1)})});
     TouchWatched();
   }
 }
@@ -252,8 +255,9 @@ void RedisModel::Watch(Client& client, const Arguments& arguments, std::string& 
     client.touched = false;
   }
   for (size_t i = 1; i < arguments.size(); ++i) {
-    const auto found = data_.find(arguments[i]);
-    client.watched.try_emplace(arguments[i],
+    const std::string key = InDatabase(client.database, {"WATCH", arguments[i]})[1];
+    const auto found = data_.find(key);
+    client.watched.try_emplace(key,
                                found == data_.end() ? std::nullopt : std::optional(found->second));
   }
   reply = "+OK\r\n";
@@ -312,11 +316,11 @@ std::string RedisModel::Exec(Client& client) {
   resp::AppendArrayHeader(reply, client.queued.size());
   std::vector<std::string> effects;
   for (const Arguments& arguments : client.queued) {
-    Executed executed = Execute(data_, arguments);
+    Executed executed = Execute(data_, InDatabase(client.database, arguments));
     reply += executed.reply;
     if (executed.changed) effects.push_back(Encode(EffectOf(arguments)));
   }
-  if (!effects.empty()) Feed(effects);
+  if (!effects.empty()) Feed(client.database, effects);
   client.watched.clear();
   TouchWatched();
   return reply;
@@ -371,11 +375,12 @@ void RedisModel::MakeBacklog() {
   backlog_.clear();
 }
 
-void RedisModel::Feed(const std::vector<std::string>& effects) {
+void RedisModel::Feed(int database, const std::vector<std::string>& effects) {
   // Without a backlog the offset stands still.
   if (!has_backlog_) return;
   std::string bytes;
-  if (std::exchange(select_due_, false)) bytes += Encode({"SELECT", "0"});
+  if (std::exchange(stream_database_, database) != database)
+    bytes += Encode({"SELECT", std::to_string(database)});
   if (effects.size() > 1) bytes += Encode({"MULTI"});
   for (const std::string& effect : effects) bytes += effect;
   if (effects.size() > 1) bytes += Encode({"EXEC"});
@@ -430,6 +435,7 @@ bool RedisModel::Continue(Client& client, const std::string& replid, uint64_t fi
 
 std::string RedisModel::File() const {
   std::string file = "REDIS0010";
+  file += Encode({std::string(kStreamDatabase), std::to_string(std::max(stream_database_, 0))});
   for (const auto& [key, value] : data_) file += Encode({key, value});
   file += '\xff';
   const uint64_t crc = redis::Crc64(0, file);
@@ -439,7 +445,7 @@ std::string RedisModel::File() const {
 
 // The place is that of the question; what happens meanwhile follows behind the file.
 void RedisModel::StartSnapshot(Client& client) {
-  select_due_ = is_master();
+  if (is_master()) stream_database_ = -1;
   client.Write("+FULLRESYNC " + replid_ + " " + std::to_string(offset_) + "\r\n");
   const std::string file = File();
   client.behind_snapshot.emplace();
@@ -468,6 +474,7 @@ void RedisModel::ReplicaOf(const std::string& host, const std::string& port) {
   if (is_master()) {
     // A master that becomes a replica offers its own place, which nobody else knows.
     has_place_ = has_backlog_;
+    stream_database_ = 0;  // as Redis does: the new master would select
     for (const auto& client : clients_) {
       if (client->waits_for) client->Unblock(kStateChanged);
     }
@@ -489,7 +496,7 @@ void RedisModel::BecomeMaster() {
   for (const auto& client : clients_) {
     if (client->is_replica()) client->Close();
   }
-  select_due_ = true;
+  stream_database_ = -1;
   has_place_ = false;
 }
 
@@ -497,7 +504,8 @@ void RedisModel::Apply(const Arguments& arguments) {
   Arguments command = arguments;
   std::transform(command[0].begin(), command[0].end(), command[0].begin(),
                  [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
-  if (IsKnown(command[0])) Execute(data_, command);
+  if (command[0] == "SELECT") stream_database_ = std::stoi(command[1]);
+  if (IsKnown(command[0])) Execute(data_, InDatabase(stream_database_, std::move(command)));
   TouchWatched();
 }
 
@@ -512,7 +520,11 @@ void RedisModel::Load(std::string_view file, const std::string& replid, uint64_t
       resp::Command pair;
       size_t consumed = 0;
       if (decoder.Decode(body, pair, consumed) != resp::Progress::kComplete) break;
-      data_[std::string(pair.arguments[0])] = pair.arguments[1];
+      if (pair.arguments[0] == kStreamDatabase) {
+        stream_database_ = std::stoi(std::string(pair.arguments[1]));
+      } else {
+        data_[std::string(pair.arguments[0])] = pair.arguments[1];
+      }
       body.remove_prefix(consumed);
     }
     TouchWatched();

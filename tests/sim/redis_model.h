@@ -78,7 +78,7 @@ class RedisModel {
   void BecomeMaster();
   void NewHistory();
   void MakeBacklog();
-  void Feed(const std::vector<std::string>& effects);
+  void Feed(int database, const std::vector<std::string>& effects);
   void FeedBytes(std::string_view bytes);
   // As a replica: one command of the master's stream, complete.
   void Apply(const Arguments& arguments);
@@ -97,7 +97,8 @@ class RedisModel {
   uint64_t offset_ = 0;
   bool has_backlog_ = false;
   std::string backlog_;  // ends at offset_
-  bool select_due_ = true;
+  // Selected in the stream, our own or the master's; -1: a SELECT is due.
+  int stream_database_ = -1;
   bool loading_ = false, busy_ = false;
   Data data_;
   RedisImage stale_;

@@ -38,6 +38,7 @@ class RedisModel::Client final : public io::StreamHandler {
 
   const uint64_t id;
   std::string name;
+  int database = 0;
   bool in_multi = false, aborted = false;
   std::vector<Arguments> queued;
   std::optional<std::string> waits_for;  // blocked: for an element of this list

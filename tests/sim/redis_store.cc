@@ -35,6 +35,14 @@ std::string Encode(const Arguments& command) {
   return out;
 }
 
+Arguments InDatabase(int database, Arguments command) {
+  if (database == 0) return command;
+  const std::string prefix = std::to_string(database) + "/";
+  if (command[0] == "DBSIZE") command.push_back(prefix);
+  ForEachKey(command, [&](std::string& key) { key.insert(0, prefix); });
+  return command;
+}
+
 bool IsKnown(std::string_view name) {
   return IsWrite(name) || OneOf(name, "GET", "MGET", "EXISTS", "STRLEN", "DBSIZE");
 }
@@ -55,7 +63,13 @@ std::string PopFront(Data& data, const std::string& key) {
 
 std::string Read(const Data& data, const Arguments& arguments) {
   const std::string& name = arguments[0];
-  if (name == "DBSIZE") return Integer(static_cast<int64_t>(data.size()));
+  if (name == "DBSIZE") {
+    const std::string prefix = arguments.size() > 1 ? arguments[1] : "";
+    return Integer(std::count_if(data.begin(), data.end(), [&](const auto& pair) {
+      const size_t slash = pair.first.find('/');
+      return pair.first.substr(0, slash == std::string::npos ? 0 : slash + 1) == prefix;
+    }));
+  }
   std::string out;
   if (name == "GET") AppendValue(out, data, arguments[1]);
   if (name == "EXISTS") out = Integer(data.contains(arguments[1]) ? 1 : 0);
@@ -104,7 +118,7 @@ Executed Execute(Data& data, const Arguments& arguments) {
     if (first.empty()) return {name == "LPOP" ? "$-1\r\n" : "*-1\r\n"};
     if (name == "BLPOP") {
       resp::AppendArrayHeader(out, 2);
-      resp::AppendBulk(out, key);
+      resp::AppendBulk(out, key.substr(key.find('/') + 1));
     }
     resp::AppendBulk(out, first);
     return {out, true};

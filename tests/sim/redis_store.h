@@ -9,9 +9,20 @@
 namespace catena::sim {
 
 using Arguments = std::vector<std::string>;
+// Of all databases: a key of another one than 0 is named "database/key".
 using Data = std::map<std::string, std::string>;
 
 std::string Encode(const Arguments& command);
+// The command on keys as Data names them. Of a DBSIZE the database is an argument then.
+Arguments InDatabase(int database, Arguments command);
+// Whatever it takes, with each key (a std::string) of a command.
+void ForEachKey(auto& command, const auto& use) {
+  const std::string& name = command[0];
+  if (name == "DBSIZE" || name == "FLUSHALL") return;
+  const size_t step = name == "MSET" ? 2 : 1;
+  const bool many = name == "MSET" || name == "MGET" || name == "DEL";
+  for (size_t i = 1; i < command.size() && (many || i == 1); i += step) use(command[i]);
+}
 
 struct Executed {
   std::string reply;  // RESP

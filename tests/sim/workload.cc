@@ -82,6 +82,7 @@ class Workload::Client final : public io::StreamHandler {
   NodeId node_;
   size_t connection_ = 0;
   size_t mode_ = 0;
+  int database_ = 0;
   int bursts_left_ = 0;
   bool mode_told_ = true;
   std::deque<Waiting> waiting_;
@@ -100,6 +101,7 @@ void Workload::Client::Enter() {
   bursts_left_ = static_cast<int>(random.Between(1, 25));
   input_.clear();
   scanner_ = resp::ReplyScanner();
+  database_ = 0;
   stream_ = process_.Connect(owner_.cluster_.ClientsAddress(node_), this);
   const auto& shares = owner_.cluster_.plan().consistency;
   uint64_t total = 1;
@@ -121,6 +123,11 @@ void Workload::Client::Send() {
     operation.sent = owner_.cluster_.scheduler().now();
     operation.consistency = static_cast<server::Consistency>(mode_);
     const bool transaction = operation.commands.size() > 1;
+    const bool selects = plan.databases && random.Chance(200);
+    if (selects) {
+      database_ = static_cast<int>(random.Below(3));
+      stream_->Write(Encode({"SELECT", std::to_string(database_)}));
+    }
     std::string watched;
     if (transaction && mode_ == 0 && random.Chance(kWatching)) {
       watched = owner_.Key();
@@ -129,9 +136,12 @@ void Workload::Client::Send() {
     if (transaction) stream_->Write(Encode({"MULTI"}));
     for (const Arguments& command : operation.commands) stream_->Write(Encode(command));
     if (transaction) stream_->Write(Encode({"EXEC"}));
-    const size_t replies = transaction ? operation.commands.size() + 2 : 1;
-    waiting_.push_back(
-        {owner_.history_.size(), replies + (watched.empty() ? 0 : 2), watched, "", false});
+    for (Arguments& command : operation.commands)
+      command = InDatabase(database_, std::move(command));
+    if (!watched.empty()) watched = InDatabase(database_, {"GET", watched})[1];
+    const size_t replies = (selects ? 1 : 0) + (watched.empty() ? 0 : 2) +
+                           (transaction ? operation.commands.size() + 2 : 1);
+    waiting_.push_back({owner_.history_.size(), replies, watched, "", false});
     owner_.history_.push_back(std::move(operation));
   }
   patience_->Start(kPatience);
