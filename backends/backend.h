@@ -41,6 +41,7 @@ struct Info {
   std::string version;     // "7.0.15"
   std::string answers_as;  // the version of Redis that it behaves as; "": it is one
   uint64_t keys = 0;       // all databases
+  int databases = 0;       // how many numbers SELECT takes; 0 not known
   // Set when the data is an untouched prefix of a chain's history: a Redis in replica role with a
   // chain's replid (see kChainReplidPrefix), or one restarted from such an RDB and not written to
   // since. Not set for a former head or a stranger: these take a snapshot.

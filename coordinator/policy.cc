@@ -752,10 +752,29 @@ class Deciding {
     if (!model.kind.empty() && !backend.kind.empty() && model.kind != backend.kind) {
       return "refused: its database is of kind " + backend.kind + ", the head's is " + model.kind;
     }
+    // Each of those before it may become the head whose stream it executes.
+    for (const Member& member : current().members) {
+      const Life* before = Find(member.id, member.incarnation);
+      if (!before || !before->report) continue;
+      std::string lack = LackBehind(before->report->backend, member.id, backend);
+      if (!lack.empty()) return lack;
+    }
+    return "";
+  }
+
+  // Why `backend` cannot execute the stream of `model`, the database of `leader`; "" it can. What
+  // it does not understand it skips, and nobody is told.
+  static std::string LackBehind(const BackendReport& model, const NodeId& leader,
+                                const BackendReport& backend) {
     if (!model.version.empty() && !backend.version.empty() &&
         CompareVersions(backend.version, model.version) < 0) {
-      return "refused: its database is version " + backend.version + ", older than the head's " +
-             model.version;
+      return "refused: its database is version " + backend.version + ", older than " + leader +
+             "'s " + model.version;
+    }
+    if (model.databases > 0 && backend.databases > 0 && backend.databases < model.databases) {
+      return "refused: its database has " + std::to_string(backend.databases) + " databases, " +
+             leader + "'s has " + std::to_string(model.databases) +
+             "; give it as many (databases in its redis.conf)";
     }
     return "";
   }

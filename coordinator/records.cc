@@ -247,6 +247,7 @@ void List(auto& fields, Either<BackendReport> auto& out) {
   fields.Optional("replid", out.replid);
   fields.Optional("position", out.position);
   fields.Optional("address", out.address);
+  fields.Optional("databases", out.databases);
 }
 
 void List(auto& fields, Either<JoinerReady> auto& out) {

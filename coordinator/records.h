@@ -45,6 +45,7 @@ struct BackendReport {
   bool committed_only = false;
   std::string replid{};
   Position position{};
+  uint64_t databases = 0;  // how many numbers SELECT takes; 0 not known
 };
 
 // T tells the coordinator that joiner N has nearly caught up (design.md 6, join).

@@ -278,6 +278,12 @@ void RedisControl::AskAbilities() {
     examination_.rdb_version = RdbVersionOfDump(ReplyText(reply)).value_or(0);
   });
   Ask({"ROLE"}, [this](std::string_view reply) { Require("ROLE", reply); });
+  examination_.info.databases = 0;
+  Ask({"CONFIG", "GET", "databases"}, [this](std::string_view reply) {
+    const resp::Value pair = DecodeReply(reply);
+    if (pair.elements.size() != 2) return;
+    examination_.info.databases = ParseNumber<int>(pair.elements[1].text).value_or(0);
+  });
   place_forgotten_ = false;
   // A follower that takes writes of its own diverges; so does one that obeys its own maxmemory: it
   // evicts by itself, and does not execute what it is fed. "*-": both were slave-... before 5.0.

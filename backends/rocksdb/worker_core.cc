@@ -52,6 +52,7 @@ Result<backend::Info> WorkerCore::Examine() {
   info.version = store->Version();
   info.answers_as = kRedisVersion;
   info.keys = store->EstimateKeys();
+  info.databases = 1;
   const Place& place = store->place();
   if (place.replid.starts_with(backend::kChainReplidPrefix)) {
     info.resume = backend::ResumePoint{place.replid, place.position};

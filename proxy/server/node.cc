@@ -430,6 +430,7 @@ coordinator::NodeReport Node::Report() {
   report.backend.problem = examined_ ? "" : backend_->Problem();
   report.backend.run_id = info_.run_id;
   report.backend.version = info_.version;
+  report.backend.databases = static_cast<uint64_t>(std::max(info_.databases, 0));
   report.backend.keys = examined_ ? backend_->LastKeyCount() : info_.keys;
   report.backend.address = options_.backend_address;
   report.backend.committed_only = info_.committed_only;
@@ -507,7 +508,7 @@ void Node::OnExamined(const backend::Info& info) {
   if (phase_ == Phase::kResigning && resign_known_ && !stopping_)
     return BeginNewLife(Incarnation());
   if (phase_ == Phase::kStarting) Enter(Phase::kCandidate, "");
-  LearnDatabases();
+  if (info_.databases > 0) databases_ = info_.databases;
   heartbeat_.SendNow();
 }
 

@@ -298,7 +298,6 @@ class Node final : public SessionOwner,
   // or, as long as a node that has just joined cannot tell, kWait.
   std::optional<Dispatch> RefuseStale(Session& session, uint64_t number);
   std::string WhyWaiting(const Session& session) const;
-  void LearnDatabases();
 
   const Reactors reactors_;
   io::Reactor& reactor_;  // of peers, and for timers and the like
@@ -328,8 +327,6 @@ class Node final : public SessionOwner,
   std::optional<Probe> probe_;
   bool promote_wanted_ = false;  // ... at promote_at_, as soon as no local read is in flight
   Position promote_at_;
-  class DatabaseProbe;
-  std::unique_ptr<backend::LaneHandler> database_probe_;
   int databases_ = 16;  // CONFIG GET databases of the local server
   std::optional<command::CommandTable> commands_;
   std::unique_ptr<command::EffectParser> parser_;

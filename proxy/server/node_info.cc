@@ -1,4 +1,4 @@
-// What a node tells of itself: INFO's `# Catena` section, and what it asks its database once.
+// What a node tells of itself: INFO's `# Catena` section.
 #include <algorithm>
 #include <cctype>
 
@@ -8,32 +8,6 @@
 #include "proxy/server/node.h"
 
 namespace catena::server {
-// Asks CONFIG GET databases on a connection of its own; a server that refuses keeps Redis' default.
-class Node::DatabaseProbe final : public backend::LaneHandler {
- public:
-  explicit DatabaseProbe(Node& node) : node_(node), lane_(node.backend_->OpenLane({}, this)) {
-    lane_->Submit("*3\r\n$6\r\nCONFIG\r\n$3\r\nGET\r\n$9\r\ndatabases\r\n");
-  }
-
-  void OnReply(std::string_view reply) override {
-    resp::Value value;
-    size_t consumed = 0;
-    std::string error;
-    if (resp::DecodeValue(reply, value, consumed, error) != resp::Progress::kComplete) return;
-    if (value.elements.size() != 2) return;
-    const int databases = ParseNumber<int>(value.elements[1].text).value_or(0);
-    if (databases > 0) node_.databases_ = databases;
-  }
-  void OnPosition(Position) override {}
-  void OnLaneClosed(const std::string&, bool) override {}
-
- private:
-  Node& node_;
-  std::unique_ptr<backend::Lane> lane_;
-};
-
-void Node::LearnDatabases() { database_probe_ = std::make_unique<DatabaseProbe>(*this); }
-
 Node::~Node() = default;
 
 bool AsksForCatena(std::span<const std::string_view> arguments) {

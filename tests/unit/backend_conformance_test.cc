@@ -151,6 +151,7 @@ ON_EVERY_BACKEND("an examination tells what the database is") {
   CHECK(info.run_id.size() == 40);
   CHECK(!info.version.empty());
   CHECK(info.keys == 0);
+  CHECK(info.databases == (info.kind == "rocksdb" ? 1 : 16));
   CHECK(!info.resume);
   CHECK(!info.from_chain);
   CHECK(info.commands.elements.size() > 50);

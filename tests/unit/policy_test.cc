@@ -889,11 +889,45 @@ TEST_CASE("a joiner's database is not older than the head's, and of its kind") {
   world.Chain("ab");
   world.AddCandidate('c').report->backend.version = "6.2.14";
   CHECK_FALSE(world.Decide().join.has_value());
-  CHECK(Contains(world.NoticeOf("c"), "older than the head's"));
+  CHECK(Contains(world.NoticeOf("c"), "older than a's"));
   world.ReportOf('c', kNew).backend.version = "7.2.0";
   CHECK(world.Decide().join.has_value());
   world.ReportOf('c', kNew).backend.kind = "rocksdb";
   CHECK_FALSE(world.Decide().join.has_value());
+}
+
+TEST_CASE("a joiner's database knows every database number that is selected in the stream") {
+  World world;
+  world.Chain("ab");
+  world.ReportOf('a', kOld).backend.databases = 32;
+  world.AddCandidate('c').report->backend.databases = 16;
+  CHECK_FALSE(world.Decide().join.has_value());
+  CHECK(Contains(world.NoticeOf("c"), "has 16 databases, a's has 32"));
+  world.ReportOf('c', kNew).backend.databases = 32;
+  CHECK(world.Decide().join.has_value());
+  world.ReportOf('c', kNew).backend.databases = 64;
+  CHECK(world.Decide().join.has_value());
+  // A proxy of an earlier version does not tell.
+  world.ReportOf('c', kNew).backend.databases = 0;
+  CHECK(world.Decide().join.has_value());
+  world.ReportOf('c', kNew).backend.databases = 1;
+  world.ReportOf('a', kOld).backend.databases = 0;
+  CHECK(world.Decide().join.has_value());
+}
+
+TEST_CASE("a joiner's database can follow each of those before it, should it become the head") {
+  World world;
+  world.Chain("ab");
+  world.ReportOf('b', kOld).backend.version = "7.2.0";
+  world.AddCandidate('c');
+  CHECK_FALSE(world.Decide().join.has_value());
+  CHECK(Contains(world.NoticeOf("c"), "older than b's 7.2.0"));
+  world.ReportOf('c', kNew).backend.version = "7.2.0";
+  world.ReportOf('b', kOld).backend.databases = 32;
+  world.ReportOf('c', kNew).backend.databases = 16;
+  CHECK_FALSE(world.Decide().join.has_value());
+  world.ReportOf('c', kNew).backend.databases = 32;
+  CHECK(world.Decide().join.has_value());
 }
 
 TEST_CASE("a restarted member joins again only after its old life was removed") {

@@ -41,8 +41,8 @@ NodeReport FullReport() {
   report.applied = Position(200);
   report.log_start = Position(100);
   report.replid = "ca7e4a";
-  report.backend = {"redis", true,     "none", "run",    "7.0.15",    42,
-                    true,    "h:6379", true,   "ca7e4b", Position(77)};
+  report.backend = {"redis", true,     "none", "run",    "7.0.15",     42,
+                    true,    "h:6379", true,   "ca7e4b", Position(77), 16};
   report.joiner_ready = JoinerReady{"b", Incarnation(9), Epoch(3)};
   report.snapshot_done = 10;
   report.snapshot_total = 20;
@@ -87,6 +87,7 @@ TEST_CASE("a heartbeat keeps every field") {
   CHECK(decoded->backend.replid == "ca7e4b");
   CHECK(decoded->backend.position == Position(77));
   CHECK(decoded->backend.address == "h:6379");
+  CHECK(decoded->backend.databases == 16);
   REQUIRE(decoded->joiner_ready.has_value());
   CHECK(decoded->joiner_ready->node == "b");
   CHECK(decoded->joiner_ready->incarnation == Incarnation(9));

@@ -115,6 +115,7 @@ TEST_CASE("examination tells version, run_id, keys and commands") {
   CHECK(info.run_id == server.Info("run_id"));
   CHECK(info.version == server.Info("redis_version"));
   CHECK(info.keys == 1);
+  CHECK(info.databases == 16);
   CHECK(!info.resume);
   CHECK(!info.from_chain);
   CHECK(info.commands.elements.size() > 100);
