@@ -15,12 +15,29 @@ namespace {
 constexpr Duration kRecoverInterval = std::chrono::milliseconds(20);
 // Before ROLE is asked again of a Redis that is busy with a script.
 constexpr Duration kBusyInterval = std::chrono::milliseconds(10);
+// What a Redis streams of its own accord or instead of what clients said.
+constexpr std::string_view kStreamedBySelf[] = {"select", "multi", "exec",      "del",     "unlink",
+                                                "set",    "hdel",  "pexpireat", "persist", "srem",
+                                                "lpop",   "rpop",  "xclaim",    "xgroup"};
 constexpr std::string_view kIgnoresMaxmemory = "*-ignore-maxmemory";
 
 // Of ":<number>"; 0: it is none.
 uint64_t NumberOf(std::string_view reply) {
   if (!reply.starts_with(':')) return 0;
   return ParseNumber<uint64_t>(reply.substr(1, reply.find("\r\n") - 1)).value_or(0);
+}
+
+// Of the reply to COMMAND: what changes data, and kStreamedBySelf.
+std::vector<std::string> StreamedCommands(const resp::Value& commands) {
+  std::vector<std::string> names(std::begin(kStreamedBySelf), std::end(kStreamedBySelf));
+  for (const resp::Value& command : commands.elements) {
+    if (command.elements.size() < 3) continue;
+    const std::vector<resp::Value>& flags = command.elements[2].elements;
+    const bool writes = std::any_of(flags.begin(), flags.end(),
+                                    [](const resp::Value& flag) { return flag.text == "write"; });
+    if (writes) names.push_back(command.elements[0].text);
+  }
+  return names;
 }
 
 }  // namespace
@@ -169,14 +186,22 @@ void RedisControl::StartStage(Stage stage) {
 
 void RedisControl::Ask(std::initializer_list<std::string_view> command,
                        std::function<void(std::string_view)> on_reply) {
+  std::string bytes;
+  resp::AppendCommand(bytes, command);
+  AskRaw(bytes, std::move(on_reply));
+}
+
+void RedisControl::AskRaw(std::string_view command,
+                          std::function<void(std::string_view)> on_reply) {
   ++stage_pending_;
-  link_->Send(command, [this, on_reply = std::move(on_reply),
-                        watch = Liveness::Watch(liveness_)](std::optional<std::string_view> reply) {
-    if (!reply || watch.Gone()) return;  // OnLinkClosed starts over
-    on_reply(*reply);
-    if (watch.Gone() || stage_pending_ == 0) return;
-    if (--stage_pending_ == 0) StageDone();
-  });
+  link_->SendRaw(command,
+                 [this, on_reply = std::move(on_reply),
+                  watch = Liveness::Watch(liveness_)](std::optional<std::string_view> reply) {
+                   if (!reply || watch.Gone()) return;  // OnLinkClosed starts over
+                   on_reply(*reply);
+                   if (watch.Gone() || stage_pending_ == 0) return;
+                   if (--stage_pending_ == 0) StageDone();
+                 });
 }
 
 void RedisControl::Require(std::string_view what, std::string_view reply) {
@@ -270,6 +295,7 @@ void RedisControl::AskAbilities() {
   Ask({"COMMAND"}, [this](std::string_view reply) {
     Require("COMMAND", reply);
     examination_.info.commands = DecodeReply(reply);
+    InsistOnNames(StreamedCommands(examination_.info.commands));
   });
   examination_.rdb_version = 0;
   // An empty function library is a cheap way to see the RDB version; before 7.0 the release tells
@@ -295,6 +321,27 @@ void RedisControl::AskAbilities() {
   for (std::string_view setting : kLimitSettings) {
     Ask({"CONFIG", "GET", setting}, [this](std::string_view reply) { TakeSettings(reply); });
   }
+}
+
+// A Redis streams what clients call a command and, of its own accord, what Redis calls it: with
+// rename-command no other understands the one, and itself not the other. What is not understood is
+// skipped, and the offsets stay equal. COMMAND tells the names of Redis, COMMAND INFO knows those
+// that it answers to.
+void RedisControl::InsistOnNames(std::vector<std::string> names) {
+  std::vector<std::string_view> question = {"COMMAND", "INFO"};
+  question.insert(question.end(), names.begin(), names.end());
+  std::string bytes;
+  resp::AppendCommand(bytes, question);
+  AskRaw(bytes, [this, names = std::move(names)](std::string_view reply) {
+    const std::vector<resp::Value> known = DecodeReply(reply).elements;
+    for (size_t i = 0; i < known.size() && known.size() == names.size(); ++i) {
+      if (!known[i].elements.empty() || !stage_problem_.empty()) continue;
+      stage_problem_ = options_.address + " has a command by another name or not at all, not as " +
+                       names[i] +
+                       ": what is replicated would be skipped; take its rename-command out of the "
+                       "redis.conf";
+    }
+  });
 }
 
 void RedisControl::TakeSettings(std::string_view config_reply) {

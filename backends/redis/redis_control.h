@@ -100,6 +100,7 @@ class RedisControl : public RequestLink::Owner {
   void StageDone();
   void Ask(std::initializer_list<std::string_view> command,
            std::function<void(std::string_view)> on_reply);
+  void AskRaw(std::string_view command, std::function<void(std::string_view)> on_reply);
   void AskIdentity();
   void AskClients();
   bool MustBeCut(const ClientEntry& client) const;
@@ -108,6 +109,7 @@ class RedisControl : public RequestLink::Owner {
   void InsistOnSetting(std::string_view pattern, const std::string& wanted,
                        std::function<void()> on_other);
   void ForgetPlace();
+  void InsistOnNames(std::vector<std::string> names);
   void TakeSettings(std::string_view config_reply);
   void Require(std::string_view what, std::string_view reply);
   void FinishExamination();

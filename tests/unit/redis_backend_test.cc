@@ -124,6 +124,25 @@ TEST_CASE("examination tells version, run_id, keys and commands") {
   CHECK(loop.Until([&] { return node.redis->LastKeyCount() == 2; }));
 }
 
+TEST_CASE("a Redis that has other names for what changes data, or lacks it, is refused") {
+  Loop loop;
+  // It streams MYSET, and DEL when a key expires: no other server knows the one, itself not the
+  // other.
+  RedisServer renamed({"--rename-command", "SET", "MYSET"});
+  RedisServer lacking({"--rename-command", "DEL", ""});
+  RedisServer sound({"--rename-command", "FLUSHALL", "", "--rename-command", "KEYS", "MYKEYS"});
+  Node a(loop, renamed.address());
+  Node b(loop, lacking.address());
+  Node c(loop, sound.address());
+  CHECK(c.AwaitExamined());
+  const auto names = [](Node& node, const std::string& name) {
+    return node.redis->Problem().find(" not as " + name + ":") != std::string::npos;
+  };
+  CHECK(loop.Until([&] { return names(a, "set") && names(b, "del"); }));
+  CHECK(a.examined.empty());
+  CHECK(b.examined.empty());
+}
+
 TEST_CASE("a Redis that comes up late is examined as soon as it answers") {
   Loop loop;
   RedisServer server;
