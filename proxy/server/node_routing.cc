@@ -98,7 +98,8 @@ Dispatch Node::OnCommand(Session& session, uint64_t number, Request& request) {
   }
   const command::CommandInfo* info = request.info;
   if (info == nullptr && HandedOver(session, number, request)) return Dispatch::kTaken;
-  if (info == nullptr) return RouteLocal(session, number, request, ReplyKind::kEffect);
+  // No server knows it, or a module was loaded that may do anything: only the head can tell.
+  if (info == nullptr) return RouteData(session, number, request);
   if (info->route == command::Route::kRefused || info->route == command::Route::kLocal) {
     if (std::string refusal = RefusalOf(request); !refusal.empty()) {
       session.Complete(number, "-" + refusal + "\r\n");

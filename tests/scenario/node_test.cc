@@ -1301,6 +1301,33 @@ TEST_CASE("a module's command reads more than the keys that it names") {
   CHECK(read(at_head).empty());
 }
 
+// Guards: proxy/server/node_routing.cc OnCommand (a command that the table does not know).
+TEST_CASE("a command of a module that was loaded later shows nothing old") {
+  NodeWorld world({"A", "B", "C"});
+  world.Form();
+  Client writer(world, "A"), reader(world, "B"), at_head(world, "A");
+  const auto read = [&](Client& client) {
+    client.Send({"LATER.SIZE", "index"});
+    world.Settle();
+    world.Advance(milliseconds(50));
+    return client.Take();
+  };
+  CHECK(read(reader) == ":0\r\n");
+  world.database("B").HoldApplying(true);
+  writer.Send({"SET", "x", "1"});
+  world.Settle();
+  REQUIRE(writer.Take() == "+OK\r\n");
+  CHECK(read(reader) == ":1\r\n");
+  world.database("B").HoldApplying(false);
+  // I4: what is not committed is not shown.
+  world.Cut("B", "C");
+  writer.Send({"SET", "y", "1"});
+  world.Settle();
+  REQUIRE(writer.Take().empty());
+  CHECK(read(reader).empty());
+  CHECK(read(at_head).empty());
+}
+
 // Guards: proxy/server/tracking.cc SubmitTracked (PrivateChannel::full).
 TEST_CASE("I8 a tracked read at the head waits for what a lost connection left in the database") {
   NodeWorld world({"A", "B"});

@@ -461,7 +461,7 @@ std::string FakeDatabase::Execute(const std::string& command) {
     if (found == values_.end()) return "$-1\r\n";
     return "$" + std::to_string(found->second.size()) + "\r\n" + found->second + "\r\n";
   }
-  if (name == "DBSIZE" || name == "INDEX.SIZE")
+  if (name == "DBSIZE" || name == "INDEX.SIZE" || name == "LATER.SIZE")
     return ":" + std::to_string(values_.size()) + "\r\n";
   if (name == "SET" || name == "SETNX") {
     if (!executes_) return "-READONLY You can't write against a read only replica.\r\n";
