@@ -298,6 +298,7 @@ class Node final : public SessionOwner,
   // or, as long as a node that has just joined cannot tell, kWait.
   std::optional<Dispatch> RefuseStale(Session& session, uint64_t number);
   std::string WhyWaiting(const Session& session) const;
+  std::string RunIdOfHead() const;
 
   const Reactors reactors_;
   io::Reactor& reactor_;  // of peers, and for timers and the like

@@ -11,6 +11,14 @@
 namespace catena::server {
 namespace {
 
+// Of a scan, whether it continues where an earlier one ended.
+bool GoesOn(const Request& request) {
+  const size_t cursor = request.info->name == "scan" ? 1 : 2;
+  return request.command->arguments.size() > cursor && request.command->arguments[cursor] != "0";
+}
+
+constexpr const char* kCursorOfAnother =
+    "the database that gave this cursor cannot be asked any more, begin anew";
 constexpr const char* kTooOld = "the data of this node may be older than max_staleness allows";
 
 }  // namespace
@@ -124,16 +132,28 @@ void Node::OnDisconnected(Session& session) {
   if (session.state) session.state->Close();
 }
 
+std::string Node::RunIdOfHead() const {
+  const auto& members = replica_.configuration().members;
+  return members.empty() ? std::string() : members.front().backend_run_id;
+}
+
 Dispatch Node::RouteData(Session& session, uint64_t number, const Request& request) {
   bool reads = request.route == command::Route::kRead;
   bool scans = reads && request.info->name.ends_with("scan");
+  const bool is_head = replica_.is_head() && !replica_.resigned();
   // What the local database tracks, it must have been asked for: another's answer would stay in its
   // client's cache for ever.
   const bool tracked = session.state && session.state->tracking();
+  const bool goes_on = scans && GoesOn(request) && !session.scans.empty();
+  const bool here = goes_on && info_.run_id == session.scans && (is_head || replica_.serves());
+  if (goes_on && !here && (is_head || tracked || RunIdOfHead() != session.scans)) {
+    session.Complete(number, ChainDown(kCursorOfAnother));
+    return Dispatch::kTaken;
+  }
   if (reads && session.consistency == Consistency::kEventual) {
     if (const auto refused = RefuseStale(session, number)) return *refused;
   }
-  if (replica_.is_head() && !replica_.resigned()) {
+  if (is_head) {
     if (!replica_.head_ready()) return Dispatch::kWait;
     // What other nodes sent before they handed over is still answered here.
     if (handing_over() && !session.forwarded) return Dispatch::kWait;
@@ -146,6 +166,7 @@ Dispatch Node::RouteData(Session& session, uint64_t number, const Request& reque
     bool alone = RunsScript(request) && session.outstanding() == 0;
     if (alone && head_executor_.ScriptsHeldUp(session))
       return StateOf(session).OnCommand(number, request);
+    if (scans && !session.forwarded) session.scans = info_.run_id;
     ReplyKind kind = reads && request.ReadsKnownKeys() ? ReplyKind::kKeys : ReplyKind::kEffect;
     return head_executor_.Submit(session, number, request, kind);
   }
@@ -154,9 +175,13 @@ Dispatch Node::RouteData(Session& session, uint64_t number, const Request& reque
   // belongs to one server.
   bool follows = session.outstanding() > 0 && session.path == Path::kForwardHead && !scans &&
                  !tracked && !CATENA_MUTANT("route-change-overtakes");
-  const bool elsewhere_now = !replica_.serves() || (handing_over() && !session.forwarded);
+  const bool leaves_it = handing_over() && !session.forwarded;
+  const bool elsewhere_now = goes_on ? !here : !replica_.serves() || leaves_it;
   if (tracked && !replica_.serves()) return Dispatch::kWait;
-  if (follows || (elsewhere_now && !tracked)) return RouteForwarded(session, number, request, true);
+  if (follows || (elsewhere_now && !tracked)) {
+    if (scans && !session.forwarded) session.scans = RunIdOfHead();
+    return RouteForwarded(session, number, request, true);
+  }
   if (session.consistency == Consistency::kTail && !replica_.is_tail() && !scans && !tracked) {
     if (session.outstanding() > 0 && session.path != Path::kForwardTail) return Dispatch::kWait;
     session.CountAs(RequestClass::kForwardedRead);
@@ -167,6 +192,7 @@ Dispatch Node::RouteData(Session& session, uint64_t number, const Request& reque
   const bool elsewhere =
       session.outstanding() > 0 && (session.path != local || session.script_went_on);
   if (elsewhere && !CATENA_MUTANT("route-change-overtakes")) return Dispatch::kWait;
+  if (scans && !session.forwarded) session.scans = info_.run_id;
   return local_reader_.Read(session, number, request);
 }
 

@@ -144,6 +144,9 @@ class Session final : public io::StreamHandler {
   // It may also have seen what this node has not received: from others, while this node may have
   // been removed from the chain, or in an earlier life of this node.
   bool seen_elsewhere = false;
+  // run_id of the database that gave the last cursor; "": none did. It means nothing to another one,
+  // which has its keys in another order: a scan would miss some and not tell.
+  std::string scans;
   int64_t connected_at_ms = 0;
   enum class ReplyMode : uint8_t { kOn, kOff } reply_mode = ReplyMode::kOn;
 

@@ -1273,6 +1273,35 @@ TEST_CASE("a clean tracked read at a follower does not wait for a chain that doe
   CHECK(client.Take() == "$1\r\n1\r\n");
 }
 
+// Guards: proxy/server/node_routing.cc RouteData (Session::scans). It would miss keys and not tell.
+TEST_CASE("a scan does not go on at another database than the one that gave its cursor") {
+  NodeWorld world({"A", "B", "C"});
+  world.Form({"A", "B"});
+  Client client(world, "B"), outside(world, "C"), pooled(world, "C");
+  const auto scan = [&](Client& of, const char* cursor) {
+    of.Send({"SCAN", cursor});
+    world.Advance(milliseconds(50));
+    return of.Take();
+  };
+  CHECK(scan(client, "0") == "$1\r\nB\r\n");
+  CHECK(scan(outside, "0") == "$1\r\nA\r\n");
+  CHECK(scan(outside, "17") == "$1\r\nA\r\n");
+  CHECK(scan(pooled, "17") == "$1\r\nA\r\n");
+  world.Configure({"A"}, {"A", "B", "C"});
+  world.Advance(milliseconds(500));
+  CHECK(scan(client, "17").starts_with("-CHAINDOWN the database that gave this cursor"));
+  CHECK(scan(client, "0") == "$1\r\nA\r\n");
+  CHECK(scan(client, "17") == "$1\r\nA\r\n");
+  world.StartJoin("C");
+  world.Advance(milliseconds(500));
+  world.Configure({"A", "C"}, {"A", "B", "C"});
+  world.Advance(milliseconds(500));
+  REQUIRE(world.replica("C").serves());
+  CHECK(scan(outside, "17") == "$1\r\nA\r\n");
+  CHECK(scan(outside, "0") == "$1\r\nC\r\n");
+  CHECK(scan(outside, "17") == "$1\r\nC\r\n");
+}
+
 // Guards: proxy/server/local_reader.cc StartWait, proxy/server/node_routing.cc RouteData. The key
 // that it names is clean, and what it looks at is not.
 TEST_CASE("a module's command reads more than the keys that it names") {

@@ -473,6 +473,7 @@ std::string FakeDatabase::Execute(const std::string& command) {
     Apply(Encoded({"SET", arguments[3], arguments[4]}));
     return "+OK\r\n";
   }
+  if (name == "SCAN") return "$1\r\n" + id_ + "\r\n";
   if (name == "BLPOP") {
     ++taken;
     return "$" + std::to_string(id_.size()) + "\r\n" + id_ + "\r\n";

@@ -55,8 +55,8 @@ struct Connection {
 // The database behind a node: SET, GET, SETNX, DBSIZE, INDEX.SIZE of a module, which answers the
 // same, as does LATER.SIZE of a module that it was not examined with, EVAL, which sets its key to
 // its argument, EVAL_RO and EVALSHA_RO, which get it (a follower does not know the latter's script),
-// BLPOP, which blocks, and PSUBSCRIBE. Its effect stream is the RESP of the
-// commands that changed something.
+// BLPOP, which blocks, PSUBSCRIBE, and SCAN, which answers this node's name. Its effect stream is
+// the RESP of the commands that changed something.
 class FakeDatabase final : public backend::Backend {
  public:
   class FakeLane;
