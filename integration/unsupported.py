@@ -36,7 +36,7 @@ OTHERWISE = [
      "concern the local server"),
     ("CONFIG SET of replica-read-only, requirepass, port and the like",
      "refused: the chain relies on them"),
-    ("SCAN and the like", "a cursor belongs to the node that gave it"),
+    ("SCAN and the like", "a cursor belongs to the node that gave it; when that has left the chain, -CHAINDOWN: begin anew"),
     ("EVAL_RO, EVALSHA_RO, FCALL_RO",
      "run at the client's node; what its server lacks or refuses runs at the head"),
     ("EVAL, EVALSHA, FCALL right behind a script that overruns",
