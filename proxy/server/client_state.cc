@@ -309,8 +309,7 @@ ClientState::Opening ClientState::OpenHead() {
   return head_ && head_->ready() ? Opening::kReady : Opening::kWait;
 }
 
-// The channel follows the session's SELECT and HELLO when it is used next.
-void ClientState::MatchConnection() {
+bool ClientState::MatchConnection() {
   std::string out;
   if (head_protocol_ != session_.protocol) {
     head_protocol_ = session_.protocol;
@@ -318,13 +317,15 @@ void ClientState::MatchConnection() {
     head_->Submit(out);
     head_owed_.push_back({0, Action::kSwallow, {}, 0});
   }
-  if (head_database_ != session_.database) {
+  if (head_database_ != session_.database && !head_selecting_) {
     out.clear();
     head_database_ = session_.database;
     resp::AppendCommand(out, {"SELECT", resp::Decimal(static_cast<uint64_t>(head_database_))});
     head_->Submit(out);
-    head_owed_.push_back({0, Action::kSwallow, {}, 0});
+    head_owed_.push_back({0, Action::kOwnSelect, {}, 0});
+    head_selecting_ = true;
   }
+  return !head_selecting_;
 }
 
 Dispatch ClientState::SubmitHead(uint64_t number, std::string_view raw, Action action,
@@ -342,12 +343,12 @@ Dispatch ClientState::SubmitHead(uint64_t number, std::string_view raw, Action a
   if (opening == Opening::kWait || head_->full()) return Dispatch::kWait;
   // A head that leaves ends what is open and gets nothing new.
   if (leaving_head_ && !in_multi_) return Dispatch::kWait;
+  if (!in_multi_ && !MatchConnection()) return Dispatch::kWait;
   if (action == Action::kEffect && !head_id_asked_) {
     head_id_asked_ = true;
     head_owed_.push_back({0, Action::kOwnId, {}, 0});
     head_->Submit(kClientIdCommand);
   }
-  if (!in_multi_) MatchConnection();
   session_.CountOutstanding(Path::kPrivate);
   head_owed_.push_back({number, action, std::move(text), 0});
   head_->Submit(raw);
@@ -381,6 +382,12 @@ void ClientState::OnHeadMessage(std::string_view message) {
   switch (pending.action) {
     case Action::kSwallow:
       return;
+    case Action::kOwnSelect:
+      head_selecting_ = false;
+      if (message.starts_with("+")) return;
+      // What waits gets a new connection, whose introduction tells what is wrong.
+      dead_ = std::move(head_);
+      return FailHead("its connection could not select a database", Sent::kNothing);
     case Action::kReplace:
       return session_.Complete(pending.number, pending.text);
     case Action::kOwnId:
@@ -431,9 +438,10 @@ void ClientState::FailHead(const std::string& why, Sent sent) {
     multi_error_ = ChainDown("the connection to the chain's head was lost inside MULTI");
   if (watching_ && !CATENA_MUTANT("watch-forgotten")) watch_lost_ = true;
   ending_ = Ending::kNo;
+  head_selecting_ = false;
   while (!head_owed_.empty()) {
     Pending pending = NextOwed();
-    if (pending.action == Action::kSwallow || pending.action == Action::kOwnId) continue;
+    if (IsOurs(pending.action)) continue;
     const bool alone = pending.action == Action::kExec || pending.action == Action::kEffect ||
                        pending.action == Action::kScript;
     const bool effect = sent == Sent::kWithoutMulti || (sent == Sent::kInOrder && alone);
@@ -487,11 +495,10 @@ bool ClientState::SendAgain() {
     session_.Complete(std::exchange(again_, std::nullopt)->number, refusal_);
     return true;
   }
-  if (opening == Opening::kWait) return false;
+  if (opening == Opening::kWait || !MatchConnection()) return false;
   head_id_asked_ = true;
   head_owed_.push_back({0, Action::kOwnId, {}, 0});
   head_->Submit(kClientIdCommand);
-  MatchConnection();
   head_->Submit(again_->text);
   head_owed_.push_back(*std::exchange(again_, std::nullopt));
   return true;
@@ -618,6 +625,12 @@ void ClientState::OnLocalReply(std::string_view message) {
   switch (pending.action) {
     case LocalAction::kSwallow:
       return;
+    case LocalAction::kOwnSelect:
+      local_selecting_ = false;
+      if (message.starts_with("+")) return;
+      local_database_ = -1;
+      local_select_error_ = message;
+      return;
     case LocalAction::kOwnId:
       if (message.starts_with(":")) local_id_ = std::atoll(message.data() + 1);
       return;
@@ -653,17 +666,19 @@ void ClientState::Close() {
   local_.reset();
   for (; !local_owed_.empty(); local_owed_.pop_front()) {
     LocalAction action = local_owed_.front().action;
-    bool ours = action == LocalAction::kSwallow || action == LocalAction::kOwnId;
+    bool ours = action == LocalAction::kSwallow || action == LocalAction::kOwnSelect ||
+                action == LocalAction::kOwnId;
     if (!ours) session_.Complete(local_owed_.front().number, "");
   }
   while (!head_owed_.empty()) {
     Pending pending = NextOwed();
-    bool ours = pending.action == Action::kSwallow || pending.action == Action::kOwnId;
-    if (!ours) session_.Complete(pending.number, "");
+    if (!IsOurs(pending.action)) session_.Complete(pending.number, "");
   }
   if (again_) session_.Complete(std::exchange(again_, std::nullopt)->number, "");
   LeaveTransaction();
   ending_ = Ending::kNo;
+  head_selecting_ = local_selecting_ = false;
+  local_select_error_.clear();
   monitoring_ = tracking_ = false;
   redirect_ = redirect_at_database_ = -1;
   channels_.clear();

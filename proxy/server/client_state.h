@@ -138,9 +138,13 @@ class ClientState final : public PrivateChannel::Handler {
     kBegin,       // MULTI
     kSelect,      // a SELECT to be queued; `text` is the database
     kSubstitute,  // queued for `text`, a command that the proxy answers when EXEC comes
-    kSwallow,     // ours (SELECT, HELLO): nobody waits for it
+    kSwallow,     // ours (HELLO): nobody waits for it
+    kOwnSelect,   // ours: what follows waits for it
     kOwnId,       // ours (CLIENT ID)
   };
+  static bool IsOurs(Action action) {
+    return action == Action::kSwallow || action == Action::kOwnSelect || action == Action::kOwnId;
+  }
   // What a lost channel has brought to the database, and so what may have taken effect.
   enum class Sent : uint8_t {
     kNothing,
@@ -159,7 +163,8 @@ class ClientState final : public PrivateChannel::Handler {
     kWrongContext,   // the error of a subscriber's ECHO, made one of `text`
     kTracking,       // reply to CLIENT TRACKING; `text` is "on" or "off"
     kRedirect,       // reply that may hold the redirection's id
-    kSwallow,        // ours (SELECT, HELLO)
+    kSwallow,        // ours (HELLO)
+    kOwnSelect,      // ours: tracked reads wait for it
     kOwnId,          // ours (CLIENT ID)
   };
   struct PendingLocal {
@@ -180,13 +185,14 @@ class ClientState final : public PrivateChannel::Handler {
   Dispatch SubmitLocal(uint64_t number, const Request& request);
   Opening OpenHead();
   Pending NextOwed();
-  void MatchConnection();
+  // The channel follows the session's SELECT and HELLO when it is used next. False: wait.
+  bool MatchConnection();
   Opening OpenLocal();
   void SendLocal(std::string_view raw, PendingLocal pending);
   Dispatch RefuseToSubscriber(uint64_t number, const Request& request);
   void OnLocalReply(std::string_view message);
   // --- tracking.cc ---
-  void MatchLocal();
+  bool MatchLocal();
   Dispatch Tracking(uint64_t number, const Request& request, std::string_view name);
   // Of this client's local connection, for others to redirect to; nullopt: not known yet.
   std::optional<int64_t> LocalId();
@@ -219,6 +225,9 @@ class ClientState final : public PrivateChannel::Handler {
   int64_t redirect_ = -1,
           redirect_at_database_ = -1;  // CLIENT TRACKING REDIRECT, by our id and the database's
   int head_database_ = 0, head_protocol_ = 2;
+  // A SELECT is on its way: refused (-BUSY), it would leave what follows in another database.
+  bool head_selecting_ = false, local_selecting_ = false;
+  std::string local_select_error_;  // not "": answers the read that wanted it
   bool in_multi_ = false;
   std::string multi_error_;     // not "": answers what is to be queued, and EXEC aborts
   bool multi_refused_ = false;  // ... and the client need not end it, see OnFreshInput

@@ -42,7 +42,7 @@ Dispatch ClientState::Tracking(uint64_t number, const Request& request, std::str
     pending.action = LocalAction::kRedirect;
   }
   session_.CountOutstanding(Path::kPrivate);
-  MatchLocal();
+  MatchLocalProtocol();
   SendLocal(raw, std::move(pending));
   return Dispatch::kTaken;
 }
@@ -51,8 +51,10 @@ Dispatch ClientState::SubmitTracked(uint64_t number, std::string_view raw) {
   Opening opening = OpenLocal();
   if (opening == Opening::kRefused) return Reply(number, refusal_);
   if (opening == Opening::kWait || local_->full()) return Dispatch::kWait;
+  if (!local_select_error_.empty())
+    return Reply(number, std::exchange(local_select_error_, std::string()));
+  if (!MatchLocal()) return Dispatch::kWait;
   session_.CountOutstanding(Path::kTracked);
-  MatchLocal();
   SendLocal(raw, {number, LocalAction::kReply, 1, {}});
   return Dispatch::kTaken;
 }
@@ -65,14 +67,16 @@ void ClientState::MatchLocalProtocol() {
   SendLocal(out, {0, LocalAction::kSwallow, 1, {}});
 }
 
-void ClientState::MatchLocal() {
+bool ClientState::MatchLocal() {
   MatchLocalProtocol();
-  if (local_database_ != session_.database) {
+  if (local_database_ != session_.database && !local_selecting_) {
     std::string out;
     local_database_ = session_.database;
     resp::AppendCommand(out, {"SELECT", resp::Decimal(static_cast<uint64_t>(local_database_))});
-    SendLocal(out, {0, LocalAction::kSwallow, 1, {}});
+    SendLocal(out, {0, LocalAction::kOwnSelect, 1, {}});
+    local_selecting_ = true;
   }
+  return !local_selecting_;
 }
 
 std::optional<int64_t> ClientState::LocalId() {

@@ -338,19 +338,59 @@ TEST_CASE("S18 late bytes, when the client's own connection was opened in anothe
   Connection* tunnel = world.NewestLink("B", "A");
   REQUIRE(tunnel != nullptr);
   client.Send({"SELECT", "1"});
+  client.Send({"BLPOP", "l", "0"});
+  world.Settle();
+  REQUIRE(client.Take() == "+OK\r\n$1\r\nA\r\n");
+  REQUIRE(world.database("A").last_database == 1);
   tunnel->down.held = true;
   client.Send({"BLPOP", "l", "0"});
   world.Settle();
   world.BreakAtDialler(*tunnel);
   world.Settle();
-  CHECK(client.Take().starts_with("+OK\r\n-UNKNOWNOUTCOME"));
+  CHECK(client.Take().starts_with("-UNKNOWNOUTCOME"));
   client.Send({"SET", "x", "1"});
   world.Advance(milliseconds(200));
   CHECK(client.Take() == "+OK\r\n");
   tunnel->down.ended = false;  // that comes later still
   tunnel->down.held = false;
   world.Advance(milliseconds(100));
-  CHECK(world.database("A").taken == 1);
+  CHECK(world.database("A").taken == 2);
+}
+
+// Guards: proxy/server/client_state.cc MatchConnection, proxy/server/tracking.cc MatchLocal. As with
+// -BUSY from a script that ends just then.
+TEST_CASE("what comes behind a SELECT that the database refused is not executed in another") {
+  NodeWorld world({"A", "B"});
+  world.Form();
+  world.database("A").blocks = false;
+  Client client(world, "A");
+  client.Send({"BLPOP", "l", "0"});
+  world.Settle();
+  REQUIRE(client.Take() == "$1\r\nA\r\n");
+  world.database("A").select_error = "-BUSY a script runs\r\n";
+  client.Send({"SELECT", "1"});
+  client.Send({"BLPOP", "l", "0"});
+  world.Settle();
+  REQUIRE(world.database("A").select_error.empty());
+  CHECK(client.Take() == "+OK\r\n$1\r\nA\r\n");
+  CHECK(world.database("A").last_database == 1);
+
+  Client tracking(world, "B");
+  tracking.Send({"HELLO", "3"});
+  tracking.Send({"CLIENT", "TRACKING", "ON"});
+  tracking.Send({"GET", "x"});
+  world.Settle();
+  tracking.Take();
+  world.database("B").select_error = "-BUSY a script runs\r\n";
+  tracking.Send({"SELECT", "1"});
+  tracking.Send({"GET", "x"});
+  world.Settle();
+  REQUIRE(world.database("B").select_error.empty());
+  CHECK(tracking.Take() == "+OK\r\n-BUSY a script runs\r\n");
+  tracking.Send({"GET", "x"});
+  world.Settle();
+  CHECK(tracking.Take() == "$-1\r\n");
+  CHECK(world.database("B").last_database == 1);
 }
 
 // Guards: proxy/server/client_state.cc MayOvertakeLost.

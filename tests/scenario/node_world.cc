@@ -172,7 +172,10 @@ class FakeDatabase::FakeLane final : public backend::Lane {
  public:
   FakeLane(FakeDatabase& database, const backend::LaneOptions& options,
            backend::LaneHandler* lane_handler)
-      : handler(lane_handler), protocol(options.protocol), database_(database) {
+      : handler(lane_handler),
+        protocol(options.protocol),
+        selected(options.database),
+        database_(database) {
     database_.lanes_.push_back(this);
   }
   ~FakeLane() override {
@@ -190,6 +193,7 @@ class FakeDatabase::FakeLane final : public backend::Lane {
   bool held = false;
   bool tracked = false;
   int protocol;
+  int selected;
 
  private:
   FakeDatabase& database_;
@@ -429,6 +433,12 @@ bool FakeDatabase::Work() {
       const std::vector<std::string> arguments = Decoded(command, consumed);
       if (command.find("TRACKING") != std::string::npos) lane->tracked = true;
       std::string reply = Execute(command);
+      if (arguments[0] == "SELECT") {
+        reply = std::exchange(select_error, std::string());
+        if (reply.empty()) lane->selected = std::stoi(arguments[1]);
+        if (reply.empty()) reply = "+OK\r\n";
+      }
+      last_database = lane->selected;
       if (arguments[0] == "HELLO") {
         lane->protocol = std::stoi(arguments[1]);
         reply = "+OK\r\n";

@@ -95,6 +95,8 @@ class FakeDatabase final : public backend::Backend {
   const backend::Limits& CurrentLimits() const override { return limits; }
   backend::Limits limits;
 
+  std::string select_error;  // not "": answers the next SELECT
+  int last_database = 0;     // in which the latest command was executed
   bool unapplied = false;
   bool HasUnapplied() const override { return unapplied; }
 
