@@ -58,7 +58,7 @@ class ClientState final : public PrivateChannel::Handler {
     std::function<void(Session&)> again;
     // The reply of the proxy itself to a command (in RESP) that was queued in a transaction.
     std::function<std::string(Session&, std::string_view)> answer;
-    // Backend::HasAbandoned, for what a channel to the local database left there.
+    // Whether the local database may still execute what a broken channel left there.
     std::function<bool()> has_abandoned;
   };
 

@@ -105,11 +105,13 @@ class HeadExecutor::Private final : public PrivateChannel, public backend::LaneH
   }
 
   bool ready() const override { return true; }
-  void Submit(std::string_view command) override { lane_->Submit(command); }
+  void Submit(std::string_view command) override {
+    if (lane_) lane_->Submit(command);
+  }
   bool full() const override {
     // Only what the head executes makes the log grow.
     const bool log_full = executor_.replica_.is_head() && executor_.LogFull();
-    return lane_->UnsentBytes() > executor_.options_.pending_bytes_max || log_full ||
+    return (lane_ && lane_->UnsentBytes() > executor_.options_.pending_bytes_max) || log_full ||
            executor_.MayOvertakeLost();
   }
   // A message that was held.
@@ -125,6 +127,11 @@ class HeadExecutor::Private final : public PrivateChannel, public backend::LaneH
   void OnPush(std::string_view push) override { Take(push); }
   void OnPosition(Position) override {}
   void OnLaneClosed(const std::string& reason, bool nothing_sent) override {
+    if (!nothing_sent) {
+      // The session may be one of many clients, of whom each may go on by another lane (S18).
+      executor_.lost_lane_ = true;
+      executor_.lost_privates_.push_back(std::move(lane_));
+    }
     Fail("the connection to the database broke: " + reason, nothing_sent);
   }
 
@@ -148,8 +155,8 @@ class HeadExecutor::Private final : public PrivateChannel, public backend::LaneH
   const uint64_t number_;
   PrivateChannel::Handler* handler_;
   std::shared_ptr<Private*> self_ = std::make_shared<Private*>(this);
-  size_t held_ = 0;  // messages that wait for their bound
-  std::unique_ptr<backend::Lane> lane_;
+  size_t held_ = 0;                      // messages that wait for their bound
+  std::unique_ptr<backend::Lane> lane_;  // nullptr: it broke
 };
 
 Result<std::unique_ptr<PrivateChannel>> HeadExecutor::OpenPrivate(
@@ -223,7 +230,6 @@ bool HeadExecutor::ScriptsHeldUp(const Session& session) const {
   return now_() - found->second->sent.front()->sent_at > kScriptIsSlow;
 }
 
-// S18: what a broken lane gave to the database comes first, or never.
 bool HeadExecutor::MayOvertakeLost() {
   if (!lost_lane_) return false;
   for (auto it = lanes_.begin(); it != lanes_.end();) {
@@ -232,7 +238,7 @@ bool HeadExecutor::MayOvertakeLost() {
     closed_lanes_.push_back(std::move(lane->second));
     lanes_.erase(lane);
   }
-  lost_lane_ = !closed_lanes_.empty() || backend_.HasAbandoned();
+  lost_lane_ = !closed_lanes_.empty() || !lost_privates_.empty() || backend_.HasAbandoned();
   return lost_lane_;
 }
 
@@ -294,6 +300,7 @@ Dispatch HeadExecutor::Submit(Session& session, uint64_t number, const Request& 
 
 void HeadExecutor::EndBatches() {
   closed_lanes_.clear();
+  lost_privates_.clear();
   AskPrivateBound();
   for (auto& [key, lane] : lanes_) {
     if (!lane->open || lane->closed) continue;

@@ -52,6 +52,8 @@ class HeadExecutor {
   ~HeadExecutor();
 
   Dispatch Submit(Session& session, uint64_t number, const Request& request, ReplyKind kind);
+  // S18: what a broken connection gave to the database may still come behind what is submitted now.
+  bool MayOvertakeLost();
   // A script of this session would wait behind one that runs long.
   bool ScriptsHeldUp(const Session& session) const;
   // A connection to the local database for one client's own state. While this node is the head, its
@@ -149,7 +151,6 @@ class HeadExecutor {
   void Answer(Batch& batch, Held& held);
   void FailBatch(Batch& batch, std::string_view why, bool nothing_sent = false);
   bool Full(HeadLane& lane);
-  bool MayOvertakeLost();
   // When what is sent or asked now is given up.
   TimePoint ExpiryOf(size_t unsent_bytes);
   void GiveEffects(Batch& batch) { effects_.Give(std::exchange(batch.effect_bytes, 0)); }
@@ -164,8 +165,9 @@ class HeadExecutor {
   std::function<TimePoint()> now_;
   std::function<std::string(std::string_view)> add_info_;
   std::map<LaneKey, std::unique_ptr<HeadLane>> lanes_;
-  std::vector<std::unique_ptr<HeadLane>> closed_lanes_;  // destroyed at the end of the turn
-  Ring<BatchPtr> waiting_;                               // their bounds are known
+  std::vector<std::unique_ptr<HeadLane>> closed_lanes_;        // destroyed at the end of the turn
+  std::vector<std::unique_ptr<backend::Lane>> lost_privates_;  // as well
+  Ring<BatchPtr> waiting_;                                     // their bounds are known
   std::vector<BatchPtr> recycled_;
   std::unique_ptr<PrivateBatch> private_open_;           // of this turn
   Ring<std::shared_ptr<PrivateBatch>> private_waiting_;  // oldest first; released in this order

@@ -60,7 +60,9 @@ ClientState& Node::StateOf(Session& session) {
     again_.push_back({of.id(), reactor_.Now()});
   };
   channels.answer = [this](Session& of, std::string_view raw) { return AnswerQueued(of, raw); };
-  channels.has_abandoned = [this] { return backend_->HasAbandoned(); };
+  channels.has_abandoned = [this] {
+    return head_executor_.MayOvertakeLost() || backend_->HasAbandoned();
+  };
   session.state = std::make_unique<ClientState>(session, std::move(channels));
   return *session.state;
 }

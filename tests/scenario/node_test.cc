@@ -435,6 +435,30 @@ TEST_CASE("S18 late bytes, within the database of the head, of another node's cl
   CHECK(client.Take() == "+OK\r\n");
 }
 
+// Guards: proxy/server/head_executor.cc Private::OnLaneClosed. Many clients of a node share one session.
+TEST_CASE("S18 late bytes, of a script that another node's clients had to themselves") {
+  NodeWorld world({"A", "B"});
+  world.Form();
+  world.database("A").stands_before = "EVAL";
+  Client slow(world, "A");
+  slow.Send({"EVAL", "script", "1", "y", "0"});
+  world.Advance(milliseconds(50));
+  Client client(world, "B");
+  client.Send({"EVAL", "script", "1", "x", "late"});
+  world.Settle();
+  world.database("A").keeps_abandoned = true;
+  world.database("A").BreakLane("late");
+  world.Settle();
+  CHECK(client.Take().starts_with("-UNKNOWNOUTCOME"));
+  client.Send({"SET", "x", "1"});
+  world.Advance(milliseconds(100));
+  CHECK(client.Take() == "");
+  CHECK(world.database("A").Get("x") == "");
+  world.database("A").keeps_abandoned = false;
+  world.Advance(milliseconds(100));
+  CHECK(client.Take() == "+OK\r\n");
+}
+
 // Guards: proxy/server/client_state.cc MayOvertakeLost (Opening::kRefused).
 TEST_CASE("S18 late bytes, where no new connection can be had to make an end of them") {
   NodeWorld world({"A", "B"});

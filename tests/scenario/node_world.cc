@@ -423,6 +423,9 @@ bool FakeDatabase::Work() {
   for (FakeLane* lane : lanes_) {
     if (blocks && !lane->queue.empty() && lane->queue.front().find("BLPOP") != std::string::npos)
       lane->held = true;
+    if (!stands_before.empty() && !lane->queue.empty() &&
+        lane->queue.front().find(stands_before) != std::string::npos)
+      lane->held = true;
     if (lane->held || lane->queue.empty()) continue;
     std::string command = std::move(lane->queue.front());
     lane->queue.pop_front();

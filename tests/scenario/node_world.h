@@ -95,8 +95,9 @@ class FakeDatabase final : public backend::Backend {
   const backend::Limits& CurrentLimits() const override { return limits; }
   backend::Limits limits;
 
-  std::string select_error;  // not "": answers the next SELECT
-  int last_database = 0;     // in which the latest command was executed
+  std::string stands_before;  // not "": a lane goes no further than to what contains this
+  std::string select_error;   // not "": answers the next SELECT
+  int last_database = 0;      // in which the latest command was executed
   bool unapplied = false;
   bool HasUnapplied() const override { return unapplied; }
 
