@@ -3,9 +3,10 @@
 // ends. Loop thread.
 //
 // Between proposing a record and knowing its fate nothing else is decided, and those whom it
-// removes are granted no lease (S16). A transaction of unknown fate is sent again, unchanged, until
-// etcd has said either that it happened or that it no longer can; that a later sending of it has
-// certainly not arrived says nothing about the earlier ones.
+// removes are granted no lease (S16). A transaction of unknown fate is sent again until etcd has said
+// either that it happened or that it no longer can; that a later sending of it has certainly not
+// arrived says nothing about the earlier ones. What would not be decided any more is withdrawn after
+// a while: the record in force is sent instead, under the same compares.
 #pragma once
 
 #include <functional>
