@@ -78,8 +78,11 @@ Result<void> RocksStore::Open() {
   if (auto finished = FinishSwap(env, directory, surroundings_.on_swap_step); !finished) {
     return CannotOpen(directory, finished.error().message);
   }
-  if (auto opened = OpenFiles(); !opened) return opened;
-  return RemoveLeftovers(env, directory);
+  // Opening takes room on the disk, which they may be holding.
+  if (auto removed = RemoveLeftovers(env, directory); !removed) {
+    return CannotOpen(directory, removed.error().message);
+  }
+  return OpenFiles();
 }
 
 Result<void> RocksStore::OpenFiles() {

@@ -19,6 +19,13 @@ std::string IncomingIn(const std::string& directory) {
   return directory + "/" + kIncomingDirectory;
 }
 
+Result<bool> Exists(rocksdb::Env* env, const std::string& path) {
+  const rocksdb::Status status = env->FileExists(path);
+  if (status.IsNotFound()) return false;
+  if (auto told = ToResult(status, "look for " + path); !told) return tl::unexpected(told.error());
+  return true;
+}
+
 // Its data files, CURRENT as the last one.
 Result<std::vector<std::string>> DataFiles(rocksdb::Env* env, const std::string& directory) {
   std::vector<std::string> names;
@@ -33,6 +40,25 @@ Result<std::vector<std::string>> DataFiles(rocksdb::Env* env, const std::string&
   });
   return names;
 }
+
+// The database is not open, so somebody else could open it meanwhile.
+class DirectoryLock {
+ public:
+  DirectoryLock(rocksdb::Env* env, const std::string& directory) : env_(env) {
+    status_ = env_->LockFile(directory + "/LOCK", &lock_);
+  }
+  ~DirectoryLock() {
+    if (status_.ok()) env_->UnlockFile(lock_);
+  }
+  DirectoryLock(const DirectoryLock&) = delete;
+  DirectoryLock& operator=(const DirectoryLock&) = delete;
+  const rocksdb::Status& status() const { return status_; }
+
+ private:
+  rocksdb::Env* env_;
+  rocksdb::FileLock* lock_ = nullptr;
+  rocksdb::Status status_;
+};
 
 // CURRENT first, for good: what then is left is no database to anybody.
 Result<void> DeleteOld(rocksdb::Env* env, const std::string& directory,
@@ -117,8 +143,13 @@ Result<void> RemoveLeftovers(rocksdb::Env* env, const std::string& directory) {
   if (auto listed = ToResult(env->GetChildren(directory, &names), "list " + directory); !listed) {
     return listed;
   }
+  std::erase_if(names, [](const std::string& name) {
+    return name != kIncomingDirectory && !name.starts_with(kCheckpointPrefix);
+  });
+  if (names.empty()) return {};
+  const DirectoryLock lock(env, directory);
+  if (auto locked = ToResult(lock.status(), "lock " + directory); !locked) return locked;
   for (const std::string& name : names) {
-    if (name != kIncomingDirectory && !name.starts_with(kCheckpointPrefix)) continue;
     if (auto removed = RemoveDirectory(env, directory + "/" + name); !removed) return removed;
   }
   return {};
@@ -138,36 +169,15 @@ Result<void> BeginSwap(rocksdb::Env* env, const std::string& directory) {
 
 namespace {
 
-// The database is not open, so somebody else could open it meanwhile.
-class DirectoryLock {
- public:
-  DirectoryLock(rocksdb::Env* env, const std::string& directory) : env_(env) {
-    status_ = env_->LockFile(directory + "/LOCK", &lock_);
-  }
-  ~DirectoryLock() {
-    if (status_.ok()) env_->UnlockFile(lock_);
-  }
-  DirectoryLock(const DirectoryLock&) = delete;
-  DirectoryLock& operator=(const DirectoryLock&) = delete;
-  const rocksdb::Status& status() const { return status_; }
-
- private:
-  rocksdb::Env* env_;
-  rocksdb::FileLock* lock_ = nullptr;
-  rocksdb::Status status_;
-};
-
-}  // namespace
-
-Result<void> FinishSwap(rocksdb::Env* env, const std::string& directory,
-                        const std::function<void()>& on_step) {
+// Of a swap that has begun.
+Result<void> GoOnWithSwap(rocksdb::Env* env, const std::string& directory,
+                          const std::function<void()>& on_step) {
   const std::string incoming = IncomingIn(directory);
-  if (!env->FileExists(incoming + kComplete).ok() && !env->FileExists(incoming + kMoving).ok()) {
-    return {};
-  }
   const DirectoryLock lock(env, directory);
   if (auto locked = ToResult(lock.status(), "lock " + directory); !locked) return locked;
-  if (env->FileExists(incoming + kComplete).ok()) {
+  const auto complete = Exists(env, incoming + kComplete);
+  if (!complete) return tl::unexpected(complete.error());
+  if (*complete) {
     if (auto deleted = DeleteOld(env, directory, on_step); !deleted) return deleted;
     const auto marked = ToResult(env->RenameFile(incoming + kComplete, incoming + kMoving),
                                  "rename " + incoming + kComplete);
@@ -181,6 +191,19 @@ Result<void> FinishSwap(rocksdb::Env* env, const std::string& directory,
   if (!unmarked) return unmarked;
   on_step();
   return RemoveDirectory(env, incoming);
+}
+
+}  // namespace
+
+Result<void> FinishSwap(rocksdb::Env* env, const std::string& directory,
+                        const std::function<void()>& on_step) {
+  const std::string incoming = IncomingIn(directory);
+  for (const char* mark : {kComplete, kMoving}) {
+    const auto marked = Exists(env, incoming + mark);
+    if (!marked) return tl::unexpected(marked.error());
+    if (*marked) return GoOnWithSwap(env, directory, on_step);
+  }
+  return {};
 }
 
 }  // namespace catena::rocks

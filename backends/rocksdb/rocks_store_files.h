@@ -29,7 +29,7 @@ Result<void> ToResult(const rocksdb::Status& status, const std::string& what);
 Result<void> SyncDirectory(rocksdb::Env* env, const std::string& directory);
 // A directory without subdirectories; not there: nothing to do.
 Result<void> RemoveDirectory(rocksdb::Env* env, const std::string& directory);
-// Copies that a former process has left behind, of either kind.
+// Copies that were left behind, of either kind. No swap has begun, and the database is not open.
 Result<void> RemoveLeftovers(rocksdb::Env* env, const std::string& directory);
 
 // The incoming directory has everything, synced: from here on it is the database.

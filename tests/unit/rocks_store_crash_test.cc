@@ -299,6 +299,41 @@ TEST_CASE("rocks store: a replacement that fails when it is marked leaves the ol
   }
 }
 
+// Full from a copy's mark on, for as long as the copy is there.
+class FullFileSystem : public rocksdb::FileSystemWrapper {
+ public:
+  FullFileSystem() : FileSystemWrapper(rocksdb::FileSystem::Default()) {}
+  const char* Name() const override { return "FullFileSystem"; }
+  rocksdb::IOStatus NewWritableFile(const std::string& path, const rocksdb::FileOptions& options,
+                                    std::unique_ptr<rocksdb::FSWritableFile>* file,
+                                    rocksdb::IODebugContext* debug) override {
+    if (path.ends_with("/catena.incoming/COMPLETE")) copy_ = files::path(path).parent_path();
+    const bool is_full = !copy_.empty() && files::exists(copy_);
+    if (is_full) return rocksdb::IOStatus::NoSpace("the disk is full");
+    return FileSystemWrapper::NewWritableFile(path, options, file, debug);
+  }
+
+ private:
+  files::path copy_;
+};
+
+TEST_CASE("rocks store: a copy that has filled the disk is not in the database's way") {
+  TemporaryDirectory directory;
+  const auto source = Opened(directory / "source");
+  Put(*source, "k", "new", 5);
+  const auto env = rocksdb::NewCompositeEnv(std::make_shared<FullFileSystem>());
+  Surroundings surroundings;
+  surroundings.env = env.get();
+  auto target = Opened(OptionsOf(directory / "db"), surroundings);
+  Put(*target, "k", "old", 5);
+  CHECK_FALSE(target->Replace(Transferred(*source, *target), {"new", Position(2)}));
+  target.reset();
+  CHECK(files::exists(directory / "db/catena.incoming"));
+  target = Opened(OptionsOf(directory / "db"), surroundings);
+  CHECK(Walked(*target) == "k=old@5 ");
+  CHECK_FALSE(files::exists(directory / "db/catena.incoming"));
+}
+
 TEST_CASE("child: has it open" * doctest::skip()) {
   const auto store = Opened(Variable("DIRECTORY"));
   Put(*store, "k", "theirs");
