@@ -183,10 +183,17 @@ void RedisBackend::OnControlChecked(const ServerInfo& server, uint64_t generatio
                                                  std::to_string(server.master_port);
   const bool was_master = wanted_ == Wanted::kAsExamined ? control_.examination().server.is_master
                                                          : wanted_ == Wanted::kMaster;
+  const bool ours = wanted_ == Wanted::kOurReplica;
+  // A candidate with a place in the history is watched as a follower is: its place is offered as it
+  // was examined.
+  const bool has_place =
+      ours || (wanted_ == Wanted::kAsExamined && !was_master && control_.examination().info.resume);
+  // Whatever else it is given up for: the examination may find the setting right again.
+  if (has_place && (!server.read_only || server.obeys_maxmemory)) control_.DoubtPlace();
   if (server.is_master != was_master) return control_.Lose("somebody made it " + now);
   if (wanted_ == Wanted::kMaster && capture_) capture_->Observe(Position(server.master_offset));
-  if (wanted_ != Wanted::kOurReplica) return;
-  if (server.master_host != master_host_ || server.master_port != master_port_) {
+  if (!has_place) return;
+  if (ours && (server.master_host != master_host_ || server.master_port != master_port_)) {
     return control_.Lose("somebody made it " + now);
   }
   if (!server.read_only) return control_.Lose("somebody switched replica-read-only off");

@@ -311,6 +311,7 @@ void RedisControl::AskAbilities() {
     examination_.info.databases = ParseNumber<int>(pair.elements[1].text).value_or(0);
   });
   place_forgotten_ = false;
+  if (place_doubtful_) ForgetPlace();
   // A follower that takes writes of its own diverges; so does one that obeys its own maxmemory: it
   // evicts by itself, and does not execute what it is fed. "*-": both were slave-... before 5.0.
   InsistOnSetting("*-read-only", "yes", [this] { ForgetPlace(); });
@@ -396,6 +397,7 @@ void RedisControl::FinishExamination() {
   info.version = server.version;
   info.keys = keys_ = server.keys;
   info.resume = ResumePointOf(server);
+  if (!info.resume) place_doubtful_ = false;
   info.from_chain = IsFromChain(server);
   examining_ = false;
   problem_.clear();

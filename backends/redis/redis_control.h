@@ -54,6 +54,9 @@ class RedisControl : public RequestLink::Owner {
   void ExamineAgain();
   // The Redis is given up for `reason`; everybody is told, and it is examined from the start.
   void Lose(std::string reason);
+  // What it holds may be another thing than its place in the chain's history says: the next
+  // examination makes it forget that, whatever it finds.
+  void DoubtPlace() { place_doubtful_ = true; }
 
   // Sends a command; while recovering it waits for the connection. The callback gets nullopt when
   // the connection broke under it or the Redis is lost.
@@ -134,6 +137,7 @@ class RedisControl : public RequestLink::Owner {
   Stage stage_ = Stage::kIntroduce;
   size_t stage_pending_ = 0;
   std::string stage_problem_;
+  bool place_doubtful_ = false;   // until an examination finds that it has none
   bool place_forgotten_ = false;  // in this examination
   std::string info_text_;         // INFO as the latest stage read it
   std::vector<std::string> cut_;  // ids of former connections

@@ -728,6 +728,43 @@ TEST_CASE("a follower that wrote or evicted by itself does not resume") {
   CHECK(pair.server.Client().Text({"EXISTS", "stray"}) == "0");
 }
 
+TEST_CASE("nor does one whose setting is right again when it is examined, or that only waits") {
+  const char* setting = "replica-read-only";
+  bool waits = false;
+  SUBCASE("a follower that took writes") {}
+  SUBCASE("a follower that obeyed its own maxmemory") { setting = "replica-ignore-maxmemory"; }
+  SUBCASE("a candidate that took writes") { waits = true; }
+  SUBCASE("a candidate that obeyed its own maxmemory") {
+    setting = "replica-ignore-maxmemory";
+    waits = true;
+  }
+  Pair pair;
+  pair.Join();
+  Node& node = pair.follower;
+  if (waits) {
+    node.redis->Release();
+    REQUIRE(pair.loop.Until([&] { return node.examined.size() == 2; }));
+    REQUIRE(node.examined[1].resume);
+  }
+  const size_t examined = node.examined.size();
+  pair.server.Client().Run({"CONFIG", "SET", setting, "no"});
+  pair.server.Client().Run({"SET", "stray", "x"});
+  REQUIRE(pair.loop.Until([&] { return node.lost.size() == 1; }));
+  pair.server.Client().Run({"CONFIG", "SET", setting, "yes"});
+  REQUIRE(pair.loop.Until([&] { return node.examined.size() > examined; }));
+  CHECK(!node.examined[examined].resume);
+  CHECK(node.examined[examined].from_chain);
+  // What it loads then has a place again.
+  const Snapshot snapshot = Take(pair.loop, pair.head);
+  REQUIRE(snapshot.ended);
+  node.loaded.reset();
+  REQUIRE(Load(pair.loop, node, snapshot, &pair.head.log));
+  CHECK(pair.server.Client().Text({"EXISTS", "stray"}) == "0");
+  node.redis->Release();
+  REQUIRE(pair.loop.Until([&] { return node.examined.size() > examined + 1; }));
+  CHECK(node.examined[examined + 1].resume);
+}
+
 TEST_CASE("the feed's connection may break: the Redis comes back and goes on") {
   Pair pair;
   pair.Join();
