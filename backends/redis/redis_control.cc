@@ -19,6 +19,8 @@ constexpr Duration kBusyInterval = std::chrono::milliseconds(10);
 constexpr std::string_view kStreamedBySelf[] = {"select", "multi", "exec",      "del",     "unlink",
                                                 "set",    "hdel",  "pexpireat", "persist", "srem",
                                                 "lpop",   "rpop",  "xclaim",    "xgroup"};
+// What it streams as clients said it although COMMAND does not say that it writes.
+constexpr std::string_view kStreamedUnflagged[] = {"pfcount", "publish", "spublish"};
 constexpr std::string_view kIgnoresMaxmemory = "*-ignore-maxmemory";
 
 // Of ":<number>"; 0: it is none.
@@ -27,15 +29,31 @@ uint64_t NumberOf(std::string_view reply) {
   return ParseNumber<uint64_t>(reply.substr(1, reply.find("\r\n") - 1)).value_or(0);
 }
 
-// Of the reply to COMMAND: what changes data, and kStreamedBySelf.
+// Of one entry of the reply to COMMAND.
+bool Writes(const resp::Value& command) {
+  if (command.elements.size() < 3) return false;
+  const std::vector<resp::Value>& flags = command.elements[2].elements;
+  return std::any_of(flags.begin(), flags.end(),
+                     [](const resp::Value& flag) { return flag.text == "write"; });
+}
+
+// Since 7.0 one whose subcommands write (FUNCTION) need not have the flag itself.
+bool SubcommandWrites(const resp::Value& command) {
+  constexpr size_t kSubcommands = 9;
+  if (command.elements.size() <= kSubcommands) return false;
+  const std::vector<resp::Value>& subcommands = command.elements[kSubcommands].elements;
+  return std::any_of(subcommands.begin(), subcommands.end(), Writes);
+}
+
+// Of the reply to COMMAND: what changes data or is streamed all the same, and kStreamedBySelf.
 std::vector<std::string> StreamedCommands(const resp::Value& commands) {
   std::vector<std::string> names(std::begin(kStreamedBySelf), std::end(kStreamedBySelf));
   for (const resp::Value& command : commands.elements) {
-    if (command.elements.size() < 3) continue;
-    const std::vector<resp::Value>& flags = command.elements[2].elements;
-    const bool writes = std::any_of(flags.begin(), flags.end(),
-                                    [](const resp::Value& flag) { return flag.text == "write"; });
-    if (writes) names.push_back(command.elements[0].text);
+    if (command.elements.empty()) continue;
+    const std::string& name = command.elements[0].text;
+    const bool unflagged = std::find(std::begin(kStreamedUnflagged), std::end(kStreamedUnflagged),
+                                     name) != std::end(kStreamedUnflagged);
+    if (unflagged || Writes(command) || SubcommandWrites(command)) names.push_back(name);
   }
   return names;
 }

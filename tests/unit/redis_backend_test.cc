@@ -143,6 +143,22 @@ TEST_CASE("a Redis that has other names for what changes data, or lacks it, is r
   CHECK(b.examined.empty());
 }
 
+TEST_CASE("so is one with other names for what it streams without being said to write") {
+  const char* name = "function";  // its subcommands write
+  SUBCASE("a container") {}
+  SUBCASE("a message") { name = "publish"; }
+  SUBCASE("a message of a shard") { name = "spublish"; }
+  SUBCASE("a count that is kept") { name = "pfcount"; }
+  Loop loop;
+  RedisServer server({"--rename-command", name, "other"});
+  Node node(loop, server.address());
+  const std::string told = std::string(" not as ") + name + ":";
+  CHECK(loop.Until([&] {
+    return !node.examined.empty() || node.redis->Problem().find(told) != std::string::npos;
+  }));
+  CHECK(node.examined.empty());
+}
+
 TEST_CASE("a Redis that comes up late is examined as soon as it answers") {
   Loop loop;
   RedisServer server;
