@@ -78,11 +78,11 @@ Result<void> RocksStore::Open() {
   if (auto finished = FinishSwap(env, directory, surroundings_.on_swap_step); !finished) {
     return CannotOpen(directory, finished.error().message);
   }
-  // Opening takes room on the disk, which they may be holding.
-  if (auto removed = RemoveLeftovers(env, directory); !removed) {
-    return CannotOpen(directory, removed.error().message);
-  }
-  return OpenFiles();
+  // First, since opening takes room on the disk; but it tells better what is wrong with a directory.
+  const auto removed = RemoveLeftovers(env, directory);
+  if (auto opened = OpenFiles(); !opened) return opened;
+  if (!removed) return CannotOpen(directory, removed.error().message);
+  return {};
 }
 
 Result<void> RocksStore::OpenFiles() {
