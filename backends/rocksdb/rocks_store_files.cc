@@ -177,6 +177,9 @@ Result<void> GoOnWithSwap(rocksdb::Env* env, const std::string& directory,
   if (auto locked = ToResult(lock.status(), "lock " + directory); !locked) return locked;
   const auto complete = Exists(env, incoming + kComplete);
   if (!complete) return tl::unexpected(complete.error());
+  // Whoever made the mark may have failed to sync it, and what follows cannot be taken back.
+  if (auto synced = SyncDirectory(env, incoming); !synced) return synced;
+  if (auto synced = SyncDirectory(env, directory); !synced) return synced;
   if (*complete) {
     if (auto deleted = DeleteOld(env, directory, on_step); !deleted) return deleted;
     const auto marked = ToResult(env->RenameFile(incoming + kComplete, incoming + kMoving),
