@@ -221,8 +221,10 @@ Dispatch Node::RouteForwarded(Session& session, uint64_t number, const Request& 
   if (reads && request.route == command::Route::kRead)
     session.CountAs(RequestClass::kForwardedRead);
   bool alone = script && session.outstanding() == 0;
-  if (alone && forwarder_.ScriptsHeldUp(session))
+  if (alone && forwarder_.ScriptsHeldUp(session)) {
+    if (forwarder_.MayOvertakeLost()) return Dispatch::kWait;
     return StateOf(session).OnCommand(number, request);
+  }
   return forwarder_.Submit(session, number, request, Target::kHead, !reads);
 }
 

@@ -325,6 +325,34 @@ TEST_CASE("S18 late bytes, when the next command goes another way") {
   CHECK(world.database("A").Get("x") == "2");
 }
 
+// Guards: proxy/server/node_routing.cc RouteForwarded. A script that does not wait for another client's
+// takes a connection of its own.
+TEST_CASE("S18 late bytes, when the next command is a script that avoids a slow one") {
+  NodeWorld world({"A", "B"});
+  world.Form();
+  Client first(world, "B"), slow(world, "B");
+  first.Send({"SET", "x", "0"});
+  world.Advance(milliseconds(50));
+  first.Take();
+  Connection* shared = world.NewestLink("B", "A");
+  world.database("A").stands_before = "slow";
+  slow.Send({"EVAL", "script", "1", "slow", "1"});
+  world.Advance(milliseconds(50));
+  REQUIRE(world.NewestLink("B", "A") != shared);
+  shared->down.held = true;
+  first.Send({"SET", "x", "1"});
+  world.Settle();
+  world.BreakAtDialler(*shared);
+  world.Settle();
+  CHECK(first.Take().starts_with("-UNKNOWNOUTCOME"));
+  first.Send({"EVAL", "script", "1", "x", "2"});
+  world.Advance(milliseconds(100));
+  CHECK(first.Take() == "+OK\r\n");
+  shared->down.held = false;
+  world.Advance(milliseconds(100));
+  CHECK(world.database("A").Get("x") == "2");
+}
+
 // Guards: proxy/server/node_links.cc OpenForwarded (a client's tunnel follows the former one in any
 // database and protocol).
 TEST_CASE("S18 late bytes, when the client's own connection was opened in another database") {
