@@ -205,7 +205,7 @@ ClientState::Pending ClientState::NextOwed() {
 }
 
 void ClientState::LeaveTransaction() {
-  in_multi_ = multi_refused_ = watching_ = watch_lost_ = false;
+  in_multi_ = watching_ = watch_lost_ = false;
   multi_error_.clear();
 }
 
@@ -217,17 +217,20 @@ void ClientState::AbortTransaction(const std::string& why, Sent sent) {
   if (dead_) dead_->Close();
 }
 
-void ClientState::OnTransactionGivenUp(std::string_view name) {
+std::string ClientState::OnGivenUp(std::string_view name, std::string why) {
+  if (!in_multi_ && EqualsIgnoringCase(name, "watch")) {
+    watching_ = watch_lost_ = true;
+    return why;
+  }
+  const bool begins = !in_multi_;
+  if (multi_error_.empty()) multi_error_ = why;
   AbortTransaction("the transaction was given up", Sent::kNothing);
-  // A proxy goes on to EXEC in any case; and what a client sent together may not be here yet.
-  bool begins = EqualsIgnoringCase(name, "multi");
-  multi_refused_ = begins && !session_.forwarded && !session_.reading_paused();
-  bool ends = EqualsIgnoringCase(name, "exec") || EqualsIgnoringCase(name, "discard");
-  if (ends) LeaveTransaction();
+  if (EqualsIgnoringCase(name, "exec") || EqualsIgnoringCase(name, "discard")) LeaveTransaction();
+  return begins ? AnswerToRefused() : why;
 }
 
-void ClientState::OnFreshInput() {
-  if (multi_refused_) LeaveTransaction();
+std::string ClientState::AnswerToRefused() const {
+  return session_.forwarded ? multi_error_ : "+OK\r\n";
 }
 
 Dispatch ClientState::Queue(uint64_t number, const Request& request) {
@@ -403,13 +406,13 @@ void ClientState::OnHeadMessage(std::string_view message) {
         selects_.clear();
         substitutes_.clear();
       }
-      session_.Complete(pending.number, message);
-      // As with -BUSY. What follows was meant for the transaction.
+      // As with -BUSY. What follows was meant for the transaction and is most likely on its way.
       if (!message.starts_with("+") && in_multi_ && !BeginsAgain(head_owed_)) {
+        multi_error_ = message;
         AbortTransaction("MULTI was refused", Sent::kWithoutMulti);
-        multi_refused_ = !session_.forwarded;
+        return session_.Complete(pending.number, AnswerToRefused());
       }
-      return;
+      return session_.Complete(pending.number, message);
     case Action::kSelect:
     case Action::kSubstitute:
     case Action::kPlain:

@@ -79,12 +79,10 @@ class ClientState final : public PrivateChannel::Handler {
   bool tracking() const { return tracking_; }
   // In MULTI: what is refused passes through here, because it aborts the transaction.
   bool in_transaction() const { return in_multi_; }
-  // MULTI, or a command of a transaction, waited for too long and is answered with an error. The
-  // commands behind it must not be executed by themselves: until EXEC or DISCARD they are refused.
-  void OnTransactionGivenUp(std::string_view name);
-  // The client sends something although it was not owed anything and everything that it had sent
-  // was taken: one whose MULTI was refused has seen that, and is in no transaction.
-  void OnFreshInput();
+  // MULTI, WATCH or a command of a transaction waited for too long. Returns its answer, mostly `why`,
+  // an error. The commands behind it must not be executed by themselves: MULTI is answered all the
+  // same, up to EXEC or DISCARD everything is refused, and an EXEC behind such a WATCH answers nil.
+  std::string OnGivenUp(std::string_view name, std::string why);
   // Its channel to the head was lost with something that may have an effect, which could happen
   // behind the client's next command (S18): until there is another channel, for which the head makes
   // an end of the former, nothing may be sent.
@@ -212,6 +210,9 @@ class ClientState final : public PrivateChannel::Handler {
   std::string FinishExec(std::string_view exec_reply);
   Dispatch Reply(uint64_t number, std::string_view reply);
   void AbortTransaction(const std::string& why, Sent sent);
+  // To a MULTI that was sent on or given up. A proxy must know of the refusal, for it holds this
+  // connection as long as its client is in the transaction.
+  std::string AnswerToRefused() const;
 
   Session& session_;
   Channels make_;
@@ -229,8 +230,7 @@ class ClientState final : public PrivateChannel::Handler {
   bool head_selecting_ = false, local_selecting_ = false;
   std::string local_select_error_;  // not "": answers the read that wanted it
   bool in_multi_ = false;
-  std::string multi_error_;     // not "": answers what is to be queued, and EXEC aborts
-  bool multi_refused_ = false;  // ... and the client need not end it, see OnFreshInput
+  std::string multi_error_;  // not "": answers what is to be queued, and EXEC aborts
   bool watching_ = false;
   bool watch_lost_ = false;  // its channel broke: the next EXEC answers nil
   size_t queued_ = 0;        // commands that the server queued in this transaction

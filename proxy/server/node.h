@@ -78,7 +78,7 @@ class Node final : public SessionOwner,
   // --- SessionOwner ---
   Dispatch OnCommand(Session& session, uint64_t number, Request& request) override;
   void OnBlocked(Session& session) override;
-  void OnGivenUp(Session& session, const resp::Command& command) override;
+  std::string OnGivenUp(Session& session, const resp::Command& command, std::string why) override;
   void OnFinished(Session& session) override;
   void OnDisconnected(Session& session) override;
   const command::CommandTable* Commands() const override {

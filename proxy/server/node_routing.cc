@@ -57,6 +57,7 @@ Session& Node::AddSession(std::unique_ptr<io::Stream> stream) {
 void Node::OnBlocked(Session& session) {
   // What waits behind its own unanswered commands waits as long as they may (a BLPOP: for ever).
   bool waits = !session.over_limits() && session.outstanding() == 0 && !session.paused;
+  if (session.paused) session.blocked_since.reset();
   if (waits && !session.blocked_since) session.blocked_since = reactor_.Now();
   // While it has answers to come, only these can change anything: a client behind its own BLPOP
   // costs no turn anything.
@@ -65,12 +66,12 @@ void Node::OnBlocked(Session& session) {
   blocked_.push_back(&session);
 }
 
-void Node::OnGivenUp(Session& session, const resp::Command& command) {
+std::string Node::OnGivenUp(Session& session, const resp::Command& command, std::string why) {
   std::string_view name = command.arguments[0];
   bool in_transaction = session.state && session.state->in_transaction();
-  if (in_transaction || EqualsIgnoringCase(name, "multi")) {
-    StateOf(session).OnTransactionGivenUp(name);
-  }
+  if (in_transaction || EqualsIgnoringCase(name, "multi") || EqualsIgnoringCase(name, "watch"))
+    return StateOf(session).OnGivenUp(name, std::move(why));
+  return why;
 }
 
 void Node::OnFinished(Session& session) {
@@ -94,12 +95,17 @@ Dispatch Node::OnCommand(Session& session, uint64_t number, Request& request) {
   }
   session.paused = pause_ != Pause::kNone && Paused(session, request);
   if (session.paused) return Dispatch::kWait;
-  if (session.state && session.state->MayOvertakeLost()) return Dispatch::kWait;
+  const bool captured =
+      session.state ? session.state->Captures(request) : ClientState::Begins(request);
+  // What only its connection answers waits for no database: given up, a SELECT or CLIENT REPLY would
+  // leave what comes behind in another database, or its answers in other places.
+  const bool own = request.info && request.info->route == command::Route::kProxy && !captured;
+  if (!own && session.state && session.state->MayOvertakeLost()) return Dispatch::kWait;
   if (std::string refusal = TooLarge(backend_->CurrentLimits(), request); !refusal.empty()) {
     session.Complete(number, refusal);
     return Dispatch::kTaken;
   }
-  if (session.state ? session.state->Captures(request) : ClientState::Begins(request)) {
+  if (captured) {
     session.CountAs(RequestClass::kPrivate);
     if (session.outstanding() == 0 && forwarder_.MayOvertakeLost()) return Dispatch::kWait;
     return StateOf(session).OnCommand(number, request);

@@ -54,7 +54,6 @@ void Session::OnRead(std::string_view bytes) {
       TakeInput(used);
     }
   } else {
-    if (state && outstanding_ == 0) state->OnFreshInput();
     size_t used = Process(bytes);
     input_.assign(bytes.substr(used));
   }
@@ -301,12 +300,12 @@ void Session::Retry() {
   MaybeFinish();
 }
 
-void Session::FailWaiting(std::string_view error_reply) {
+void Session::FailWaiting(std::string error_reply) {
   if (!waiting_ || processing_) return;
   size_t consumed = 0;
   resp::Progress progress = decoder_.Decode(input_, command_, consumed);
   CATENA_CHECK(progress == resp::Progress::kComplete, "a waiting command is complete");
-  owner_->OnGivenUp(*this, command_);
+  error_reply = owner_->OnGivenUp(*this, command_, std::move(error_reply));
   TakeInput(consumed);
   // Those that were sent together with it have waited as long; a later one has not waited at all.
   if (input_.empty()) blocked_since.reset();
@@ -318,6 +317,8 @@ void Session::FailWaiting(std::string_view error_reply) {
   CountAs(ClassOf(table != nullptr ? table->Find(command_.arguments) : nullptr));
   slots_.back().since = arrived_;
   Complete(number, error_reply);
+  // Nobody can tell what it would have changed for those behind it.
+  if (table == nullptr) return CloseAfterReplies();
   Retry();
 }
 

@@ -101,8 +101,9 @@ class SessionOwner {
   virtual Dispatch OnCommand(Session& session, uint64_t number, Request& request) = 0;
   // The session has a command that waits; it is retried by Session::Retry.
   virtual void OnBlocked(Session& session) = 0;
-  // The waiting command is answered with an error instead of being routed.
-  virtual void OnGivenUp(Session& session, const resp::Command& command) = 0;
+  // The waiting command is answered instead of being routed; `why` is an error. Returns the answer.
+  virtual std::string OnGivenUp(Session& session, const resp::Command& command,
+                                std::string why) = 0;
   // Stream gone and nothing outstanding any more: destroy it (not from inside the call).
   virtual void OnFinished(Session& session) = 0;
   // The client is gone; answers may still be owed.
@@ -184,7 +185,7 @@ class Session final : public io::StreamHandler {
   // Tries the waiting command again.
   void Retry();
   // Answers the waiting command with an error instead.
-  void FailWaiting(std::string_view error_reply);
+  void FailWaiting(std::string error_reply);
   // CLIENT REPLY: whether the command being dispatched, or the one after it, is answered.
   void SilenceNewest() { slots_.back().silent = true; }
   void UnsilenceNewest() { slots_.back().silent = false; }

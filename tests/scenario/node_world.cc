@@ -210,7 +210,7 @@ void FakeDatabase::Release() {
   executes_ = false;
   uint64_t life = ++life_;
   world_.Post(id_, [this, life] {
-    if (life != life_) return;
+    if (life != life_ || unreachable) return;
     backend::Info info;
     info.kind = "redis";
     info.run_id = "run of " + id_;

@@ -95,6 +95,7 @@ class FakeDatabase final : public backend::Backend {
   const backend::Limits& CurrentLimits() const override { return limits; }
   backend::Limits limits;
 
+  bool unreachable = false;   // never examined
   std::string stands_before;  // not "": a lane goes no further than to what contains this
   std::string select_error;   // not "": answers the next SELECT
   int last_database = 0;      // in which the latest command was executed

@@ -61,6 +61,7 @@ class Workload::Client final : public io::StreamHandler {
   struct Waiting {
     size_t operation;
     size_t replies;  // still missing
+    bool selects;    // the first is that of a SELECT
     // A transaction behind WATCH and GET of this key, which are answered first.
     std::string watched, seen;
     bool watches = false;
@@ -85,6 +86,7 @@ class Workload::Client final : public io::StreamHandler {
   int database_ = 0;
   int bursts_left_ = 0;
   bool mode_told_ = true;
+  bool select_refused_ = false;  // what is behind it would be executed in another database
   std::deque<Waiting> waiting_;
 };
 
@@ -102,6 +104,7 @@ void Workload::Client::Enter() {
   input_.clear();
   scanner_ = resp::ReplyScanner();
   database_ = 0;
+  select_refused_ = false;
   stream_ = process_.Connect(owner_.cluster_.ClientsAddress(node_), this);
   const auto& shares = owner_.cluster_.plan().consistency;
   uint64_t total = 1;
@@ -141,7 +144,7 @@ void Workload::Client::Send() {
     if (!watched.empty()) watched = InDatabase(database_, {"GET", watched})[1];
     const size_t replies = (selects ? 1 : 0) + (watched.empty() ? 0 : 2) +
                            (transaction ? operation.commands.size() + 2 : 1);
-    waiting_.push_back({owner_.history_.size(), replies, watched, "", false});
+    waiting_.push_back({owner_.history_.size(), replies, selects, watched, "", false});
     owner_.history_.push_back(std::move(operation));
   }
   patience_->Start(kPatience);
@@ -156,7 +159,12 @@ void Workload::Client::OnReply(const std::string& reply) {
     owner_.violation_ = "an answer that nobody asked for: " + reply;
     return;
   }
+  if (select_refused_) {
+    owner_.violation_ = "an answer behind a refused SELECT: " + reply;
+    return;
+  }
   Waiting& waiting = waiting_.front();
+  if (std::exchange(waiting.selects, false)) select_refused_ = reply != "+OK\r\n";
   Operation& operation = owner_.history_[waiting.operation];
   const size_t left = --waiting.replies;
   if (!waiting.watched.empty() && left == operation.commands.size() + 3)
