@@ -203,8 +203,9 @@ Result<void> RocksStore::SyncNow() {
 // ---- Whole copies ----
 
 Result<std::unique_ptr<Checkpoint>> RocksStore::MakeCheckpoint() {
-  const std::string number = std::to_string(++checkpoints_made_);
-  const std::string directory = options_.directory + "/" + kCheckpointPrefix + number;
+  // An older one may outlive its Store, and empties its own directory when it ends.
+  const std::string label = std::to_string(++checkpoints_made_) + "-" + RandomHex(8);
+  const std::string directory = options_.directory + "/" + kCheckpointPrefix + label;
   rocksdb::Checkpoint* made = nullptr;
   rocksdb::Status status = rocksdb::Checkpoint::Create(database_->db.get(), &made);
   const std::unique_ptr<rocksdb::Checkpoint> maker(made);
@@ -215,7 +216,7 @@ Result<std::unique_ptr<Checkpoint>> RocksStore::MakeCheckpoint() {
     return tl::unexpected(done.error());
   }
   return DirectoryCheckpoint::Make(surroundings_.env, directory, state_.place,
-                                   state_.run_id + "-" + number + "-" + RandomHex(8));
+                                   state_.run_id + "-" + label);
 }
 
 namespace {
