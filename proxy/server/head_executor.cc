@@ -122,6 +122,12 @@ class HeadExecutor::Private final : public PrivateChannel, public backend::LaneH
   void Fail(const std::string& why, bool nothing_sent = false) {
     handler_->OnPrivateClosed(*this, why, nothing_sent);
   }
+  // What was submitted must not take effect, or block, for as long as the owner keeps the channel.
+  void GiveUp(const std::string& why) {
+    executor_.lost_lane_ = true;
+    lane_.reset();
+    Fail(why);
+  }
 
   void OnReply(std::string_view reply) override { Take(reply); }
   void OnPush(std::string_view push) override { Take(push); }
@@ -156,7 +162,7 @@ class HeadExecutor::Private final : public PrivateChannel, public backend::LaneH
   PrivateChannel::Handler* handler_;
   std::shared_ptr<Private*> self_ = std::make_shared<Private*>(this);
   size_t held_ = 0;                      // messages that wait for their bound
-  std::unique_ptr<backend::Lane> lane_;  // nullptr: it broke
+  std::unique_ptr<backend::Lane> lane_;  // nullptr: it broke or was given up
 };
 
 Result<std::unique_ptr<PrivateChannel>> HeadExecutor::OpenPrivate(
@@ -447,7 +453,7 @@ void HeadExecutor::FailPrivate(const std::string& why) {
   for (auto next = private_channels_.begin();
        next != private_channels_.end() && next->first <= last;) {
     const auto [number, channel] = *next;
-    channel->Fail(why);
+    channel->GiveUp(why);
     next = private_channels_.upper_bound(number);
   }
 }

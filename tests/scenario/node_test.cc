@@ -487,6 +487,36 @@ TEST_CASE("S18 late bytes, of a script that another node's clients had to themse
   CHECK(client.Take() == "+OK\r\n");
 }
 
+// Guards: proxy/server/head_executor.cc Private::GiveUp. Its connection to the database stands.
+TEST_CASE("S18 late bytes, of a script whose own connection was given up after the write timeout") {
+  NodeWorld world({"A", "B", "C"});
+  world.Form();
+  world.database("A").stands_before = "EVAL";
+  Client slow(world, "A"), writer(world, "A"), watcher(world, "A"), client(world, "B");
+  slow.Send({"EVAL", "script", "1", "y", "0"});
+  // From now on nothing is committed, and so no reply of a connection of its own is given.
+  world.Cut("B", "C");
+  writer.Send({"SET", "y", "1"});
+  world.Settle();
+  watcher.Send({"WATCH", "y"});
+  world.Advance(milliseconds(50));
+  client.Send({"EVAL", "script", "1", "x", "late"});
+  world.database("A").keeps_abandoned = true;
+  world.Advance(milliseconds(5200));
+  REQUIRE(watcher.Take().starts_with("-CHAINDOWN"));
+  REQUIRE(client.Take().starts_with("-UNKNOWNOUTCOME"));
+  client.Send({"SET", "x", "1"});
+  world.Advance(milliseconds(100));
+  CHECK(world.database("A").Get("x") == "");
+  world.database("A").stands_before.clear();
+  world.database("A").ReleaseLanes();
+  world.database("A").keeps_abandoned = false;
+  world.Heal();
+  world.Advance(milliseconds(1500));
+  CHECK(client.Take() == "+OK\r\n");
+  CHECK(world.database("A").Get("x") == "1");
+}
+
 // Guards: proxy/server/client_state.cc MayOvertakeLost (Opening::kRefused).
 TEST_CASE("S18 late bytes, where no new connection can be had to make an end of them") {
   NodeWorld world({"A", "B"});
