@@ -51,8 +51,9 @@ void Node::ContinueLeaving() {
   if (!stopping_ && !replica_.lease().ValidAt(now)) return FollowDrain("");
   if (!leaving_->handing_over) {
     if (replica_.is_head()) {
+      // The proxy behind a tunnel has been told. A session that clients share opens another.
       for (auto& [id, session] : sessions_) {
-        if (session->state && !session->forwarded) session->state->LeaveHead();
+        if (session->state && !session->tunnel) session->state->LeaveHead();
       }
     }
     if (StatesHold(/*blocked_too=*/false) && now < leaving_->until) return;

@@ -1570,5 +1570,24 @@ TEST_CASE("I8 a tracked read at the head waits for what a lost connection left i
   CHECK(client.Take() == "$1\r\n0\r\n");
 }
 
+// Guards: proxy/server/node_leave.cc ContinueLeaving. The session that clients share would keep it.
+TEST_CASE("a head that leaves does not wait for the connection that a script had to itself") {
+  NodeWorld world({"A", "B"});
+  world.Form();
+  world.database("A").stands_before = "EVAL";
+  Client slow(world, "A"), client(world, "B");
+  slow.Send({"EVAL", "script", "1", "y", "0"});
+  world.Advance(milliseconds(50));
+  client.Send({"EVAL", "script", "1", "x", "1"});
+  world.Advance(milliseconds(50));
+  world.database("A").stands_before.clear();
+  world.database("A").ReleaseLanes();
+  world.Advance(milliseconds(50));
+  REQUIRE(client.Take() == "+OK\r\n");
+  world.node("A").Stop();
+  world.Advance(milliseconds(500));
+  CHECK(world.replica("A").resigned());
+}
+
 }  // namespace
 }  // namespace catena::scenario
