@@ -59,9 +59,11 @@ ChainKeeper::ChainKeeper(io::Reactor& reactor, etcd::Client& etcd, Leadership& l
   registry_ = std::make_unique<Registry>(std::move(registry), record_, reactor_.Now());
   look_again_ = reactor_.MakeTimer([this] { Consider(); });
   send_again_ = reactor_.MakeTimer([this] { SendAgain(); });
-  choice_timer_ = reactor_.MakeTimer([this] { EndChoice(Fail(WhyNotDone(waiting_for_))); });
-  wish_timer_ = reactor_.MakeTimer(
-      [this] { EndWish(Fail(WhyNotDone("the chain's record changes all the time"))); });
+  choice_timer_ =
+      reactor_.MakeTimer([this] { EndChoice(Fail(WhyNotDone(choice_->written, waiting_for_))); });
+  wish_timer_ = reactor_.MakeTimer([this] {
+    EndWish(Fail(WhyNotDone(wish_->written, "the chain's record changes all the time")));
+  });
   Consider();
 }
 
@@ -134,9 +136,11 @@ void ChainKeeper::EndChoice(Result<bool> result) {
   ended.done(std::move(result));
 }
 
-// A record that is being written is written on, and may be in force already.
-std::string ChainKeeper::WhyNotDone(const std::string& why) const {
+// A record that is being written is written on, and may be in force already; but one that was decided
+// before the operator asked does not have it, and none will.
+std::string ChainKeeper::WhyNotDone(bool written, const std::string& why) const {
   if (!writing_) return "not done: " + why;
+  if (!written) return "not done: etcd does not answer";
   return "not known yet: etcd does not answer; catenactl status tells when it is done";
 }
 
@@ -253,6 +257,8 @@ void ChainKeeper::FollowDrain(const std::optional<Decision::Request>& drain) {
 void ChainKeeper::Write(const ChainRecord& next, const std::string& event) {
   writing_ = Writing{next, events_, !event.empty(), reactor_.Now()};
   writing_->chosen = choice_.has_value();
+  if (choice_) choice_->written = true;
+  if (wish_) wish_->written = true;
   if (!event.empty()) {
     Event change{reactor_.WallMilliseconds(), next.configuration.epoch, {}, event};
     for (const chain::Member& member : next.configuration.members) {

@@ -101,11 +101,13 @@ class ChainKeeper {
   struct Choice {
     NodeId node;
     ChoiceDone done;
+    bool written = false;  // a record that was decided with it has been on its way
   };
 
   struct PendingWish {
     DrainRequest request;
     ChoiceDone done;
+    bool written = false;  // as above
   };
   // A record on its way into etcd, with the history that belongs to it.
   struct Writing {
@@ -136,7 +138,7 @@ class ChainKeeper {
   void EndChoice(Result<bool> result);
   void EndWish(Result<bool> result);
   // For an operator who has waited for too long.
-  std::string WhyNotDone(const std::string& why) const;
+  std::string WhyNotDone(bool written, const std::string& why) const;
   HeartbeatAnswer News(const NodeId& node, Incarnation incarnation) const;
   std::string NoticeOf(const NodeId& node) const;
   void TellAll();

@@ -469,6 +469,29 @@ TEST_CASE_FIXTURE(Fixture, "what may be done after all is not told to be not don
   CHECK(Recorded().configuration.members.size() == 1);
 }
 
+TEST_CASE_FIXTURE(Fixture, "what certainly was not written is told to be not done") {
+  LetLeaseOfARunOut();
+  REQUIRE(etcd.held.size() == 1);  // the removal of a
+  std::string choice = "pending", wish = "pending";
+  const auto answered = [](std::string& outcome) {
+    return [&outcome](const Result<bool>& result) {
+      outcome = result ? "done" : result.error().message;
+    };
+  };
+  keeper->Choose("b", answered(choice));
+  keeper->Wish({{"c", false, ""}, /*end=*/false, /*force=*/true}, answered(wish));
+  for (int i = 0; i < 101; ++i) {
+    reactor.Advance(milliseconds(100));
+    for (const char* id : {"b", "c"}) Beat(id);
+  }
+  CHECK(choice == "not done: etcd does not answer");
+  CHECK(wish == "not done: etcd does not answer");
+  etcd.Answer();
+  CHECK(etcd.held.empty());
+  CHECK(Recorded().configuration.members.size() == 2);
+  CHECK(Recorded().drains.empty());
+}
+
 TEST_CASE_FIXTURE(Fixture, "a wish is answered when it stands in the record, and then followed") {
   std::string outcome = "pending";
   auto done = [&](const Result<bool>& result) {
