@@ -63,11 +63,11 @@ set -eu
 mount -t tmpfs copy "$1"
 mkdir "$1/upper" "$1/work" "$1/root"
 mount -t overlay copy -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" "$1/root"
+mount -t tmpfs tmp "$1/root/tmp"
 for directory in /proc /sys /dev "$2" "$3"; do
   mkdir -p "$1/root$directory"
   mount --rbind "$directory" "$1/root$directory"
 done
-mount -t tmpfs tmp "$1/root/tmp"
 cp "$4" "$1/root/tmp/catena.deb"
 exec chroot "$1/root" env PYTHONPATH="$2/integration" bash -c "$5" bash /tmp/catena.deb "$6"
 """
