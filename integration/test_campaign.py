@@ -13,7 +13,7 @@ def run(directory, *arguments):
 
 
 def test_every_history_is_linearizable_while_all_kinds_of_faults_strike(own_networks, tmp_path):
-    done = run(tmp_path, "--seconds", "60", "--seed", "1")
+    done = run(tmp_path, "--seconds", "120", "--seed", "1")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "linearizable; equal databases" in done.stdout
 

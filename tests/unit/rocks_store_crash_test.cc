@@ -569,7 +569,8 @@ TEST_CASE("rocks store: a power cut behind a mark that could not be synced leave
   for (const std::string mark : {"/COMPLETE", "/MOVING"}) {
     CAPTURE(mark);
     bool finished = false;
-    for (uint64_t cut = 0; !finished; ++cut) {
+    // First what the mark demands is done; what opening writes behind that is of less interest.
+    for (uint64_t cut = 0; !finished; cut += cut < 20 ? 1 : 16) {
       CAPTURE(cut);
       const std::string path = directory / "db";
       files::remove_all(path);
