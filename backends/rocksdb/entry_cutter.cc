@@ -26,6 +26,8 @@ Result<size_t> EntryCutter::Cut(std::string_view bytes, Handler& handler) {
   size_t at = 0;    // whole commands
   bool in_transaction = false;
   keys_.clear();
+  // What an earlier cut wanted says nothing of one between two commands of a transaction.
+  wanted_ = 0;
   // Each call begins anew at an entry's beginning: what is cut is looked at again with its rest.
   decoder_ = resp::CommandDecoder(kStreamLimits);
   while (at < bytes.size()) {

@@ -135,6 +135,24 @@ TEST_CASE("a follower applies a head's entries, however they are cut") {
   }
 }
 
+TEST_CASE("a transaction cut between its commands is applied with its last byte") {
+  Database head = Database::Head();
+  head.Run("SET large " + std::string(30'000, 'x'));
+  const size_t begin = head.effects.size();
+  head.Run("MULTI");
+  head.Run("SET a 1");
+  head.Run("PUBLISH news x");
+  head.Run("EXEC");
+  const std::string_view bytes = head.effects;
+  const size_t between = begin + std::string_view("*1\r\n$5\r\nMULTI\r\n").size();
+  Database follower;
+  CHECK(follower.Apply(bytes.substr(0, 10'000)) == "");
+  CHECK(follower.Apply(bytes.substr(10'000, between - 10'000)) == "");
+  CHECK(follower.applied == Position(1) + begin);
+  CHECK(follower.Apply(bytes.substr(between)) == "");
+  CHECK(follower.applied == head.executed);
+}
+
 TEST_CASE("a follower refuses damaged entries and those of another place") {
   Database head = Database::Head();
   head.Run("SET a 1");
