@@ -190,7 +190,8 @@ class ClientState final : public PrivateChannel::Handler {
   Dispatch RefuseToSubscriber(uint64_t number, const Request& request);
   void OnLocalReply(std::string_view message);
   // --- tracking.cc ---
-  bool MatchLocal();
+  // For command `number`. False: wait.
+  bool MatchLocal(uint64_t number);
   Dispatch Tracking(uint64_t number, const Request& request, std::string_view name);
   // Of this client's local connection, for others to redirect to; nullopt: not known yet.
   std::optional<int64_t> LocalId();
@@ -228,7 +229,8 @@ class ClientState final : public PrivateChannel::Handler {
   int head_database_ = 0, head_protocol_ = 2;
   // A SELECT is on its way: refused (-BUSY), it would leave what follows in another database.
   bool head_selecting_ = false, local_selecting_ = false;
-  std::string local_select_error_;  // not "": answers the read that wanted it
+  std::string local_select_error_;  // not "": answers the read that wanted it, unless given up
+  uint64_t local_select_for_ = 0;
   bool in_multi_ = false;
   std::string multi_error_;  // not "": answers what is to be queued, and EXEC aborts
   bool watching_ = false;

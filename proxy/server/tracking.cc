@@ -51,9 +51,9 @@ Dispatch ClientState::SubmitTracked(uint64_t number, std::string_view raw) {
   Opening opening = OpenLocal();
   if (opening == Opening::kRefused) return Reply(number, refusal_);
   if (opening == Opening::kWait || local_->full()) return Dispatch::kWait;
-  if (!local_select_error_.empty())
-    return Reply(number, std::exchange(local_select_error_, std::string()));
-  if (!MatchLocal()) return Dispatch::kWait;
+  const std::string error = std::exchange(local_select_error_, std::string());
+  if (!error.empty() && local_select_for_ == number) return Reply(number, error);
+  if (!MatchLocal(number)) return Dispatch::kWait;
   session_.CountOutstanding(Path::kTracked);
   SendLocal(raw, {number, LocalAction::kReply, 1, {}});
   return Dispatch::kTaken;
@@ -67,7 +67,7 @@ void ClientState::MatchLocalProtocol() {
   SendLocal(out, {0, LocalAction::kSwallow, 1, {}});
 }
 
-bool ClientState::MatchLocal() {
+bool ClientState::MatchLocal(uint64_t number) {
   MatchLocalProtocol();
   if (local_database_ != session_.database && !local_selecting_) {
     std::string out;
@@ -75,6 +75,7 @@ bool ClientState::MatchLocal() {
     resp::AppendCommand(out, {"SELECT", resp::Decimal(static_cast<uint64_t>(local_database_))});
     SendLocal(out, {0, LocalAction::kOwnSelect, 1, {}});
     local_selecting_ = true;
+    local_select_for_ = number;
   }
   return !local_selecting_;
 }

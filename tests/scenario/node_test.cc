@@ -1589,5 +1589,32 @@ TEST_CASE("a head that leaves does not wait for the connection that a script had
   CHECK(world.replica("A").resigned());
 }
 
+// Guards: proxy/server/tracking.cc SubmitTracked. Who had asked for it is told something else by then.
+TEST_CASE("a tracked read is not answered with what refused the SELECT of one that was given up") {
+  NodeWorld world({"A", "B"});
+  world.Form();
+  Client client(world, "A");
+  client.Send({"CLIENT", "TRACKING", "ON"});
+  client.Send({"GET", "x"});
+  world.Settle();
+  REQUIRE(client.Take() == "+OK\r\n$-1\r\n");
+  FakeDatabase& database = world.database("A");
+  database.select_error = "-BUSY a script runs\r\n";
+  database.stands_before = "SELECT";
+  client.Send({"SELECT", "1"});
+  client.Send({"GET", "x"});
+  world.Advance(milliseconds(5200));
+  REQUIRE(client.Take().starts_with("+OK\r\n-CHAINDOWN"));
+  client.Send({"SELECT", "2"});
+  database.stands_before.clear();
+  database.ReleaseLanes();
+  world.Settle();
+  REQUIRE(database.select_error.empty());
+  client.Send({"GET", "x"});
+  world.Settle();
+  CHECK(client.Take() == "+OK\r\n$-1\r\n");
+  CHECK(database.last_database == 2);
+}
+
 }  // namespace
 }  // namespace catena::scenario
