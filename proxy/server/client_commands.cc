@@ -273,6 +273,7 @@ Dispatch Unblock(Call& call) {
   if (found != call.node.sessions().end() && found->second->state)
     at_head = found->second->state->BlockedAs();
   if (!at_head) return call.Integer(0);
+  if (error) found->second->state->EndsWithError();
   return call.node.UnblockAtHead(call.session, call.number, *at_head, error);
 }
 

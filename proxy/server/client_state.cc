@@ -375,7 +375,8 @@ void ClientState::OnPrivateMessage(PrivateChannel& channel, std::string_view mes
 
 void ClientState::OnHeadMessage(std::string_view message) {
   Pending pending = NextOwed();
-  const bool ended = std::exchange(ending_, Ending::kNo) != Ending::kNo;
+  const bool asked = std::exchange(ending_, Ending::kNo) != Ending::kNo;
+  const bool ended = !std::exchange(ends_with_error_, false) && asked;
   if (pending.action == Action::kEffect && TookNothing(pending, message, ended)) {
     again_ = std::move(pending);
     return make_.again(session_);
@@ -441,6 +442,7 @@ void ClientState::FailHead(const std::string& why, Sent sent) {
     multi_error_ = ChainDown("the connection to the chain's head was lost inside MULTI");
   if (watching_ && !CATENA_MUTANT("watch-forgotten")) watch_lost_ = true;
   ending_ = Ending::kNo;
+  ends_with_error_ = false;
   head_selecting_ = false;
   while (!head_owed_.empty()) {
     Pending pending = NextOwed();
@@ -680,6 +682,7 @@ void ClientState::Close() {
   if (again_) session_.Complete(std::exchange(again_, std::nullopt)->number, "");
   LeaveTransaction();
   ending_ = Ending::kNo;
+  ends_with_error_ = false;
   head_selecting_ = local_selecting_ = false;
   local_select_error_.clear();
   monitoring_ = tracking_ = false;

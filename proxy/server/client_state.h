@@ -116,6 +116,8 @@ class ClientState final : public PrivateChannel::Handler {
   };
   Ending ending() const { return ending_; }
   void SetEnding(Ending ending) { ending_ = ending; }
+  // A user ends what is blocked with an error, which is its answer then, whoever else ends it.
+  void EndsWithError() { ends_with_error_ = BlockedAs().has_value(); }
   // Sends the command that was ended so. False: no head is ready.
   bool SendAgain();
   void FailAgain(std::string_view why);
@@ -245,6 +247,7 @@ class ClientState final : public PrivateChannel::Handler {
   bool leaving_head_ = false;
   bool lost_effects_ = false;
   Ending ending_ = Ending::kNo;
+  bool ends_with_error_ = false;
   std::optional<Pending> again_;  // counts as outstanding
   bool passed_again_ = false;
   bool monitoring_ = false;

@@ -1616,5 +1616,35 @@ TEST_CASE("a tracked read is not answered with what refused the SELECT of one th
   CHECK(database.last_database == 2);
 }
 
+// Guards: proxy/server/client_state.cc OnHeadMessage. It would be sent again, to the same head.
+TEST_CASE(
+    "a command that its user ends with an error is ended, also behind a drain that was called "
+    "off") {
+  NodeWorld world({"A", "B"});
+  world.Form();
+  Client blocked(world, "A"), user(world, "A");
+  blocked.Send({"CLIENT", "ID"});
+  blocked.Send({"BLPOP", "l", "0"});
+  world.Settle();
+  const std::string answer = blocked.Take();
+  const std::string id = answer.substr(1, answer.find('\r') - 1);
+  FakeDatabase& database = world.database("A");
+  database.HoldInterrupts(true);
+  world.Drain("A");
+  world.Advance(milliseconds(500));
+  world.Drain("");
+  world.Advance(milliseconds(500));
+  REQUIRE_FALSE(world.replica("A").resigned());
+  database.losing = FakeDatabase::Losing::kInterrupt;
+  database.HoldInterrupts(false);
+  world.Advance(milliseconds(100));
+  REQUIRE(database.losing == FakeDatabase::Losing::kNothing);
+  REQUIRE(blocked.Take().empty());
+  user.Send({"CLIENT", "UNBLOCK", id, "ERROR"});
+  world.Advance(milliseconds(100));
+  CHECK(user.Take() == ":1\r\n");
+  CHECK(blocked.Take().starts_with("-UNBLOCKED "));
+}
+
 }  // namespace
 }  // namespace catena::scenario

@@ -194,6 +194,7 @@ class FakeDatabase::FakeLane final : public backend::Lane {
   bool tracked = false;
   int protocol;
   int selected;
+  std::optional<std::vector<std::string>> transaction;  // its commands
 
  private:
   FakeDatabase& database_;
@@ -330,17 +331,22 @@ void FakeDatabase::Interrupt(std::string_view,
   interrupt_ = [this, done = std::move(done)] {
     const Losing lost = std::exchange(losing, Losing::kNothing);
     if (lost == Losing::kInterrupt) return done(std::nullopt);
-    for (FakeLane* lane : lanes_) {
-      if (lane->queue.empty() || lane->queue.front().find("BLPOP") == std::string::npos) continue;
-      lane->queue.pop_front();
-      lane->held = false;
-      lane->handler->OnReply("-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n");
-      if (lost == Losing::kAnswer) return done(std::nullopt);
-      return done(":1\r\n");
-    }
-    done(":0\r\n");
+    const bool unblocked = Unblock();
+    if (unblocked && lost == Losing::kAnswer) return done(std::nullopt);
+    done(unblocked ? ":1\r\n" : ":0\r\n");
   };
   if (!holds_interrupts_) HoldInterrupts(false);
+}
+
+bool FakeDatabase::Unblock() {
+  for (FakeLane* lane : lanes_) {
+    if (lane->queue.empty() || lane->queue.front().find("BLPOP") == std::string::npos) continue;
+    lane->queue.pop_front();
+    lane->held = false;
+    lane->handler->OnReply("-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n");
+    return true;
+  }
+  return false;
 }
 
 void FakeDatabase::HoldInterrupts(bool hold) {
@@ -435,7 +441,8 @@ bool FakeDatabase::Work() {
       size_t consumed = 0;
       const std::vector<std::string> arguments = Decoded(command, consumed);
       if (command.find("TRACKING") != std::string::npos) lane->tracked = true;
-      std::string reply = Execute(command);
+      const bool transacts = transactions && (lane->transaction || arguments[0] == "MULTI");
+      std::string reply = transacts ? Transact(*lane, command, arguments[0]) : Execute(command);
       if (arguments[0] == "SELECT") {
         reply = std::exchange(select_error, std::string());
         if (reply.empty()) lane->selected = std::stoi(arguments[1]);
@@ -459,6 +466,23 @@ bool FakeDatabase::Work() {
   captured_ = stream_.size();
   events_->OnEffects(effects);
   return true;
+}
+
+std::string FakeDatabase::Transact(FakeLane& lane, const std::string& command,
+                                   const std::string& name) {
+  if (name == "MULTI") {
+    lane.transaction.emplace();
+    return "+OK\r\n";
+  }
+  if (name != "EXEC" && name != "DISCARD") {
+    lane.transaction->push_back(command);
+    return "+QUEUED\r\n";
+  }
+  const std::vector<std::string> commands = *std::exchange(lane.transaction, std::nullopt);
+  if (name == "DISCARD") return "+OK\r\n";
+  std::string replies = "*" + std::to_string(commands.size()) + "\r\n";
+  for (const std::string& each : commands) replies += Execute(each);
+  return replies;
 }
 
 std::string FakeDatabase::Execute(const std::string& command) {
@@ -491,6 +515,7 @@ std::string FakeDatabase::Execute(const std::string& command) {
     ++taken;
     return "$" + std::to_string(id_.size()) + "\r\n" + id_ + "\r\n";
   }
+  if (name == "CLIENT" && arguments[1] == "UNBLOCK") return Unblock() ? ":1\r\n" : ":0\r\n";
   if (name == "CLIENT" && arguments[1] == "ID") return ":7\r\n";
   if (name == "CLIENT" && arguments[1] == "TRACKING") return "+OK\r\n";
   return "-ERR not in this story\r\n";
@@ -560,6 +585,7 @@ void NodeWorld::AnswerHeartbeat(CoordinatorConnection& connection,
   if (told.epoch > Epoch()) answer.configuration = told;
   if (told.IndexOf(report.node, report.incarnation)) answer.lease = std::chrono::seconds(1);
   if (told.epoch > Epoch() && told.members.back().id == report.node) answer.join = join_;
+  if (report.node == leaves_) answer.drain = "an operator drains it";
   connection.Send({"HEARTBEAT", coordinator::EncodeAnswer(answer)});
 }
 

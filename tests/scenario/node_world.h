@@ -140,6 +140,8 @@ class FakeDatabase final : public backend::Backend {
   // What a lane holds when it is destroyed could still be executed until the test says otherwise.
   bool keeps_abandoned = false;
   bool HasAbandoned() const override { return keeps_abandoned && abandoned_; }
+  // It knows MULTI, EXEC and DISCARD.
+  bool transactions = false;
   // Else BLPOP takes the name of this node, once its lane is not held.
   bool blocks = true;
   int taken = 0;
@@ -149,6 +151,10 @@ class FakeDatabase final : public backend::Backend {
 
  private:
   std::string Execute(const std::string& command);
+  // A command of a transaction, or MULTI.
+  std::string Transact(FakeLane& lane, const std::string& command, const std::string& name);
+  // The first that is blocked. False: there is none.
+  bool Unblock();
   void Apply(std::string_view stream);
   void FeedNow();
 
@@ -182,6 +188,8 @@ class NodeWorld {
   void Form(const std::vector<NodeId>& listed);
   // The first node alone.
   void FormFirst();
+  // The coordinator asks `id` to leave its place; "": nobody.
+  void Drain(const NodeId& id) { leaves_ = id; }
   // The tail is told to bring `joiner` up to date; nobody lists it.
   void StartJoin(const NodeId& joiner);
   const coordinator::NodeReport& report(const NodeId& id) { return reports_[id]; }
@@ -266,6 +274,7 @@ class NodeWorld {
   std::map<NodeId, coordinator::NodeReport> reports_;
   chain::Configuration configuration_, older_;
   std::optional<coordinator::JoinOrder> join_;
+  NodeId leaves_;
   std::map<NodeId, Running> nodes_;
 };
 
