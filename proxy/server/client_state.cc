@@ -340,6 +340,7 @@ Dispatch ClientState::SubmitHead(uint64_t number, std::string_view raw, Action a
     // What follows is sent in any case, most likely already: refused by itself, MULTI would let it
     // be executed as if it were no transaction's.
     multi_error_ = refusal_;
+    queued_ = 0;
     return Reply(number, "+OK\r\n");
   }
   if (opening == Opening::kRefused) return Reply(number, refusal_);
@@ -444,6 +445,7 @@ void ClientState::FailHead(const std::string& why, Sent sent) {
   ending_ = Ending::kNo;
   ends_with_error_ = false;
   head_selecting_ = false;
+  queued_ = 0;
   while (!head_owed_.empty()) {
     Pending pending = NextOwed();
     if (IsOurs(pending.action)) continue;

@@ -1646,5 +1646,32 @@ TEST_CASE(
   CHECK(blocked.Take().starts_with("-UNBLOCKED "));
 }
 
+// Guards: proxy/server/client_state.cc FailHead, SubmitHead.
+TEST_CASE("CLIENT LIST does not count commands of an earlier transaction in a refused one") {
+  NodeWorld world({"A", "B"});
+  world.Form();
+  world.database("A").transactions = true;
+  Client client(world, "A"), user(world, "A");
+  const auto queued = [&] {
+    user.Send({"CLIENT", "LIST"});
+    world.Settle();
+    const std::string list = user.Take();
+    const size_t at = list.find(" flags=x ");
+    return at == std::string::npos ? "" : list.substr(list.find("multi=", at), 7);
+  };
+  client.Send({"MULTI"});
+  client.Send({"GET", "x"});
+  client.Send({"EXEC"});
+  client.Send({"MULTI"});
+  client.Send({"GET", "x"});
+  client.Send({"GET", "y"});
+  world.Settle();
+  REQUIRE(client.Take() == "+OK\r\n+QUEUED\r\n*1\r\n$-1\r\n+OK\r\n+QUEUED\r\n+QUEUED\r\n");
+  CHECK(queued() == "multi=2");
+  world.database("A").BreakLanes();
+  world.Settle();
+  CHECK(queued() == "multi=0");
+}
+
 }  // namespace
 }  // namespace catena::scenario
