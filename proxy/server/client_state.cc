@@ -122,8 +122,9 @@ Dispatch ClientState::OnCommand(uint64_t number, const Request& request) {
   if (name == "monitor" && monitoring_) return Reply(number, "");
   if (subscription || name == "monitor") return SubmitLocal(number, request);
   if (RunsScript(request)) return SubmitHead(number, request.command->raw, Action::kScript);
-  // An XREAD from "$" means the stream as it was when the command came first.
-  const bool repeatable = name != "xread";
+  // An XREAD from "$" means the stream as it was when the command came first; and a module may do
+  // something before it blocks, or although it was ended.
+  const bool repeatable = request.info != nullptr && !request.info->module && name != "xread";
   return SubmitHead(number, request.command->raw, Action::kEffect,
                     repeatable ? std::string(request.command->raw) : std::string());
 }

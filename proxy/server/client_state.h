@@ -1,6 +1,7 @@
 // What a client connection has entered that needs a connection of its own: MULTI, WATCH, a blocking
-// command, a script while another one runs long, subscriptions, MONITOR. Commands of such a state
-// pass through it in order; everything else of the session keeps its usual routes.
+// command or one that nobody knows, a script while another one runs long, subscriptions, MONITOR.
+// Commands of such a state pass through it in order; everything else of the session keeps its usual
+// routes.
 //
 //   transactions, blocking commands, scripts   on a channel to the head's database, whose replies
 //                                              are held back like all others

@@ -95,8 +95,11 @@ Dispatch Node::OnCommand(Session& session, uint64_t number, Request& request) {
   }
   session.paused = pause_ != Pause::kNone && Paused(session, request);
   if (session.paused) return Dispatch::kWait;
+  // No server knows it, or a module was loaded that may do anything, and block: only the head can
+  // tell. Another node's proxy has told by which connection it sent it.
+  const bool untold = request.info == nullptr && (!session.forwarded || session.tunnel);
   const bool captured =
-      session.state ? session.state->Captures(request) : ClientState::Begins(request);
+      untold || (session.state ? session.state->Captures(request) : ClientState::Begins(request));
   // What only its connection answers waits for no database: given up, a SELECT or CLIENT REPLY would
   // leave what comes behind in another database, or its answers in other places.
   const bool own = request.info && request.info->route == command::Route::kProxy && !captured;
@@ -112,7 +115,6 @@ Dispatch Node::OnCommand(Session& session, uint64_t number, Request& request) {
   }
   const command::CommandInfo* info = request.info;
   if (info == nullptr && HandedOver(session, number, request)) return Dispatch::kTaken;
-  // No server knows it, or a module was loaded that may do anything: only the head can tell.
   if (info == nullptr) return RouteData(session, number, request);
   if (info->route == command::Route::kRefused || info->route == command::Route::kLocal) {
     if (std::string refusal = RefusalOf(request); !refusal.empty()) {

@@ -1673,5 +1673,23 @@ TEST_CASE("CLIENT LIST does not count commands of an earlier transaction in a re
   CHECK(queued() == "multi=0");
 }
 
+// Guards: proxy/server/node_routing.cc OnCommand. Nobody can tell that it does not block, which would
+// hold up what all clients share.
+TEST_CASE("what the database was not examined with has a connection of its own") {
+  NodeWorld world({"A", "B"});
+  world.Form();
+  world.database("A").stands_before = "LATER.POP";
+  for (const char* id : {"A", "B"}) {
+    CAPTURE(id);
+    Client blocked(world, id), client(world, id);
+    blocked.Send({"LATER.POP", "l", "0"});
+    world.Advance(milliseconds(50));
+    client.Send({"SET", "x", "1"});
+    world.Advance(milliseconds(50));
+    CHECK(client.Take() == "+OK\r\n");
+    CHECK(blocked.Take().empty());
+  }
+}
+
 }  // namespace
 }  // namespace catena::scenario
