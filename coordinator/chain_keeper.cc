@@ -60,16 +60,17 @@ ChainKeeper::ChainKeeper(io::Reactor& reactor, etcd::Client& etcd, Leadership& l
   look_again_ = reactor_.MakeTimer([this] { Consider(); });
   send_again_ = reactor_.MakeTimer([this] { SendAgain(); });
   choice_timer_ =
-      reactor_.MakeTimer([this] { EndChoice(Fail(WhyNotDone(choice_->written, waiting_for_))); });
+      reactor_.MakeTimer([this] { EndChoice(Fail(WhyTooLong(choice_->written, waiting_for_))); });
   wish_timer_ = reactor_.MakeTimer([this] {
-    EndWish(Fail(WhyNotDone(wish_->written, "the chain's record changes all the time")));
+    EndWish(Fail(WhyTooLong(wish_->written, "the chain's record changes all the time")));
   });
   Consider();
 }
 
 ChainKeeper::~ChainKeeper() {
-  if (choice_) choice_->done(Fail("this coordinator leads no longer"));
-  if (wish_) wish_->done(Fail("this coordinator leads no longer"));
+  const std::string why = "this coordinator leads no longer";
+  if (choice_) choice_->done(Fail(WhyNotDone(choice_->written, why)));
+  if (wish_) wish_->done(Fail(WhyNotDone(wish_->written, why)));
 }
 
 void ChainKeeper::OnHeartbeat(Subscriber& subscriber, const NodeReport& report, TimePoint now) {
@@ -119,7 +120,7 @@ void ChainKeeper::Choose(const NodeId& node, ChoiceDone done) {
   if (std::none_of(nodes.begin(), nodes.end(), [&](const auto& n) { return n.id == node; })) {
     return done(Fail("chain '" + options_.facts.chain + "' has no node '" + node + "'"));
   }
-  if (choice_) EndChoice(Fail("another choice was made"));
+  if (choice_) EndChoice(Fail(WhyNotDone(choice_->written, "another choice was made")));
   log::Warn("operator_choice", {{"chain", options_.facts.chain}, {"node", node}});
   choice_ = Choice{node, std::move(done)};
   choice_timer_->Start(options_.choice_timeout);
@@ -139,9 +140,12 @@ void ChainKeeper::EndChoice(Result<bool> result) {
 // A record that is being written is written on, and may be in force already; but one that was decided
 // before the operator asked does not have it, and none will.
 std::string ChainKeeper::WhyNotDone(bool written, const std::string& why) const {
-  if (!writing_) return "not done: " + why;
-  if (!written) return "not done: etcd does not answer";
-  return "not known yet: etcd does not answer; catenactl status tells when it is done";
+  if (!writing_ || !written) return "not done: " + why;
+  return std::string(kNotKnownYet) + why + "; catenactl status tells when it is done";
+}
+
+std::string ChainKeeper::WhyTooLong(bool written, const std::string& why) const {
+  return WhyNotDone(written, writing_ || unsent_ ? "etcd does not answer" : why);
 }
 
 void ChainKeeper::Wish(const DrainRequest& request, ChoiceDone done) {
@@ -200,6 +204,7 @@ void ChainKeeper::Consider() {
   } else {
     look_again_->Stop();
   }
+  unsent_ = unsent_ && decision.next;
   if (decision.next) Write(*decision.next, decision.event);
 }
 
@@ -309,6 +314,7 @@ bool ChainKeeper::IsOutdated(const Writing& writing) const {
 }
 
 void ChainKeeper::OnWritten(const etcd::Answer<etcd::TxnAnswer>& answer) {
+  unsent_ = !answer;
   if (answer) {
     if (!answer->succeeded) return OnRefused(*answer);
     if (writing_->withdrawn) return OnWithdrawn(answer->revision);

@@ -137,8 +137,10 @@ class ChainKeeper {
   void UpdateWithheld();
   void EndChoice(Result<bool> result);
   void EndWish(Result<bool> result);
-  // For an operator who has waited for too long.
+  // For an operator whose choice or wish ends here.
   std::string WhyNotDone(bool written, const std::string& why) const;
+  // The same of one who has waited for too long.
+  std::string WhyTooLong(bool written, const std::string& why) const;
   HeartbeatAnswer News(const NodeId& node, Incarnation incarnation) const;
   std::string NoticeOf(const NodeId& node) const;
   void TellAll();
@@ -153,6 +155,7 @@ class ChainKeeper {
   int64_t mod_revision_ = 0;
   EventHistory events_;
   std::optional<Writing> writing_;
+  bool unsent_ = false;  // what was to be written last certainly did not arrive
   std::unique_ptr<Registry> registry_;
   std::optional<JoinOrder> join_;
   TimePoint join_since_{};

@@ -14,6 +14,8 @@
 //                                              (what may be lost is the caller's to say)
 //     CATENA.DRAIN <chain> <json of DrainRequest>
 //                                              +OK: the wish stands in the chain's record; or error
+//                                              Errors of these two begin with `kNotKnownYet` (behind
+//                                              "ERR ") if it may be done after all.
 //     CATENA.EVENTS <chain>                    bulk: json of EventHistory
 #pragma once
 
@@ -29,6 +31,8 @@
 #include "proxy/chain/configuration.h"
 
 namespace catena::coordinator {
+
+inline constexpr std::string_view kNotKnownYet = "not known yet: ";
 
 // The database behind a node as its proxy sees it.
 struct BackendReport {
