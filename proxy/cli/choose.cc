@@ -4,7 +4,6 @@
 #include <istream>
 #include <ostream>
 
-#include "proxy/cli/client.h"
 #include "proxy/cli/status.h"
 
 namespace catena::cli {
@@ -65,11 +64,8 @@ bool Confirm(std::istream& in, std::ostream& out, const std::string& node) {
   return std::getline(in, answer) && answer == "yes";
 }
 
-Result<void> Choose(const config::Config& config, const std::string& chain,
-                    const std::string& node) {
-  const auto answer = AskLeaderForText(config, {"CATENA.CHOOSE", chain, node});
-  if (!answer) return Fail(answer.error().message);
-  return {};
+Carried Choose(const config::Config& config, const std::string& chain, const std::string& node) {
+  return CarryToLeader(config, {"CATENA.CHOOSE", chain, node});
 }
 
 }  // namespace catena::cli

@@ -8,6 +8,7 @@
 #include "config/config.h"
 #include "coordinator/records.h"
 #include "proxy/base/result.h"
+#include "proxy/cli/client.h"
 
 namespace catena::cli {
 
@@ -21,7 +22,6 @@ Result<std::string> ExplainChoice(const coordinator::ClusterStatus& status,
 bool Confirm(std::istream& in, std::ostream& out, const std::string& node);
 
 // Tells the leader.
-Result<void> Choose(const config::Config& config, const std::string& chain,
-                    const std::string& node);
+Carried Choose(const config::Config& config, const std::string& chain, const std::string& node);
 
 }  // namespace catena::cli

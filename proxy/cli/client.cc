@@ -6,8 +6,10 @@
 #include <cerrno>
 #include <cstring>
 #include <deque>
+#include <functional>
 #include <optional>
 #include <set>
+#include <utility>
 
 #include "proxy/auth/proof.h"
 #include "proxy/resp/encoder.h"
@@ -73,8 +75,13 @@ Result<resp::Value> Ask(Connection& connection, const std::vector<std::string_vi
   return connection.ReadValue();
 }
 
-Result<resp::Value> AskLeader(const config::Config& config,
-                              const std::vector<std::string_view>& arguments) {
+namespace {
+
+// Tries every address of the TOML, and goes where NOTLEADER points, until `ask` has an answer of the
+// leader, or says that nobody else is to be asked.
+Result<resp::Value> FindLeader(const config::Config& config,
+                               const std::function<Result<resp::Value>(Connection&)>& ask,
+                               const std::function<bool()>& ends) {
   std::deque<std::string> addresses(config.coordinator.listen.begin(),
                                     config.coordinator.listen.end());
   std::set<std::string> tried;
@@ -86,8 +93,9 @@ Result<resp::Value> AskLeader(const config::Config& config,
     std::string problem;
     if (Result<Connection> connection = Dial(config, Port::kCoordinator, address); !connection) {
       problem = connection.error().message;
-    } else if (Result<resp::Value> answer = Ask(*connection, arguments); !answer) {
+    } else if (Result<resp::Value> answer = ask(*connection); !answer) {
       problem = answer.error().message;
+      if (ends()) return Fail(address + ": " + problem);
     } else if (const auto leader = Redirection(*answer)) {
       problem = leader->empty() ? "not the leader, and knows none" : "not the leader";
       if (!leader->empty()) addresses.push_front(*leader);
@@ -97,6 +105,39 @@ Result<resp::Value> AskLeader(const config::Config& config,
     problems += "\n  " + address + ": " + problem;
   }
   return Fail("no coordinator answers as the leader:" + problems);
+}
+
+std::string WithoutCode(const std::string& error) {
+  constexpr std::string_view kCode = "ERR ";
+  return error.starts_with(kCode) ? error.substr(kCode.size()) : error;
+}
+
+}  // namespace
+
+Result<resp::Value> AskLeader(const config::Config& config,
+                              const std::vector<std::string_view>& arguments) {
+  return FindLeader(
+      config, [&](Connection& connection) { return Ask(connection, arguments); },
+      [] { return false; });
+}
+
+Carried CarryToLeader(const config::Config& config, const std::vector<std::string_view>& decision) {
+  bool lost = false;
+  const auto ask = [&](Connection& connection) {
+    connection.SetPatience(kDecisionPatience);
+    Result<resp::Value> answer = Ask(connection, decision);
+    lost = !answer;
+    return answer;
+  };
+  const auto answer = FindLeader(config, ask, [&] { return lost; });
+  if (lost) {
+    return {kNotFinished, std::string(coordinator::kNotKnownYet) + answer.error().message +
+                              "; catenactl status tells when it is done"};
+  }
+  if (!answer) return {kNotDone, answer.error().message};
+  if (!answer->IsError()) return {};
+  std::string why = WithoutCode(answer->text);
+  return {why.starts_with(coordinator::kNotKnownYet) ? kNotFinished : kNotDone, std::move(why)};
 }
 
 Result<std::string> AskLeaderForText(const config::Config& config,

@@ -10,11 +10,14 @@
 #include "proxy/base/clock.h"
 #include "proxy/base/result.h"
 #include "proxy/cli/connection.h"
+#include "proxy/cli/exit.h"
 #include "proxy/resp/value.h"
 
 namespace catena::cli {
 
 inline constexpr Duration kPatience = std::chrono::seconds(3);
+// A coordinator that leads answers a decision after ten seconds at the latest.
+inline constexpr Duration kDecisionPatience = std::chrono::seconds(15);
 
 enum class Port { kCoordinator, kPeers };
 
@@ -35,6 +38,14 @@ Result<resp::Value> AskLeader(const config::Config& config,
 // The text of the answer; an error answer is a failure, too.
 Result<std::string> AskLeaderForText(const config::Config& config,
                                      const std::vector<std::string_view>& arguments);
+// How a decision ended that was carried to the leader. kDone: it is in force; kNotDone: it was refused,
+// or did not get there; kNotFinished: nobody knows yet, and it is not sent again.
+struct Carried {
+  Exit exit = kDone;
+  std::string why;
+};
+Carried CarryToLeader(const config::Config& config, const std::vector<std::string_view>& decision);
+
 // What the leader knows of all chains, and how one of them came to be what it is.
 Result<coordinator::ClusterStatus> FetchStatus(const config::Config& config);
 Result<coordinator::EventHistory> FetchEvents(const config::Config& config,

@@ -85,8 +85,8 @@ int RunChoose(const config::Config& config, const std::string& chain, const std:
       return Complain("no terminal to ask for confirmation; see --yes");
     if (!Confirm(std::cin, std::cout, node)) return Complain("not confirmed; nothing was done");
   }
-  const Result<void> chosen = Choose(config, chain, node);
-  if (!chosen) return Complain(chosen.error().message);
+  const Carried chosen = Choose(config, chain, node);
+  if (chosen.exit != kDone) return Complain(chosen.why, chosen.exit);
   std::cout << "Chain " << chain << " goes on with " << node << ".\n";
   return 0;
 }
@@ -266,7 +266,7 @@ int Run(int argc, char** argv) {
   app.require_subcommand(1);
   app.footer(
       "Exit codes: 0 done; 1 not done (refused, or nobody answers); 2 wrong command line or file;\n"
-      "3 not finished in time; 4 verify: the data differs.");
+      "3 not finished in time, or not known to be done; 4 verify: the data differs.");
   Arguments arguments;
   Command run;
   app.add_option("--config", arguments.path, "the cluster's TOML file");

@@ -80,13 +80,13 @@ Result<ChainStatus> FetchChain(const config::Config& config, const std::string& 
   return Fail("the coordinators know no chain " + chain);
 }
 
-Result<void> SendWish(const config::Config& config, const std::string& chain,
-                      const coordinator::DrainRequest& request) {
-  const auto answer =
-      AskLeaderForText(config, {"CATENA.DRAIN", chain, EncodeDrainRequest(request)});
-  if (answer) return {};
-  const std::string& why = answer.error().message;
-  return Fail(why.starts_with("ERR ") ? why.substr(4) : why);
+// `refused`: what is said where the wish certainly does not stand.
+int SendWish(const config::Config& config, const std::string& chain,
+             const coordinator::DrainRequest& request, const std::string& refused) {
+  const std::string json = EncodeDrainRequest(request);
+  const Carried sent = CarryToLeader(config, {"CATENA.DRAIN", chain, json});
+  if (sent.exit == kDone) return kDone;
+  return Complain((sent.exit == kNotDone ? refused : "") + sent.why, sent.exit);
 }
 
 // How long writes waited, as the coordinator saw it: from a member's word that it takes nothing new
@@ -198,9 +198,9 @@ int Drain(const config::Config& config, const std::string& node, bool force,
   const auto found = config.FindNode(node);
   if (!found) return Complain(found.error().message, kWrongUse);
   const std::string& name = found->chain->name;
-  if (const auto sent = SendWish(config, name, {{node, false, ""}, false, force}); !sent) {
-    return Complain(node + " is not drained: " + sent.error().message);
-  }
+  const int sent =
+      SendWish(config, name, {{node, false, ""}, false, force}, node + " is not drained: ");
+  if (sent != kDone) return sent;
   if (!watch.wait) return kDone;
   Watcher watcher(config, name, watch);
   std::vector<NodeId> left;
@@ -221,9 +221,8 @@ int Undrain(const config::Config& config, const std::string& node) {
   const auto found = config.FindNode(node);
   if (!found) return Complain(found.error().message, kWrongUse);
   const std::string& name = found->chain->name;
-  if (const auto sent = SendWish(config, name, {{node, false, ""}, true, false}); !sent) {
-    return Complain(sent.error().message);
-  }
+  const int sent = SendWish(config, name, {{node, false, ""}, true, false}, "");
+  if (sent != kDone) return sent;
   std::cout << node << " may be a member of chain " << name << " again.\n";
   return kDone;
 }
@@ -233,10 +232,9 @@ int Replace(const config::Config& config, const std::string& old_node, const std
   const auto found = config.FindNode(old_node);
   if (!found) return Complain(found.error().message, kWrongUse);
   const std::string& name = found->chain->name;
-  if (const auto sent = SendWish(config, name, {{old_node, false, new_node}, false, false});
-      !sent) {
-    return Complain(old_node + " is not replaced: " + sent.error().message);
-  }
+  const int sent = SendWish(config, name, {{old_node, false, new_node}, false, false},
+                            old_node + " is not replaced: ");
+  if (sent != kDone) return sent;
   if (!watch.wait) return kDone;
   Watcher watcher(config, name, watch);
   std::vector<NodeId> members;
@@ -265,9 +263,9 @@ int Reorder(const config::Config& config, const std::string& chain,
   Watcher watcher(config, chain, watch);
   for (size_t i = 0; i < moves->size(); ++i) {
     const NodeId& node = (*moves)[i];
-    if (const auto sent = SendWish(config, chain, {{node, true, ""}, false, false}); !sent) {
-      return Complain(node + " is not moved: " + sent.error().message);
-    }
+    const int sent =
+        SendWish(config, chain, {{node, true, ""}, false, false}, node + " is not moved: ");
+    if (sent != kDone) return sent;
     const std::string step =
         "step " + std::to_string(i + 1) + " of " + std::to_string(moves->size()) + ": ";
     const bool done = watcher.Until(

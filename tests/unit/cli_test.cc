@@ -1,10 +1,18 @@
-// What catenactl shows and asks. Its connections are tested with real processes.
+// What catenactl shows and asks. Its connections are tested with real processes, but for what a
+// coordinator does that is slow, or gone before it has answered.
+#include <arpa/inet.h>
 #include <doctest/doctest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <sstream>
+#include <thread>
 
+#include "proxy/auth/proof.h"
 #include "proxy/cli/check.h"
 #include "proxy/cli/choose.h"
+#include "proxy/cli/client.h"
 #include "proxy/cli/status.h"
 #include "proxy/cli/top.h"
 
@@ -168,6 +176,101 @@ TEST_CASE("a choice is confirmed twice") {
   CHECK_FALSE(confirm("yes\nyes\n"));
   CHECK_FALSE(confirm("b\n"));
   CHECK_FALSE(confirm(""));
+}
+
+// Proves itself to one dialler, reads what that asks, waits, answers and is gone.
+class OneAnswer {
+ public:
+  OneAnswer(std::string answer, Duration after) : listener_(socket(AF_INET, SOCK_STREAM, 0)) {
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    auto* generic = reinterpret_cast<sockaddr*>(&address);
+    REQUIRE(bind(listener_, generic, sizeof address) == 0);
+    REQUIRE(listen(listener_, 1) == 0);
+    socklen_t size = sizeof address;
+    REQUIRE(getsockname(listener_, generic, &size) == 0);
+    this->address = "127.0.0.1:" + std::to_string(ntohs(address.sin_port));
+    thread_ = std::thread([this, answer = std::move(answer), after] { Serve(answer, after); });
+  }
+  ~OneAnswer() {
+    End();
+    close(listener_);
+  }
+  OneAnswer(const OneAnswer&) = delete;
+  OneAnswer& operator=(const OneAnswer&) = delete;
+
+  bool WasAsked() {
+    End();
+    return asked_;
+  }
+
+  std::string address;
+
+ private:
+  void End() {
+    shutdown(listener_, SHUT_RDWR);  // ends an accept that nobody came for
+    if (thread_.joinable()) thread_.join();
+  }
+  void Serve(const std::string& answer, Duration after) {
+    const int connection = accept(listener_, nullptr, nullptr);
+    if (connection < 0) return;
+    auth::Acceptor acceptor({"shop", "a secret of ours"}, std::string(16, 'n'));
+    std::string input;
+    bool proven = false;
+    char bytes[4096];
+    while (!proven || input.empty()) {
+      const ssize_t count = read(connection, bytes, sizeof bytes);
+      if (count <= 0) break;
+      input.append(bytes, static_cast<size_t>(count));
+      std::string out;
+      if (!proven) proven = acceptor.Feed(input, out).value_or(false);
+      (void)!write(connection, out.data(), out.size());
+    }
+    asked_ = !input.empty();
+    std::this_thread::sleep_for(after);
+    (void)!write(connection, answer.data(), answer.size());
+    close(connection);
+  }
+
+  int listener_;
+  bool asked_ = false;
+  std::thread thread_;
+};
+
+config::Config ClusterAt(std::vector<std::string> coordinators) {
+  config::Config config = SampleConfig();
+  config.cluster.name = "shop";
+  config.cluster.secret = "a secret of ours";
+  config.coordinator.listen = std::move(coordinators);
+  return config;
+}
+
+TEST_CASE("a decision is waited for as long as the coordinators need for it") {
+  OneAnswer leader("+OK\r\n", kPatience + std::chrono::milliseconds(300));
+  CHECK(Choose(ClusterAt({leader.address}), "main", "a").exit == kDone);
+}
+
+TEST_CASE("a decision whose answer is lost is not told to be not done, and is not made again") {
+  OneAnswer leader("", Duration(0)), other("+OK\r\n", Duration(0));
+  const Carried carried = Choose(ClusterAt({leader.address, other.address}), "main", "a");
+  CHECK(carried.exit == kNotFinished);
+  CHECK(carried.why.starts_with("not known yet: " + leader.address));
+  CHECK_FALSE(other.WasAsked());
+}
+
+TEST_CASE("how a decision ends is what the coordinator says") {
+  const auto carry = [](const std::string& answer) {
+    OneAnswer leader(answer, Duration(0));
+    return Choose(ClusterAt({leader.address}), "main", "a");
+  };
+  const Carried refused = carry("-ERR not done: etcd does not answer\r\n");
+  CHECK(refused.exit == kNotDone);
+  CHECK(refused.why == "not done: etcd does not answer");
+  CHECK(carry("-ERR not known yet: etcd does not answer\r\n").exit == kNotFinished);
+  const Carried nobody = carry("*2\r\n$9\r\nNOTLEADER\r\n$0\r\n\r\n");
+  CHECK(nobody.exit == kNotDone);
+  CHECK(nobody.why.starts_with("no coordinator answers as the leader"));
 }
 
 TEST_CASE("one wrong finding makes the check fail, an unknown one does not") {
