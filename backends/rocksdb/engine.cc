@@ -106,6 +106,7 @@ void Engine::Impl::Clear() {
 }
 
 std::unique_ptr<Cursor> Engine::Impl::Walk() {
+  walked_ = true;
   std::vector<std::string> expired;
   std::unique_ptr<Cursor> store;
   if (!overlay_.hides_store()) {
@@ -138,6 +139,9 @@ uint64_t Engine::Impl::Random() {
 // --- entries -------------------------------------------------------------------------------------
 
 Result<void> Engine::Impl::EndEntry(Output& out) {
+  if (std::exchange(walked_, false) && !failure_) {
+    if (auto walked = store_.Walked(); !walked) failure_ = walked.error();
+  }
   if (failure_) {
     overlay_.Drop();
     ForgetPublished();

@@ -155,6 +155,7 @@ struct Engine::Impl final : View, EntryCutter::Handler, EffectHandler {
   int64_t now_ms_ = 0;
   Output* out_ = nullptr;
   std::optional<Error> failure_;
+  bool walked_ = false;
   uint64_t random_state_;
   resp::CommandDecoder decoder_;
   resp::Command command_;

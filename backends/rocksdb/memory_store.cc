@@ -180,6 +180,7 @@ class MemoryStore : public Store {
   Result<void> MultiGet(std::span<const std::string_view> keys, std::span<Item> items,
                         std::span<bool> found) override;
   std::unique_ptr<Cursor> Walk() override { return std::make_unique<MemoryCursor>(Current()); }
+  Result<void> Walked() const override { return {}; }
   Result<void> Expired(int64_t deadline_ms, size_t max, std::vector<std::string>& keys) override;
 
   std::unique_ptr<Batch> NewBatch() override { return std::make_unique<MemoryBatch>(); }

@@ -77,6 +77,7 @@ class RocksStore : public Store {
   Result<void> MultiGet(std::span<const std::string_view> keys, std::span<Item> items,
                         std::span<bool> found) override;
   std::unique_ptr<Cursor> Walk() override;
+  Result<void> Walked() const override { return walked_; }
   Result<void> Expired(int64_t deadline_ms, size_t max, std::vector<std::string>& keys) override;
 
   std::unique_ptr<Batch> NewBatch() override { return std::make_unique<RocksBatch>(); }
@@ -137,6 +138,7 @@ class RocksStore : public Store {
   std::vector<rocksdb::ColumnFamilyHandle*> families_;
   std::vector<rocksdb::PinnableSlice> values_;
   std::vector<rocksdb::Status> statuses_;
+  Result<void> walked_;
 
   // --- of both ---
   // Keys with deadlines; while there are none, reading does not look for any. It is raised, and

@@ -28,7 +28,8 @@ void AppendLine(const char* name, uint64_t value, std::string& out) {
 
 }  // namespace
 
-// Over a snapshot. What the disk fails to deliver looks like the end here and ends the Store's use.
+// Over a snapshot. What the disk fails to deliver looks like the end here, which Walked tells, and
+// ends the Store's use.
 class RocksCursor : public Cursor {
  public:
   explicit RocksCursor(RocksStore& store) : store_(store) {
@@ -73,7 +74,7 @@ class RocksCursor : public Cursor {
  private:
   rocksdb::DB& Db() const { return *store_.database_->db; }
   void Judge(const rocksdb::Status& status) {
-    if (!status.ok()) store_.failed_ = true;
+    if (auto read = store_.Check(status, "walk the keys"); !read) store_.walked_ = read;
   }
 
   RocksStore& store_;

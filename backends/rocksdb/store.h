@@ -2,8 +2,8 @@
 // only behind this interface (rocks_store.cc); another implementation keeps everything in memory,
 // for simulation.
 //
-// Threads: never the loop's. Reading (Get, MultiGet, Walk and its cursors, Expired, Compare,
-// EstimateKeys, Statistics, Version) comes from one thread at a time and may run while another one
+// Threads: never the loop's. Reading (Get, MultiGet, Walk and its cursors, Walked, Expired,
+// Compare, EstimateKeys, Statistics, Version) comes from one thread at a time and may run while another one
 // changes something, so that an fsync holds up no command: each call then sees the data as it was
 // before that change or after it. What changes something comes from one thread at a time, too;
 // place(), from_chain(), run_id(), NewBatch and a Batch's building belong to it. Replace and the
@@ -124,6 +124,9 @@ class Store {
                                 std::span<bool> found) = 0;
   // Over what is applied now; it may stay open over Apply and then shows the former state.
   virtual std::unique_ptr<Cursor> Walk() = 0;
+  // What a cursor came upon that it could not read: it then looks as if it were at its end, and what
+  // it has shown is not all.
+  virtual Result<void> Walked() const = 0;
   // Keys whose deadline is at or before `deadline_ms`, the earliest first, at most `max`.
   virtual Result<void> Expired(int64_t deadline_ms, size_t max, std::vector<std::string>& keys) = 0;
 

@@ -29,6 +29,7 @@ inline rocks::BackendOptions QuickOptions() {
 struct DiskState {
   std::atomic<bool> fails = false;
   std::atomic<bool> reads_fail = false;  // of copies
+  std::atomic<bool> walks_fail = false;
   std::atomic<int> opened = 0, applies = 0, syncs = 0, checkpoints = 0, reads = 0, copies = 0;
   std::mutex mutex;
   std::condition_variable changed;
@@ -108,7 +109,11 @@ class DiskStore final : public rocks::Store {
   }
   std::unique_ptr<rocks::Cursor> Walk() override {
     const Alone alone(disk_->reading);
-    return store_->Walk();
+    return disk_->walks_fail ? empty_->Walk() : store_->Walk();
+  }
+  Result<void> Walked() const override {
+    if (disk_->walks_fail) return Failed();
+    return store_->Walked();
   }
   Result<void> Expired(int64_t deadline, size_t max, std::vector<std::string>& keys) override {
     const Alone alone(disk_->reading);
@@ -159,7 +164,7 @@ class DiskStore final : public rocks::Store {
  private:
   static tl::unexpected<Error> Failed() { return Fail("the disk is gone"); }
 
-  std::unique_ptr<rocks::Store> store_;
+  std::unique_ptr<rocks::Store> store_, empty_ = rocks::MakeMemoryStore();
   std::shared_ptr<DiskState> disk_;
 };
 
@@ -192,6 +197,8 @@ class Disk {
     state_->changed.notify_all();
   }
   void FailReads(bool fail) { state_->reads_fail = fail; }
+  // A walk then ends before the first key.
+  void FailWalks(bool fail) { state_->walks_fail = fail; }
   // Of copies; and how many of those there are.
   int reads() const { return state_->reads; }
   int copies() const { return state_->copies; }

@@ -158,6 +158,19 @@ TEST_CASE("a write that fails loses the database, whatever waits for it") {
   CHECK(rocks.client->Run({"GET", "a"}) == "(nil)");
 }
 
+TEST_CASE("a walk that the disk cuts short loses the database, and answers nothing") {
+  Loop loop;
+  Rocks rocks(loop);
+  rocks.Head();
+  rocks.client->Run({"SET", "a", "1"});
+  REQUIRE(rocks.Applies(rocks.log.End()));
+  rocks.disk.FailWalks(true);
+  SUBCASE("KEYS") { CHECK(rocks.client->Run({"KEYS", "*"}) == "closed"); }
+  SUBCASE("SCAN") { CHECK(rocks.client->Run({"SCAN", "0"}) == "closed"); }
+  SUBCASE("DBSIZE") { CHECK(rocks.client->Run({"DBSIZE"}) == "closed"); }
+  CHECK(rocks.lost == std::vector<std::string>{"the disk is gone"});
+}
+
 TEST_CASE("a backend may go while its disk hangs") {
   Loop loop;
   {

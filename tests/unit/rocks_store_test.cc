@@ -639,6 +639,31 @@ TEST_CASE("rocks store: damage and newer formats are told, and left as they are"
   }
 }
 
+TEST_CASE("rocks store: a walk that comes upon damage tells so") {
+  TemporaryDirectory directory;
+  const std::string path = directory / "db";
+  WithOwner(path, {}, [](rocksdb::DB& db, auto&) {
+    for (int i = 0; i < 1000; ++i) {
+      REQUIRE(db.Put({}, "key" + std::to_string(1000 + i), std::string(100, 'v')).ok());
+    }
+    REQUIRE(db.Flush({}).ok());
+  });
+  {
+    const std::string table = FileLike(path, ".sst");
+    std::fstream file(table, std::ios::binary | std::ios::in | std::ios::out);
+    file.seekp(static_cast<std::streamoff>(files::file_size(table) / 2));
+    file.write("damaged", 7);
+  }
+  const auto store = Opened(path);
+  CHECK(store->Walked());
+  const auto cursor = store->Walk();
+  int keys = 0;
+  for (cursor->SeekToFirst(); cursor->Valid(); cursor->Next()) ++keys;
+  CHECK(keys < 1000);
+  REQUIRE(!store->Walked());
+  CHECK(store->Walked().error().message.find("walk the keys") != std::string::npos);
+}
+
 TEST_CASE("rocks store: what is no database is told, and left as it is") {
   TemporaryDirectory directory;
   const std::string path = directory / "db";
