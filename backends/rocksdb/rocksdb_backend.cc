@@ -48,7 +48,11 @@ void RocksDbBackend::Start(backend::BackendEvents* events) {
   expiry_->Start(options_.expiry_interval);
   sync_ = reactor_.MakeTimer([this] {
     if (open_ && std::exchange(unsynced_, false)) {
-      AddJob({[](WorkerCore& core) { return core.store->SyncNow(); }, [] {}});
+      Job job;
+      job.any_role = true;
+      job.work = [](WorkerCore& core) { return core.store->SyncNow(); };
+      job.done = [] {};
+      AddJob(std::move(job));
     }
     sync_->Start(options_.sync_interval);
   });

@@ -117,7 +117,8 @@ void RocksDbBackend::Release() {
     return {};
   };
   job.done = [this, info] {
-    unsynced_ = unsynced_ || committed_ > applied_;
+    // The last role may have applied more than it has told, and this too.
+    unsynced_ = true;
     committed_ = Position();
     Examined(**info);
   };

@@ -423,6 +423,30 @@ TEST_CASE("a snapshot of a follower that is fed meanwhile is of one position") {
   CHECK(client.Run({"GET", "n"}) == "2");
 }
 
+TEST_CASE("a sync that waited while the role changed is not forgotten") {
+  Loop loop;
+  rocks::BackendOptions options = QuickOptions();
+  options.sync = rocks::Sync::kInterval;
+  options.sync_interval = milliseconds(200);
+  Rocks head(loop), follower(loop, options);
+  head.Head();
+  REQUIRE(follower.Examined());
+  REQUIRE(Load(loop, *follower.backend, follower, Take(loop, *head.backend), &head.log));
+  head.on_effects = [&] { follower.backend->FeedAvailable(head.log.End()); };
+  CHECK(head.client->Run({"INCR", "n"}) == "1");
+  REQUIRE(loop.Until([&] { return follower.applied == head.log.End(); }));
+  follower.disk.Hang(true);
+  const int before = follower.disk.syncs();
+  Snapshot snapshot;
+  const auto reader = follower.backend->TakeSnapshot(&snapshot, {});
+  REQUIRE(loop.Until([&] { return follower.disk.checkpoints() == 1; }));
+  loop.For(milliseconds(250));
+  follower.backend->Promote(kChain, head.log.End());
+  follower.disk.Hang(false);
+  REQUIRE(loop.Until([&] { return follower.attached.has_value(); }));
+  CHECK(loop.Until([&] { return follower.disk.syncs() > before; }));
+}
+
 TEST_CASE("a snapshot that cannot be put in place loses the database") {
   Loop loop;
   Rocks head(loop), follower(loop);
