@@ -175,6 +175,7 @@ PolicyInput ChainKeeper::MakeInput(TimePoint now) const {
   input.facts = options_.facts;
   input.record = record_;
   input.lives = registry_->Lives();
+  input.newest = registry_->newest();
   input.now = now;
   input.leader_since = registry_->leader_since();
   input.removals_from = registry_->removals_from();

@@ -169,30 +169,31 @@ class Deciding {
   }
 
   // The highest epoch that any node has seen: etcd may have lost it.
-  Epoch NewestEpoch() const {
-    Epoch newest = in_.record ? current().epoch : Epoch(0);
+  EpochSeen NewestSeen() const {
+    EpochSeen newest = in_.newest;
     for (const Life& life : in_.lives) {
-      if (life.report) newest = std::max(newest, life.report->epoch);
+      if (life.report && life.report->epoch > newest.epoch)
+        newest = {life.node, life.report->epoch};
     }
     return newest;
+  }
+  Epoch NewestEpoch() const {
+    return std::max(in_.record ? current().epoch : Epoch(0), NewestSeen().epoch);
   }
 
   // --- the rules --------------------------------------------------------------------------------
 
   // A restored backup of etcd must not lead the chain back into its past (I5).
   bool EtcdIsBehind() {
-    for (const Life& life : in_.lives) {
-      if (life.report && life.report->epoch > current().epoch) {
-        out_.needs_operator = true;
-        out_.waiting_for = "etcd has epoch " + std::to_string(current().epoch.value()) +
-                           " of the chain, but node " + Quote(life.node) + " has seen epoch " +
-                           std::to_string(life.report->epoch.value()) +
-                           ": etcd was restored from an older state? use catenactl choose " +
-                           in_.facts.chain + " NODE";
-        return true;
-      }
-    }
-    return false;
+    const EpochSeen newest = NewestSeen();
+    if (newest.epoch <= current().epoch) return false;
+    out_.needs_operator = true;
+    out_.waiting_for = "etcd has epoch " + std::to_string(current().epoch.value()) +
+                       " of the chain, but node " + Quote(newest.node) + " has seen epoch " +
+                       std::to_string(newest.epoch.value()) +
+                       ": etcd was restored from an older state? use catenactl choose " +
+                       in_.facts.chain + " NODE";
+    return true;
   }
 
   const Life* HolderOfChainData() const {
@@ -824,7 +825,10 @@ class Deciding {
   }
 
   bool OthersAreSilent(const Life& chosen) {
-    if (!in_.record) return Passed(in_.removals_from);
+    // Members of configurations that etcd has lost have leases of earlier leaders, too.
+    const bool all_listed = in_.record && NewestEpoch() == current().epoch;
+    if (!all_listed && !Passed(in_.removals_from)) return false;
+    if (!in_.record) return true;
     bool silent = true;
     for (const Member& member : current().members) {
       if (member.id == chosen.node && member.incarnation == chosen.incarnation) continue;

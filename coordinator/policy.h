@@ -62,10 +62,17 @@ struct Life {
   std::optional<TimePoint> unready_since;
 };
 
+// The newest configuration that a node has told of; epoch 0: none.
+struct EpochSeen {
+  NodeId node;
+  Epoch epoch;
+};
+
 struct PolicyInput {
   ChainFacts facts;
   std::optional<ChainRecord> record;  // nullopt: etcd has none
   std::vector<Life> lives;            // at least one for each listed (id, incarnation)
+  EpochSeen newest;                   // under this leader, also by lives that are forgotten
   TimePoint now;
   TimePoint leader_since;
   // No unresigned member is removed earlier: a full lease of any earlier leader has passed then.

@@ -45,6 +45,7 @@ Registry::Verdict Registry::OnHeartbeat(const NodeReport& report, uint64_t conne
     verdict.unknown_node = true;
     return verdict;
   }
+  if (report.epoch > newest_.epoch) newest_ = {report.node, report.epoch};
   Known& known = known_[report.node];
   const bool over = IsOver(known, report) && !CATENA_MUTANT("removed-listed-again");
   if (over && !IsListed(report.node, report.incarnation)) {
@@ -149,8 +150,8 @@ bool Registry::MayHoldLease(const Life& life) const {
     return false;
   }
   const NodeReport& report = *life.report;
-  // It has seen what etcd has lost: its configuration is not ours to authorise.
-  if (report.epoch > current.epoch) return false;
+  // Etcd has lost what was seen there: the chain may have gone on without this member.
+  if (newest_.epoch > current.epoch) return false;
   // An unsynced member serves nothing and needs none; a lease would only delay its replacement.
   const bool acts = report.phase == ReportPhase::kMember && report.epoch == current.epoch;
   if (acts && !report.synced) return false;

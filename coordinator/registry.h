@@ -71,6 +71,9 @@ class Registry {
   std::vector<Life> Lives() const;
   const Life* Find(const NodeId& node, Incarnation incarnation) const;
   const Life* Latest(const NodeId& node) const;
+  // The newest configuration that any node has told of. Etcd may have lost it, and who told may have
+  // begun anew since.
+  const EpochSeen& newest() const { return newest_; }
   TimePoint leader_since() const { return leader_since_; }
   // A full lease of every earlier leader has run out then.
   TimePoint removals_from() const { return removals_from_; }
@@ -97,6 +100,7 @@ class Registry {
   std::optional<ChainRecord> record_;
   TimePoint leader_since_;
   TimePoint removals_from_;
+  EpochSeen newest_;
   std::map<NodeId, Known> known_;
   std::vector<LifeName> withheld_;
   std::optional<Duration> lease_max_;

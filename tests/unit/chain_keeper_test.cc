@@ -338,6 +338,31 @@ TEST_CASE_FIXTURE(Fixture,
   CHECK(Beat("c").configuration->epoch == Epoch(3));
 }
 
+TEST_CASE_FIXTURE(Fixture,
+                  "what etcd has lost is not forgotten when its last witness begins anew") {
+  Proxy proxy(90);
+  NodeReport report;
+  report.cluster = "k";
+  report.chain = "x";
+  report.node = "b";
+  report.incarnation = Incarnation(20);
+  report.phase = ReportPhase::kMember;
+  report.epoch = Epoch(5);
+  keeper->OnHeartbeat(proxy, report, reactor.Now());
+  CHECK(Beat("a").lease == Duration(0));
+  report.incarnation = Incarnation(30);
+  report.phase = ReportPhase::kCandidate;
+  report.epoch = Epoch(0);
+  keeper->OnHeartbeat(proxy, report, reactor.Now());
+  CHECK(Beat("a").lease == Duration(0));
+  for (int i = 0; i < 30; ++i) {
+    reactor.Advance(kLease / 10);
+    Beat("a"), Beat("c");
+  }
+  CHECK(etcd.held.empty());  // else b would be removed
+  CHECK(keeper->Status(reactor.Now()).needs_operator);
+}
+
 TEST_CASE_FIXTURE(Fixture, "a leader that does not trust itself grants nothing") {
   leading.trusted = false;
   CHECK(Beat("b").lease == Duration(0));

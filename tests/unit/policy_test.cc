@@ -728,6 +728,36 @@ TEST_CASE("a choice is followed once the others cannot serve any more") {
   CHECK(world.Decide().voids.size() == 1);
 }
 
+TEST_CASE("a choice waits for leases of members that etcd has lost, too") {
+  World world;
+  world.Chain("a");
+  world.ReportOf('a').epoch = Epoch(7);  // with b, perhaps
+  world.input().choice = "a";
+  world.input().removals_from = world.now() + milliseconds(300);
+  CHECK(world.Next() == "-");
+  CHECK(world.Decide().waiting_for == "leases of the other members to run out");
+  CHECK(world.Decide().look_again == world.now() + milliseconds(300));
+  world.input().removals_from = world.now();
+  CHECK(world.Next() == "a");
+  CHECK(world.Decide().next->configuration.epoch == Epoch(8));
+}
+
+TEST_CASE("what a node has seen counts when it has begun anew") {
+  World world;
+  world.Chain("ab");
+  world.Restarted('a');
+  world.Restarted('b');
+  CHECK(world.Next() == "A");
+  world.input().newest = {"b", Epoch(7)};
+  CHECK(world.Next() == "-");
+  CHECK(world.Decide().needs_operator);
+  CHECK(world.Decide().waiting_for.starts_with(
+      "etcd has epoch 5 of the chain, but node 'b' has seen epoch 7"));
+  world.input().choice = "b";
+  REQUIRE(world.Next() == "B");
+  CHECK(world.Decide().next->configuration.epoch == Epoch(8));
+}
+
 TEST_CASE("a choice of a node that came back lists its new incarnation") {
   World world;
   world.Chain("abc");

@@ -119,6 +119,21 @@ TEST_CASE("members that must not serve get none") {
   CHECK_FALSE(verdict.incarnation_void);
 }
 
+TEST_CASE("a member of a configuration that others have outlived gets no lease") {
+  Registry registry = Three();
+  CHECK(registry.OnHeartbeat(ReportOf('a', 10), 1, true, At(5000)).lease == kLease);
+  // Etcd was restored from before a was removed, and b was made anew since then.
+  registry.OnHeartbeat(ReportOf('b', 20, 5), 2, true, At(5000));
+  CHECK(registry.newest().node == "b");
+  CHECK(registry.OnHeartbeat(ReportOf('a', 10), 1, true, At(5100)).lease == Duration(0));
+  // It has begun anew and knows nothing of it any more.
+  registry.OnHeartbeat(ReportOf('b', 30, 0), 3, true, At(5200));
+  CHECK(registry.newest().epoch == Epoch(5));
+  CHECK(registry.OnHeartbeat(ReportOf('a', 10), 1, true, At(5300)).lease == Duration(0));
+  registry.SetRecord(RecordOf("a", 6), At(5400));
+  CHECK(registry.OnHeartbeat(ReportOf('a', 10, 6), 1, true, At(5500)).lease == kLease);
+}
+
 TEST_CASE("a resignation holds for good, even against a later report of the same life") {
   Registry registry = Three();
   registry.OnHeartbeat(ReportOf('a', 10), 1, true, At(100));
