@@ -193,6 +193,7 @@ Dispatch ClientState::SubmitExec(uint64_t number, std::string_view raw) {
   if (!make_.effects->HasRoom(bytes)) return Dispatch::kWait;
   Dispatch dispatch = SubmitHead(number, raw, Action::kExec);
   if (dispatch == Dispatch::kWait) return dispatch;
+  changing_ = will_change_;
   head_owed_.back().effect_bytes = bytes;
   make_.effects->Take(bytes);
   return dispatch;
@@ -201,12 +202,13 @@ Dispatch ClientState::SubmitExec(uint64_t number, std::string_view raw) {
 ClientState::Pending ClientState::NextOwed() {
   Pending pending = std::move(head_owed_.front());
   head_owed_.pop_front();
+  if (pending.action == Action::kExec) changing_ = false;
   make_.effects->Give(pending.effect_bytes);
   return pending;
 }
 
 void ClientState::LeaveTransaction() {
-  in_multi_ = watching_ = watch_lost_ = false;
+  in_multi_ = watching_ = watch_lost_ = will_change_ = false;
   multi_error_.clear();
 }
 
@@ -254,11 +256,13 @@ Dispatch ClientState::Queue(uint64_t number, const Request& request) {
     if (!request.info->TakesArguments(request.command->arguments.size())) {
       return abort("ERR wrong number of arguments for '" + std::string(name) + "' command");
     }
+    will_change_ = true;
     return SubmitHead(number, kPlaceholder, Action::kSubstitute, std::string(request.command->raw));
   }
   if (name == "select" && request.command->arguments.size() == 2) {
     std::string_view text = request.command->arguments[1];
     if (ParseNumber<int>(text)) {
+      will_change_ = true;
       return SubmitHead(number, request.command->raw, Action::kSelect, std::string(text));
     }
   }

@@ -80,6 +80,9 @@ class ClientState final : public PrivateChannel::Handler {
   bool tracking() const { return tracking_; }
   // In MULTI: what is refused passes through here, because it aborts the transaction.
   bool in_transaction() const { return in_multi_; }
+  // An EXEC is under way that changes the connection itself (SELECT, HELLO, CLIENT SETNAME), before
+  // what comes behind it.
+  bool changing() const { return changing_; }
   // MULTI, WATCH or a command of a transaction waited for too long. Returns its answer, mostly `why`,
   // an error. The commands behind it must not be executed by themselves: MULTI is answered all the
   // same, up to EXEC or DISCARD everything is refused, and an EXEC behind such a WATCH answers nil.
@@ -237,7 +240,8 @@ class ClientState final : public PrivateChannel::Handler {
   bool in_multi_ = false;
   std::string multi_error_;  // not "": answers what is to be queued, and EXEC aborts
   bool watching_ = false;
-  bool watch_lost_ = false;  // its channel broke: the next EXEC answers nil
+  bool watch_lost_ = false;                      // its channel broke: the next EXEC answers nil
+  bool will_change_ = false, changing_ = false;  // see changing(): by its EXEC, which is under way
   size_t queued_ = 0;        // commands that the server queued in this transaction
   size_t queued_bytes_ = 0;  // of all commands of this transaction
   std::string refusal_;      // the reply when a channel is Opening::kRefused

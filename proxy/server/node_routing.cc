@@ -87,6 +87,7 @@ Dispatch Node::OnCommand(Session& session, uint64_t number, Request& request) {
   if (!commands_) return Dispatch::kWait;
   if (!session.forwarded && !CheckAuthenticated(*this, session, number, request))
     return Dispatch::kTaken;
+  if (session.state && session.state->changing()) return Dispatch::kWait;
   if (session.rights != nullptr && !(session.state && session.state->in_transaction())) {
     if (std::string refusal = UserRefusal(session, request); !refusal.empty()) {
       session.Complete(number, "-" + refusal + "\r\n");

@@ -1691,5 +1691,32 @@ TEST_CASE("what the database was not examined with has a connection of its own")
   }
 }
 
+// Guards: proxy/server/node_routing.cc OnCommand. It would be undone by what EXEC brings.
+TEST_CASE("I8 what changes a connection waits for a transaction that does, too") {
+  NodeWorld world({"A", "B"});
+  world.Form();
+  world.database("A").transactions = true;
+  for (const char* id : {"A", "B"}) {
+    CAPTURE(id);
+    Client client(world, id);
+    client.Send({"MULTI"});
+    client.Send({"SELECT", "1"});
+    client.Send({"CLIENT", "SETNAME", "one"});
+    client.Send({"EXEC"});
+    client.Send({"SELECT", "0"});
+    client.Send({"CLIENT", "SETNAME", "two"});
+    client.Send({"CLIENT", "GETNAME"});
+    client.Send({"SET", "x", "1"});
+    world.Advance(milliseconds(100));
+    CHECK(client.Take().ends_with("+OK\r\n+OK\r\n$3\r\ntwo\r\n+OK\r\n"));
+    CHECK(world.database("A").last_database == 0);
+    client.Send({"CLIENT", "INFO"});
+    world.Settle();
+    const std::string info = client.Take();
+    CHECK(info.find(" db=0 ") != std::string::npos);
+    CHECK(info.find(" name=two ") != std::string::npos);
+  }
+}
+
 }  // namespace
 }  // namespace catena::scenario

@@ -443,7 +443,7 @@ bool FakeDatabase::Work() {
       if (command.find("TRACKING") != std::string::npos) lane->tracked = true;
       const bool transacts = transactions && (lane->transaction || arguments[0] == "MULTI");
       std::string reply = transacts ? Transact(*lane, command, arguments[0]) : Execute(command);
-      if (arguments[0] == "SELECT") {
+      if (arguments[0] == "SELECT" && !transacts) {
         reply = std::exchange(select_error, std::string());
         if (reply.empty()) lane->selected = std::stoi(arguments[1]);
         if (reply.empty()) reply = "+OK\r\n";
@@ -481,7 +481,12 @@ std::string FakeDatabase::Transact(FakeLane& lane, const std::string& command,
   const std::vector<std::string> commands = *std::exchange(lane.transaction, std::nullopt);
   if (name == "DISCARD") return "+OK\r\n";
   std::string replies = "*" + std::to_string(commands.size()) + "\r\n";
-  for (const std::string& each : commands) replies += Execute(each);
+  for (const std::string& each : commands) {
+    size_t consumed = 0;
+    const std::vector<std::string> arguments = Decoded(each, consumed);
+    if (arguments[0] == "SELECT") lane.selected = std::stoi(arguments[1]);
+    replies += Execute(each);
+  }
   return replies;
 }
 
@@ -510,6 +515,7 @@ std::string FakeDatabase::Execute(const std::string& command) {
     Apply(Encoded({"SET", arguments[3], arguments[4]}));
     return "+OK\r\n";
   }
+  if (name == "SELECT") return "+OK\r\n";
   if (name == "SCAN") return "$1\r\n" + id_ + "\r\n";
   if (name == "BLPOP") {
     ++taken;
