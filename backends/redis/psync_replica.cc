@@ -13,6 +13,16 @@ namespace {
 // A reply of the handshake is a line or one section of INFO; more than this is no Redis.
 constexpr size_t kReplyBytesMax = 64u << 10;
 
+// Errors of a Redis that may well answer otherwise in a moment: it starts, a script of somebody
+// overruns, its master's link or all its places for clients are taken.
+constexpr std::string_view kPassing[] = {"LOADING", "BUSY ", "NOMASTERLINK",
+                                         "ERR max number of clients reached"};
+
+bool Passes(std::string_view error) {
+  return std::any_of(std::begin(kPassing), std::end(kPassing),
+                     [error](std::string_view begin) { return error.starts_with(begin); });
+}
+
 // The line without its type byte and line end.
 std::string_view LineText(std::string_view line) {
   while (!line.empty() && (line.back() == '\n' || line.back() == '\r')) line.remove_suffix(1);
@@ -78,6 +88,14 @@ PsyncReplica::Event PsyncReplica::Refuse(std::string text) {
   phase_ = Phase::kEnded;
   Event event;
   event.kind = Kind::kRefused;
+  event.text = std::move(text);
+  return event;
+}
+
+PsyncReplica::Event PsyncReplica::Later(std::string text) {
+  phase_ = Phase::kEnded;
+  Event event;
+  event.kind = Kind::kLater;
   event.text = std::move(text);
   return event;
 }
@@ -156,18 +174,14 @@ bool PsyncReplica::CollectReply(std::string_view& input) {
 
 PsyncReplica::Event PsyncReplica::HelloReply() {
   const Step step = static_cast<Step>(steps_[next_step_++]);
-  const bool is_error = reply_[0] == '-';
-  // An older Redis may not know a REPLCONF word; then it does not have what the word switches on.
-  if (is_error && step != Step::kConf) {
+  if (reply_[0] == '-') {
     const std::string text(LineText(reply_));
-    if (text.starts_with("LOADING")) {
-      phase_ = Phase::kEnded;
-      Event event;
-      event.kind = Kind::kLater;
-      event.text = text;
-      return event;
-    }
-    return Refuse(text);
+    if (Passes(text)) return Later(text);
+    // An older Redis may not know a REPLCONF word; then it does not have what the word switches on.
+    // PING tells of the data, too: that it could not be saved (MISCONF), or is old (MASTERDOWN). It
+    // can be read all the same.
+    const bool serves = step == Step::kConf || (step == Step::kPing && !text.starts_with("NOAUTH"));
+    if (!serves) return Refuse(text);
   }
   if (step == Step::kInfo && InfoField(reply_, "run_id") != hello_.run_id) {
     return Refuse("another Redis process answers (run_id " +
@@ -184,15 +198,7 @@ PsyncReplica::Event PsyncReplica::HelloReply() {
 PsyncReplica::Event PsyncReplica::PsyncReply() {
   const std::string_view text = LineText(reply_);
   Event event;
-  if (reply_[0] == '-') {
-    if (!text.starts_with("NOMASTERLINK") && !text.starts_with("LOADING")) {
-      return Refuse(std::string(text));
-    }
-    phase_ = Phase::kEnded;
-    event.kind = Kind::kLater;
-    event.text = text;
-    return event;
-  }
+  if (reply_[0] == '-') return Passes(text) ? Later(std::string(text)) : Refuse(std::string(text));
   if (text == "CONTINUE" || text.starts_with("CONTINUE ")) {
     phase_ = Phase::kStream;
     event.kind = Kind::kContinue;

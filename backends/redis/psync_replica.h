@@ -38,7 +38,7 @@ class PsyncReplica {
     kSnapshotBytes,  // bytes
     kSnapshotEnd,
     kStream,  // bytes
-    kLater,   // text: -LOADING, -NOMASTERLINK: the same question may succeed later
+    kLater,   // text: -LOADING, -BUSY, -NOMASTERLINK ...: the same question may succeed later
     kRefused  // text: what Redis said or what is wrong
   };
   struct Event {
@@ -72,6 +72,7 @@ class PsyncReplica {
   Event PsyncReply();
   Event LengthLine();
   Event Refuse(std::string text);
+  Event Later(std::string text);
   void Send(std::string& out, Step step, std::initializer_list<std::string_view> command);
 
   ReplicaHello hello_;

@@ -216,6 +216,31 @@ TEST_CASE("refusals and delays of the handshake") {
     talk.Hear("-LOADING Redis is loading the dataset in memory\r\n");
     CHECK(talk.events == Events{"later LOADING Redis is loading the dataset in memory"});
   }
+  SUBCASE("busy with a script") {
+    Conversation talk(FullHello());
+    talk.Hear("+OK\r\n-BUSY Redis is busy\r\n");
+    CHECK(talk.events == Events{"later BUSY Redis is busy"});
+  }
+  SUBCASE("busy when it is asked") {
+    Conversation talk({});
+    talk.Hear("+PONG\r\n+OK\r\n-BUSY Redis is busy\r\n");
+    CHECK(talk.events.back() == "later BUSY Redis is busy");
+  }
+  SUBCASE("as many clients as it may have") {
+    Conversation talk(FullHello());
+    talk.Hear("-ERR max number of clients reached\r\n");
+    CHECK(talk.events == Events{"later ERR max number of clients reached"});
+  }
+  SUBCASE("data that could not be saved") {
+    Conversation talk({});
+    talk.Hear("-MISCONF unable to persist to disk\r\n+OK\r\n");
+    CHECK(talk.events == Events{"ready"});
+  }
+  SUBCASE("no password where one is wanted") {
+    Conversation talk({});
+    talk.Hear("-NOAUTH Authentication required.\r\n");
+    CHECK(talk.events == Events{"refused NOAUTH Authentication required."});
+  }
   SUBCASE("another process") {
     Conversation talk(FullHello());
     talk.Hear("+OK\r\n+PONG\r\n+OK\r\n" + InfoReply("r2"));

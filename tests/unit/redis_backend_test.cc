@@ -3,6 +3,7 @@
 #include <signal.h>
 
 #include <atomic>
+#include <filesystem>
 #include <thread>
 
 #include "tests/unit/redis_fixture.h"
@@ -480,6 +481,25 @@ TEST_CASE("promotion without PSYNC FAILOVER, under direct writers, loses nothing
   CHECK(Digest(third_server) == Digest(server));
 }
 
+// Guards: backends/redis/psync_replica.cc HelloReply.
+TEST_CASE("a Redis that is busy with a script is promoted when that is over") {
+  Pair pair({}, {"--busy-reply-threshold", "100"});
+  pair.Join();
+  pair.head_server.Client().Run({"SET", "k", "v"});
+  CheckEqual(pair.loop, pair.head_server, pair.head, pair.server, pair.follower);
+  pair.head.on_effects = nullptr;
+  std::thread script([&] { pair.server.Client().Run({"EVAL", "while true do end", "0"}); });
+  DirectClient client = pair.server.Client();
+  while (client.Text({"PING"}).find("BUSY") == std::string::npos) {
+  }
+  pair.follower.redis->Promote(kChain, *pair.follower.applied);
+  pair.loop.For(milliseconds(500));
+  client.Run({"SCRIPT", "KILL"});
+  script.join();
+  CHECK(pair.loop.Until([&] { return pair.follower.attached.has_value(); }, seconds(5)));
+  CHECK(pair.follower.capture_lost.empty());
+}
+
 TEST_CASE("a Redis that is loading is examined when it is done") {
   Loop loop;
   RedisServer server(
@@ -573,6 +593,54 @@ TEST_CASE("a capture connection that breaks continues without a gap or an event"
   for (int i = 0; i < 20; ++i) {
     CHECK(node.log.bytes.find("k" + std::to_string(i) + "\r\n") != std::string::npos);
   }
+}
+
+// Guards: backends/redis/psync_replica.cc HelloReply, PsyncReply.
+TEST_CASE("a capture connection is remade whose Redis takes none for a while") {
+  Loop loop;
+  RedisServer server({"--busy-reply-threshold", "100"});
+  Node node(loop, server.address());
+  REQUIRE(node.AwaitExamined());
+  REQUIRE(node.Attach());
+  DirectClient client = server.Client();
+  client.Run({"CLIENT", "KILL", "TYPE", "replica"});
+  SUBCASE("a script overruns") {
+    std::thread script([&] { server.Client().Run({"EVAL", "while true do end", "0"}); });
+    while (client.Text({"PING"}).find("BUSY") == std::string::npos) {
+    }
+    loop.For(milliseconds(500));
+    client.Run({"SCRIPT", "KILL"});
+    script.join();
+  }
+  SUBCASE("it has as many clients as it may") {
+    client.Run({"CONFIG", "SET", "maxclients", "1"});
+    loop.For(milliseconds(500));
+    client.Run({"CONFIG", "SET", "maxclients", "1000"});
+  }
+  client.Run({"SET", "k", "v"});
+  CHECK(loop.Until([&] { return node.log.End().value() == OffsetOf(server); }, seconds(5)));
+  CHECK(node.capture_lost.empty());
+  CHECK(node.lost.empty());
+}
+
+// Guards: backends/redis/psync_replica.cc HelloReply. A Redis that could not save answers even PING
+// with an error, and reads.
+TEST_CASE("a Redis that could not save is captured, and saves again for a snapshot") {
+  Loop loop;
+  RedisServer server({"--save", "3600 1000000"});
+  Node node(loop, server.address());
+  REQUIRE(node.AwaitExamined());
+  DirectClient client = server.Client();
+  client.Run({"SET", "k", "v"});
+  const std::string obstacle = server.directory() + "/dump.rdb";
+  std::filesystem::create_directory(obstacle);
+  client.Run({"BGSAVE"});
+  while (client.Text({"PING"}).find("MISCONF") == std::string::npos) {
+  }
+  CHECK(node.Attach());
+  std::filesystem::remove(obstacle);
+  CHECK(Take(loop, node).ended);
+  CHECK(client.Text({"PING"}) == "PONG");
 }
 
 // Guards: backends/redis/redis_capture.cc Advance. A Redis that cannot continue where it was asked
