@@ -125,6 +125,12 @@ void PubSub::Tell(Arguments arguments, std::string& out) const {
     }
     return;
   }
+  if (arguments.size() > 2) {
+    constexpr size_t kShown = 128;
+    return resp::AppendError(out, "ERR unknown subcommand or wrong number of arguments for '" +
+                                      std::string(arguments[0].substr(0, kShown)) +
+                                      "'. Try PUBSUB HELP.");
+  }
   size_t count = 0;
   std::string names;
   for (const auto& [channel, lanes] : channels_) {

@@ -373,6 +373,8 @@ TEST_CASE("subscribers get messages, at the head when they are published") {
   CHECK(head.Run("PUBLISH xx m", 2) == "0");
   CHECK(head.Run("PUBSUB CHANNELS", 2).size() == std::string("[a b]").size());
   CHECK(head.Run("PUBSUB CHANNELS a*", 2) == "[a]");
+  CHECK(head.Run("PUBSUB CHANNELS a* b*", 2) ==
+        "ERR unknown subcommand or wrong number of arguments for 'CHANNELS'. Try PUBSUB HELP.");
   CHECK(head.Run("PUBSUB NUMSUB a xx", 2) == "[a 1 xx 0]");
   CHECK(head.Run("PUBSUB NUMPAT", 2) == "1");
   CHECK(head.Run("UNSUBSCRIBE") == "[unsubscribe a 1] [unsubscribe b 0]");
