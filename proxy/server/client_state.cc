@@ -451,12 +451,18 @@ void ClientState::FailHead(const std::string& why, Sent sent) {
   ends_with_error_ = false;
   head_selecting_ = false;
   queued_ = 0;
+  // What an EXEC behind it may have executed, too: a client may take the first error for that of all.
+  size_t execs = 0;
+  for (size_t i = 0; i < head_owed_.size(); ++i) {
+    if (head_owed_[i].action == Action::kExec) ++execs;
+  }
   while (!head_owed_.empty()) {
     Pending pending = NextOwed();
     if (IsOurs(pending.action)) continue;
-    const bool alone = pending.action == Action::kExec || pending.action == Action::kEffect ||
-                       pending.action == Action::kScript;
-    const bool effect = sent == Sent::kWithoutMulti || (sent == Sent::kInOrder && alone);
+    const bool alone = pending.action == Action::kEffect || pending.action == Action::kScript;
+    const bool effect =
+        sent == Sent::kWithoutMulti || (sent == Sent::kInOrder && (alone || execs > 0));
+    if (pending.action == Action::kExec) --execs;
     lost_effects_ = lost_effects_ || effect;
     session_.Complete(pending.number, effect ? UnknownOutcome(why) : ChainDown(why));
   }

@@ -152,7 +152,7 @@ class ClientState final : public PrivateChannel::Handler {
   // What a lost channel has brought to the database, and so what may have taken effect.
   enum class Sent : uint8_t {
     kNothing,
-    kInOrder,       // commands of a transaction only with its EXEC
+    kInOrder,       // commands of a transaction only with its EXEC, if that was sent
     kWithoutMulti,  // their MULTI was refused: each by itself
   };
   struct Pending {

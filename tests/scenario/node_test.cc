@@ -1718,5 +1718,32 @@ TEST_CASE("I8 what changes a connection waits for a transaction that does, too")
   }
 }
 
+// Guards: proxy/server/client_state.cc FailHead. A client that reports the first error of a transaction
+// would take it for not executed, and repeat it.
+TEST_CASE("what stands before a lost EXEC is not told to be not executed") {
+  for (const char* id : {"A", "B"}) {
+    CAPTURE(id);
+    NodeWorld world({"A", "B"});
+    world.Form();
+    world.database("A").transactions = true;
+    world.database("A").stands_before = "MULTI";
+    Client client(world, id);
+    client.Send({"MULTI"});
+    client.Send({"SET", "x", "1"});
+    client.Send({"EXEC"});
+    world.Advance(milliseconds(50));
+    REQUIRE(client.Take().empty());
+    world.database("A").stands_before.clear();
+    world.database("A").BreakLanes();
+    world.Advance(milliseconds(100));
+    const std::string answers = client.Take();
+    size_t unknown = 0;
+    for (size_t at = 0; (at = answers.find("-UNKNOWNOUTCOME", at)) != std::string::npos; ++at)
+      ++unknown;
+    CHECK(unknown == 3);
+    CHECK(answers.find("-CHAINDOWN") == std::string::npos);
+  }
+}
+
 }  // namespace
 }  // namespace catena::scenario
