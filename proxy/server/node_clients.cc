@@ -130,7 +130,10 @@ Dispatch Node::InterruptHereOrAtHead(Session& session, uint64_t number, const Re
   std::string command(request.command->raw);
   backend_->Interrupt(request.command->raw,
                       [this, &session, number, command](std::optional<std::string_view> reply) {
-                        if (reply && !reply->starts_with("-NOTBUSY")) {
+                        // It may have ended a script here; it is not to end another, too.
+                        if (!reply) {
+                          session.Complete(number, UnknownOutcome("the local database was lost"));
+                        } else if (!reply->starts_with("-NOTBUSY")) {
                           session.Complete(number, *reply);
                         } else {
                           rerouted_.push_back({&session, number, command, reactor_.Now(), false});

@@ -1745,5 +1745,17 @@ TEST_CASE("what stands before a lost EXEC is not told to be not executed") {
   }
 }
 
+// Guards: proxy/server/node_clients.cc InterruptHereOrAtHead. One that ran at the head would be ended,
+// too.
+TEST_CASE("a SCRIPT KILL whose answer the local database lost is not sent on to the head") {
+  NodeWorld world({"A", "B"});
+  world.Form();
+  Client client(world, "B");
+  world.database("B").losing = FakeDatabase::Losing::kInterrupt;
+  client.Send({"SCRIPT", "KILL"});
+  world.Advance(milliseconds(100));
+  CHECK(client.Take().starts_with("-UNKNOWNOUTCOME"));
+}
+
 }  // namespace
 }  // namespace catena::scenario
