@@ -395,20 +395,28 @@ void PrintJson(const std::string& chain, const Totals& totals) {
 
 }  // namespace
 
+Exit Worse(Exit a, Exit b) {
+  for (const Exit exit : {kDifferent, kNotDone, kNotFinished}) {
+    if (a == exit || b == exit) return exit;
+  }
+  return kDone;
+}
+
 int Verify(const config::Config& config, const VerifyOptions& options) {
   bool known = false;
-  int worst = kDone;
+  Exit worst = kDone;
   for (const config::Chain& chain : config.chains) {
     if (!options.chain.empty() && chain.name != options.chain) continue;
     known = true;
     const auto totals = VerifyChain(config, chain.name, options.effort);
-    if (!totals) return Complain("not verified: " + totals.error().message);
-    options.json ? PrintJson(chain.name, *totals) : PrintText(chain.name, *totals);
-    if (!totals->differences.empty()) {
-      worst = kDifferent;
-    } else if (totals->unsettled > 0 && worst == kDone) {
-      worst = kNotFinished;
+    if (!totals) {
+      Complain("chain " + chain.name + " is not verified: " + totals.error().message);
+      worst = Worse(worst, kNotDone);
+      continue;
     }
+    options.json ? PrintJson(chain.name, *totals) : PrintText(chain.name, *totals);
+    if (!totals->differences.empty()) worst = Worse(worst, kDifferent);
+    if (totals->unsettled > 0) worst = Worse(worst, kNotFinished);
   }
   if (known) return worst;
   return Complain(config.path + " has no chain " + options.chain, kWrongUse);

@@ -11,6 +11,7 @@
 #include <string>
 
 #include "config/config.h"
+#include "proxy/cli/exit.h"
 
 namespace catena::cli {
 
@@ -20,8 +21,12 @@ struct VerifyOptions {
   bool json = false;
 };
 
-// Prints what differs, where. An Exit (operate.h): kDone equal, kDifferent, kNotDone when it could
-// not look or the chain changed meanwhile, kNotFinished when keys changed too fast to be compared.
+// Prints what differs, where. An Exit: kDone equal, kDifferent, kNotDone when it could not look or the
+// chain changed meanwhile, kNotFinished when keys changed too fast to be compared. Of several chains
+// each is looked at, and the worst is told.
 int Verify(const config::Config& config, const VerifyOptions& options);
+
+// What is to be told of two chains that ended so: that data differs before all else.
+Exit Worse(Exit a, Exit b);
 
 }  // namespace catena::cli

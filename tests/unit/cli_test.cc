@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <iostream>
 #include <sstream>
 #include <thread>
 
@@ -15,6 +16,7 @@
 #include "proxy/cli/client.h"
 #include "proxy/cli/status.h"
 #include "proxy/cli/top.h"
+#include "proxy/cli/verify.h"
 
 namespace catena::cli {
 namespace {
@@ -271,6 +273,24 @@ TEST_CASE("how a decision ends is what the coordinator says") {
   const Carried nobody = carry("*2\r\n$9\r\nNOTLEADER\r\n$0\r\n\r\n");
   CHECK(nobody.exit == kNotDone);
   CHECK(nobody.why.starts_with("no coordinator answers as the leader"));
+}
+
+TEST_CASE("verify: every chain is looked at, and data that differs is told before all else") {
+  CHECK(Worse(kDifferent, kNotDone) == kDifferent);
+  CHECK(Worse(kNotFinished, kDifferent) == kDifferent);
+  CHECK(Worse(kNotFinished, kNotDone) == kNotDone);
+  CHECK(Worse(kDone, kNotFinished) == kNotFinished);
+  CHECK(Worse(kDone, kDone) == kDone);
+  config::Config config = ClusterAt({"127.0.0.1:1"});
+  config.chains.push_back(config.chains[0]);
+  config.chains[1].name = "other";
+  std::ostringstream told;
+  auto* const before = std::cerr.rdbuf(told.rdbuf());
+  const int code = Verify(config, {});
+  std::cerr.rdbuf(before);
+  CHECK(code == kNotDone);
+  CHECK(!LineWith(told.str(), "chain main is not verified").empty());
+  CHECK(!LineWith(told.str(), "chain other is not verified").empty());
 }
 
 TEST_CASE("one wrong finding makes the check fail, an unknown one does not") {
