@@ -145,7 +145,10 @@ std::string ChainKeeper::WhyNotDone(bool written, const std::string& why) const 
 }
 
 std::string ChainKeeper::WhyTooLong(bool written, const std::string& why) const {
-  return WhyNotDone(written, writing_ || unsent_ ? "etcd does not answer" : why);
+  if (!write_problem_.empty()) {
+    return WhyNotDone(written, "etcd does not take it (" + write_problem_ + ")");
+  }
+  return WhyNotDone(written, writing_ ? "etcd does not answer" : why);
 }
 
 void ChainKeeper::Wish(const DrainRequest& request, ChoiceDone done) {
@@ -205,7 +208,7 @@ void ChainKeeper::Consider() {
   } else {
     look_again_->Stop();
   }
-  unsent_ = unsent_ && decision.next;
+  if (!decision.next) write_problem_.clear();
   if (decision.next) Write(*decision.next, decision.event);
 }
 
@@ -315,7 +318,7 @@ bool ChainKeeper::IsOutdated(const Writing& writing) const {
 }
 
 void ChainKeeper::OnWritten(const etcd::Answer<etcd::TxnAnswer>& answer) {
-  unsent_ = !answer;
+  write_problem_ = answer ? "" : answer.error().message;
   if (answer) {
     if (!answer->succeeded) return OnRefused(*answer);
     if (writing_->withdrawn) return OnWithdrawn(answer->revision);
@@ -447,6 +450,10 @@ ChainStatus ChainKeeper::Status(TimePoint now) const {
   status.record = record_;
   status.join = join_;
   status.waiting_for = unreadable_.empty() ? waiting_for_ : unreadable_;
+  // Etcd may answer all else, as one whose space is used up does.
+  if (status.waiting_for.empty() && !write_problem_.empty()) {
+    status.waiting_for = "etcd to take the chain's record: " + write_problem_;
+  }
   status.needs_operator = needs_operator_;
   status.replicas = options_.facts.replicas;
   if (record_) {

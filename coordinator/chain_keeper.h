@@ -155,7 +155,7 @@ class ChainKeeper {
   int64_t mod_revision_ = 0;
   EventHistory events_;
   std::optional<Writing> writing_;
-  bool unsent_ = false;  // what was to be written last certainly did not arrive
+  std::string write_problem_;  // why etcd did not take what is to be written; "": nothing failed
   std::unique_ptr<Registry> registry_;
   std::optional<JoinOrder> join_;
   TimePoint join_since_{};

@@ -525,7 +525,7 @@ TEST_CASE_FIXTURE(Fixture, "a wish that etcd could not be told is not told to ha
     for (const char* id : {"a", "b", "c"}) Beat(id);
     if (i == 210) keeper->Choose("b", answered(choice));
   }
-  CHECK(wish == "not done: etcd does not answer");
+  CHECK(wish == "not done: etcd does not take it (connection refused)");
   for (int i = 0; i < 200; ++i) {
     while (!etcd.held.empty()) {
       etcd.Take().done(tl::unexpected(etcd::Failure{false, "connection refused"}));
@@ -533,7 +533,20 @@ TEST_CASE_FIXTURE(Fixture, "a wish that etcd could not be told is not told to ha
     reactor.Advance(milliseconds(50));
     Beat("b");
   }
-  CHECK(choice == "not done: etcd does not answer");
+  CHECK(choice == "not done: etcd does not take it (connection refused)");
+}
+
+TEST_CASE_FIXTURE(Fixture, "a chain whose record etcd does not take is told to wait for that") {
+  CHECK(keeper->Status(reactor.Now()).waiting_for.empty());
+  LetLeaseOfARunOut();
+  CHECK(keeper->Status(reactor.Now()).waiting_for.empty());
+  etcd.Take().done(tl::unexpected(etcd::Failure{true, "HTTP 429: database space exceeded"}));
+  const std::string told = "etcd to take the chain's record: HTTP 429: database space exceeded";
+  CHECK(keeper->Status(reactor.Now()).waiting_for == told);
+  reactor.Advance(milliseconds(100));
+  CHECK(keeper->Status(reactor.Now()).waiting_for == told);
+  etcd.Answer();
+  CHECK(keeper->Status(reactor.Now()).waiting_for.empty());
 }
 
 TEST_CASE_FIXTURE(Fixture, "what certainly was not written is told to be not done") {
