@@ -315,19 +315,21 @@ tl::expected<void, Engine::Refusal> Engine::Apply(std::string_view bytes, int64_
   return {};
 }
 
-Result<void> Engine::Expire(int64_t now_ms, Output& out) {
-  if (!impl_->head_ || impl_->overlay_.hides_store()) return {};
+Result<bool> Engine::Expire(int64_t now_ms, Output& out) {
+  if (!impl_->head_ || impl_->overlay_.hides_store()) return false;
   std::vector<std::string> keys;
-  if (auto read = impl_->store_.Expired(now_ms, kExpiredAtOnce, keys); !read) return read;
-  if (keys.empty()) return {};
+  if (auto read = impl_->store_.Expired(now_ms, kExpiredAtOnce, keys); !read) {
+    return tl::unexpected(read.error());
+  }
+  if (keys.empty()) return false;
   impl_->now_ms_ = now_ms;
   for (const std::string& key : keys) {
     // A newer version has another deadline, or deletes it already.
     if (!impl_->overlay_.Find(key).decided) impl_->Delete(key);
   }
-  auto ended = impl_->EndEntry(out);
+  if (auto ended = impl_->EndEntry(out); !ended) return tl::unexpected(ended.error());
   impl_->NotePositions(out);
-  return ended;
+  return keys.size() == kExpiredAtOnce;
 }
 
 }  // namespace catena::rocks

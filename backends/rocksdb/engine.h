@@ -92,8 +92,9 @@ class Engine {
     std::string message;
   };
   tl::expected<void, Refusal> Apply(std::string_view bytes, int64_t now_ms, Output& out);
-  // Head: keys whose time has come are deleted, some at a time.
-  Result<void> Expire(int64_t now_ms, Output& out);
+  // Head: keys whose time has come are deleted, some at a time; true: there may be more, which are
+  // found when what is deleted by now is applied.
+  Result<bool> Expire(int64_t now_ms, Output& out);
 
  private:
   struct Impl;

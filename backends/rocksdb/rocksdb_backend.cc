@@ -234,6 +234,7 @@ void RocksDbBackend::OnBatchDone(const std::shared_ptr<WorkBatch>& batch) {
   if (!batch->failure.empty()) return Lose(batch->failure);
   const bool current = batch->role == role_ && role_ready_;
   if (current && batch->ready) ApplyReady(*batch->ready);
+  if (current && batch->more_expired) more_expired_ = true;
   if (current && !batch->gap.empty()) feed_wanted_ = role_ready_ = false;
   StartJob();
   StartBatch();
@@ -299,6 +300,8 @@ void RocksDbBackend::ApplyReady(const Engine::Ready& ready) {
   job.done = [this, position = ready.after.position] {
     apply_running_ = false;
     end_commit_ = true;
+    // As fast as the chain commits it, so that keys do not expire faster than they are deleted.
+    if (std::exchange(more_expired_, false)) expire_due_ = true;
     applied_ = position;
     unsynced_ = true;
     if (AnswersWaitForApplied()) events_->OnApplied(position);

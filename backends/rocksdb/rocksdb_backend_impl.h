@@ -162,7 +162,8 @@ class RocksDbBackend final : public backend::Backend, public RocksLane::Host {
   bool feed_wanted_ = false;
   bool feed_last_ = false;  // the last batch held a piece of the feed
   bool expire_due_ = false;
-  bool unsynced_ = false;  // kInterval: applied since the last SyncNow
+  bool more_expired_ = false;  // than the last look for them has deleted
+  bool unsynced_ = false;      // kInterval: applied since the last SyncNow
   std::shared_ptr<Loading> loading_;
 
   uint64_t keys_ = 0;

@@ -24,7 +24,7 @@ void RocksDbBackend::NewRole(Role role) {
   source_ = nullptr;
   committed_ = Position();
   commit_.reset();
-  feed_wanted_ = expire_due_ = apply_running_ = end_commit_ = false;
+  feed_wanted_ = expire_due_ = more_expired_ = apply_running_ = end_commit_ = false;
   loading_.reset();
 }
 

@@ -79,6 +79,7 @@ void WorkBatch::Clear() {
   Empty(out.effects);
   ready.reset();
   keys.reset();
+  more_expired = false;
   gap.clear();
   failure.clear();
 }
@@ -117,7 +118,13 @@ void WorkBatch::Run(WorkerCore& core) {
   engine.NotePositions(out);
   if (end_commit) engine.EndCommit(out);
   Result<void> done = RunItems(engine);
-  if (done && expire) done = engine.Expire(now_ms, out);
+  if (done && expire) {
+    if (const auto expired = engine.Expire(now_ms, out)) {
+      more_expired = *expired;
+    } else {
+      done = tl::unexpected(expired.error());
+    }
+  }
   if (done && !feed.empty()) {
     const auto applied = engine.Apply(feed, now_ms, out);
     if (!applied && applied.error().reason == Engine::Refusal::Reason::kStream) {

@@ -64,6 +64,7 @@ struct WorkBatch {
   Output out;
   std::optional<Engine::Ready> ready;  // to be applied
   std::optional<uint64_t> keys;
+  bool more_expired = false;
   std::string gap;      // not empty: the feed does not fit
   std::string failure;  // not empty: the Store failed
 

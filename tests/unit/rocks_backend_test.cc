@@ -128,6 +128,20 @@ TEST_CASE("the head tells what is applied only where answers wait for it") {
   CHECK(rocks.applied.has_value() == (options.sync == rocks::Sync::kAlways));
 }
 
+TEST_CASE("expired keys go as fast as they are committed") {
+  Loop loop;
+  rocks::BackendOptions options = QuickOptions();
+  options.expiry_interval = milliseconds(500);
+  Rocks rocks(loop, options);
+  rocks.Head();
+  rocks.on_effects = [&] { rocks.backend->SetCommitted(rocks.log.End()); };
+  for (int i = 0; i < 4000; ++i) {
+    CHECK(rocks.client->Run({"SET", std::to_string(i), "v", "PX", "3000"}) == "OK");
+  }
+  REQUIRE(loop.Until([&] { return rocks.backend->LastKeyCount() > 1000; }));
+  CHECK(loop.Until([&] { return rocks.backend->LastKeyCount() == 0; }, std::chrono::seconds(8)));
+}
+
 TEST_CASE("a database that cannot be opened is a problem that is told, and opened when it can be") {
   Loop loop;
   Rocks rocks(loop, QuickOptions(), /*broken=*/true);
