@@ -143,7 +143,11 @@ Dispatch ClientState::Transaction(uint64_t number, const Request& request, std::
   }
   if (name == "watch") {
     Dispatch dispatch = SubmitHead(number, raw, Action::kPlain);
-    if (dispatch == Dispatch::kTaken && head_ && count > 1) watching_ = true;
+    if (dispatch == Dispatch::kTaken && count > 1) {
+      watching_ = true;
+      // Refused: as one that is given up.
+      if (!head_) watch_lost_ = true;
+    }
     return dispatch;
   }
   if (name == "unwatch") {

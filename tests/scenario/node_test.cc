@@ -1757,5 +1757,29 @@ TEST_CASE("a SCRIPT KILL whose answer the local database lost is not sent on to 
   CHECK(client.Take().starts_with("-UNKNOWNOUTCOME"));
 }
 
+// Guards: proxy/server/client_state.cc Transaction. What its client sent with it may still come.
+TEST_CASE("an EXEC behind a WATCH that gets no connection of its own executes nothing") {
+  for (const char* id : {"A", "B"}) {
+    CAPTURE(id);
+    NodeWorld world({"A", "B"});
+    world.Form();
+    world.database("A").transactions = true;
+    Client client(world, id);
+    world.Settle();
+    world.open_streams[id] = SIZE_MAX;
+    client.Send({"WATCH", "x"});
+    world.Advance(milliseconds(50));
+    REQUIRE(client.Take().starts_with("-ERR max number of clients"));
+    world.open_streams[id] = 0;
+    for (const char* answer : {"*-1\r\n", "*1\r\n+OK\r\n"}) {
+      client.Send({"MULTI"});
+      client.Send({"SET", "x", "1"});
+      client.Send({"EXEC"});
+      world.Advance(milliseconds(50));
+      CHECK(client.Take() == "+OK\r\n+QUEUED\r\n" + std::string(answer));
+    }
+  }
+}
+
 }  // namespace
 }  // namespace catena::scenario
