@@ -331,6 +331,10 @@ class Deciding {
         out_.waiting_for = "leases of the last configuration to run out";
         return true;
       }
+      if (!AllCouldReport()) {
+        out_.waiting_for = "the chain's other nodes to report: etcd may have lost what they know";
+        return true;
+      }
       const Life& heir = complete ? *complete : *Latest(head.id);
       Propose(current().epoch.Next(), {AsMember(*heir.report)}, /*head_complete=*/true,
               complete ? WhyComplete(heir)
@@ -345,6 +349,15 @@ class Deciding {
       ExplainLoss(head, head_back);
     }
     return true;
+  }
+
+  // Under a new leader, one that went on in a later epoch may still be looking for it.
+  bool AllCouldReport() {
+    const bool all = std::ranges::all_of(in_.facts.nodes, [&](const ChainFacts::Node& node) {
+      const Life* life = Latest(node.id);
+      return life != nullptr && life->report;
+    });
+    return all || Passed(in_.leader_since + in_.introduction);
   }
 
   bool IsBack(const Member& member) {

@@ -240,6 +240,7 @@ coordinator::PolicyInput World::MakeInput() const {
   if (record_.configuration.epoch > Epoch()) input.record = record_;
   input.lives = registry_->Lives();
   input.now = now_;
+  input.newest = registry_->newest();
   input.leader_since = registry_->leader_since();
   input.removals_from = registry_->removals_from();
   input.lease = kLease;

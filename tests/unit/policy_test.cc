@@ -742,6 +742,30 @@ TEST_CASE("a choice waits for leases of members that etcd has lost, too") {
   CHECK(world.Decide().next->configuration.epoch == Epoch(8));
 }
 
+TEST_CASE("a last head that is back waits for those who may know what etcd has lost") {
+  World world;
+  world.Chain("a");
+  world.Restarted('a');
+  world.AddCandidate('b');
+  world.input().leader_since = world.now() - milliseconds(1200);
+  CHECK(world.Next() == "-");
+  CHECK(world.Decide().waiting_for.starts_with("the chain's other nodes to report"));
+  CHECK(world.Decide().look_again == world.now() + milliseconds(400));
+  SUBCASE("it does not run") {
+    world.input().leader_since = world.now() - milliseconds(1600);
+    CHECK(world.Next() == "A");
+  }
+  SUBCASE("it knows nothing else") {
+    world.AddCandidate('c');
+    CHECK(world.Next() == "A");
+  }
+  SUBCASE("the chain is its own since then") {
+    world.AddMember('c').report->epoch = Epoch(7);
+    CHECK(world.Next() == "-");
+    CHECK(world.Decide().needs_operator);
+  }
+}
+
 TEST_CASE("what a node has seen counts when it has begun anew") {
   World world;
   world.Chain("ab");
