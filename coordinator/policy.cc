@@ -196,22 +196,26 @@ class Deciding {
     return true;
   }
 
-  const Life* HolderOfChainData() const {
+  // What shows that there was a chain already; "" nothing does.
+  std::string SignOfChain() const {
+    const EpochSeen newest = NewestSeen();
+    if (newest.epoch > Epoch(0)) {
+      return "node " + Quote(newest.node) + " has seen epoch " +
+             std::to_string(newest.epoch.value());
+    }
     for (const Life& life : in_.lives) {
-      if (life.report && (life.report->epoch.value() > 0 || life.report->backend.from_chain ||
-                          life.report->keeps_log)) {
-        return &life;
+      if (life.report && (life.report->backend.from_chain || life.report->keeps_log)) {
+        return "node " + Quote(life.node) + " holds a chain's data";
       }
     }
-    return nullptr;
+    return "";
   }
 
   void ConsiderFirst() {
-    if (const Life* holder = HolderOfChainData()) {
+    if (const std::string sign = SignOfChain(); !sign.empty()) {
       out_.needs_operator = true;
-      out_.waiting_for = "etcd has no configuration, but node " + Quote(holder->node) +
-                         " holds a chain's data: etcd was lost? use catenactl choose " +
-                         in_.facts.chain + " NODE";
+      out_.waiting_for = "etcd has no configuration, but " + sign +
+                         ": etcd was lost? use catenactl choose " + in_.facts.chain + " NODE";
       return;
     }
     // Whoever has not reported may hold a chain's data: all, or a while.

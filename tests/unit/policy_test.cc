@@ -742,6 +742,21 @@ TEST_CASE("a choice waits for leases of members that etcd has lost, too") {
   CHECK(world.Decide().next->configuration.epoch == Epoch(8));
 }
 
+TEST_CASE("a first configuration is not made once a node has told that there was another") {
+  World world;
+  for (char id : {'a', 'b', 'c'}) world.AddCandidate(id);
+  CHECK(world.Next() == "A");
+  // b, whose database was restarted since, and shows nothing any more.
+  world.input().newest = {"b", Epoch(7)};
+  CHECK(world.Next() == "-");
+  CHECK(world.Decide().needs_operator);
+  CHECK(world.Decide().waiting_for.starts_with(
+      "etcd has no configuration, but node 'b' has seen epoch 7"));
+  world.input().choice = "b";
+  REQUIRE(world.Next() == "B");
+  CHECK(world.Decide().next->configuration.epoch == Epoch(8));
+}
+
 TEST_CASE("a last head that is back waits for those who may know what etcd has lost") {
   World world;
   world.Chain("a");
