@@ -124,8 +124,8 @@ class Watcher {
 
   using Tell = std::function<std::string(const ChainStatus&)>;
   using IsDone = std::function<bool(const ChainStatus&)>;
-  // False: the time is up, or the coordinators do not answer; that was said.
-  bool Until(const IsDone& done, const Tell& tell) {
+  // kDone; or what else it came to, which was said. `stands`: the wish is in force or fulfilled.
+  Exit Until(const IsDone& done, const IsDone& stands, const Tell& tell) {
     auto answered = Clock::now();
     while (true) {
       const Result<ChainStatus> chain = FetchChain(config_, chain_);
@@ -133,17 +133,21 @@ class Watcher {
       if (chain) {
         answered = now;
         pause_.Look(*chain);
-        if (done(*chain)) return true;
+        if (done(*chain)) return kDone;
+        if (!stands(*chain)) {
+          progress_.End();
+          return static_cast<Exit>(Complain("not done: the wish was taken back meanwhile"));
+        }
         progress_.Show(tell(*chain));
       } else if (now - answered > kUnansweredMax) {
         progress_.End();
         Complain(chain.error().message);
-        return false;
+        return kNotFinished;
       }
       if (now >= until_) {
         progress_.End();
         Complain("not finished in time; it goes on, see catenactl status");
-        return false;
+        return kNotFinished;
       }
       std::this_thread::sleep_for(kLook);
     }
@@ -160,6 +164,11 @@ class Watcher {
   Progress progress_;
   PauseMeter pause_;
 };
+
+// `node` has left, or an operator still wishes that it does.
+bool MayStillLeave(const ChainStatus& chain, const NodeId& node) {
+  return IsWished(chain, node) || !Holds(MembersOf(chain), node);
+}
 
 std::string LeavingText(const ChainStatus& chain, const NodeId& node) {
   const NodeStatus* status = Find(chain, node);
@@ -204,13 +213,14 @@ int Drain(const config::Config& config, const std::string& node, bool force,
   if (!watch.wait) return kDone;
   Watcher watcher(config, name, watch);
   std::vector<NodeId> left;
-  const bool done = watcher.Until(
+  const Exit ended = watcher.Until(
       [&](const ChainStatus& chain) {
         left = MembersOf(chain);
         return !Holds(left, node) && IsWhole(chain);
       },
+      [&](const ChainStatus& chain) { return MayStillLeave(chain, node); },
       [&](const ChainStatus& chain) { return LeavingText(chain, node); });
-  if (!done) return kNotFinished;
+  if (ended != kDone) return ended;
   const std::string pause = watcher.Summary();
   std::cout << node << " is out of chain " << name << " (" << Join(left)
             << ") until catenactl undrain " << node << pause << ".\n";
@@ -238,16 +248,17 @@ int Replace(const config::Config& config, const std::string& old_node, const std
   if (!watch.wait) return kDone;
   Watcher watcher(config, name, watch);
   std::vector<NodeId> members;
-  const bool done = watcher.Until(
+  const Exit ended = watcher.Until(
       [&](const ChainStatus& chain) {
         members = MembersOf(chain);
         return Holds(members, new_node) && !Holds(members, old_node) && IsWhole(chain);
       },
+      [&](const ChainStatus& chain) { return MayStillLeave(chain, old_node); },
       [&](const ChainStatus& chain) {
         return Holds(members, new_node) ? LeavingText(chain, old_node)
                                         : JoiningText(chain, new_node);
       });
-  if (!done) return kNotFinished;
+  if (ended != kDone) return ended;
   const std::string pause = watcher.Summary();
   std::cout << new_node << " has taken the place of " << old_node << " in chain " << name << " ("
             << Join(members) << ")" << pause << ".\n";
@@ -268,15 +279,16 @@ int Reorder(const config::Config& config, const std::string& chain,
     if (sent != kDone) return sent;
     const std::string step =
         "step " + std::to_string(i + 1) + " of " + std::to_string(moves->size()) + ": ";
-    const bool done = watcher.Until(
+    const Exit ended = watcher.Until(
         [&](const ChainStatus& now) {
           return !IsWished(now, node) && MembersOf(now).back() == node && IsWhole(now);
         },
+        [](const ChainStatus&) { return true; },
         [&](const ChainStatus& now) {
           const bool leaves = Holds(MembersOf(now), node) && IsWished(now, node);
           return step + (leaves ? LeavingText(now, node) : JoiningText(now, node));
         });
-    if (!done) return kNotFinished;
+    if (ended != kDone) return ended;
   }
   const std::string pause = watcher.Summary();
   std::cout << "Chain " << chain << " is now " << Join({order.begin(), order.end()}) << pause

@@ -14,9 +14,11 @@
 #include "proxy/cli/check.h"
 #include "proxy/cli/choose.h"
 #include "proxy/cli/client.h"
+#include "proxy/cli/operate.h"
 #include "proxy/cli/status.h"
 #include "proxy/cli/top.h"
 #include "proxy/cli/verify.h"
+#include "proxy/resp/encoder.h"
 
 namespace catena::cli {
 namespace {
@@ -180,10 +182,12 @@ TEST_CASE("a choice is confirmed twice") {
   CHECK_FALSE(confirm(""));
 }
 
-// Proves itself to one dialler, reads what that asks, waits, answers and is gone.
+// Proves itself to a dialler, reads what that asks, waits, answers and is gone; or has another answer
+// for the next one.
 class OneAnswer {
  public:
-  OneAnswer(std::string answer, Duration after) : listener_(socket(AF_INET, SOCK_STREAM, 0)) {
+  OneAnswer(std::string answer, Duration after, const std::string& next = "")
+      : listener_(socket(AF_INET, SOCK_STREAM, 0)) {
     sockaddr_in address{};
     address.sin_family = AF_INET;
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
@@ -193,7 +197,10 @@ class OneAnswer {
     socklen_t size = sizeof address;
     REQUIRE(getsockname(listener_, generic, &size) == 0);
     this->address = "127.0.0.1:" + std::to_string(ntohs(address.sin_port));
-    thread_ = std::thread([this, answer = std::move(answer), after] { Serve(answer, after); });
+    thread_ = std::thread([this, answer = std::move(answer), after, next] {
+      Serve(answer, after);
+      if (!next.empty()) Serve(next, Duration(0));
+    });
   }
   ~OneAnswer() {
     End();
@@ -273,6 +280,22 @@ TEST_CASE("how a decision ends is what the coordinator says") {
   const Carried nobody = carry("*2\r\n$9\r\nNOTLEADER\r\n$0\r\n\r\n");
   CHECK(nobody.exit == kNotDone);
   CHECK(nobody.why.starts_with("no coordinator answers as the leader"));
+}
+
+TEST_CASE("whose wish is taken back meanwhile is told so, and does not wait on") {
+  std::string status;
+  resp::AppendBulk(status, EncodeStatus(Sample()));  // nothing is wished
+  OneAnswer leader("+OK\r\n", Duration(0), status);
+  config::Config config = ClusterAt({leader.address});
+  config.chains[0].nodes.push_back({});
+  config.chains[0].nodes[0].id = "a";
+  std::ostringstream told;
+  auto* const before = std::cerr.rdbuf(told.rdbuf());
+  const int code = Drain(config, "a", false, {true, std::chrono::seconds(1)});
+  std::cerr.rdbuf(before);
+  CHECK(code == kNotDone);
+  CHECK(LineWith(told.str(), "taken back") ==
+        "catenactl: not done: the wish was taken back meanwhile");
 }
 
 TEST_CASE("verify: every chain is looked at, and data that differs is told before all else") {
