@@ -142,7 +142,7 @@ Dispatch ClientState::Transaction(uint64_t number, const Request& request, std::
     return dispatch;
   }
   if (name == "watch") {
-    Dispatch dispatch = SubmitHead(number, raw, Action::kPlain);
+    Dispatch dispatch = SubmitHead(number, raw, count > 1 ? Action::kWatch : Action::kPlain);
     if (dispatch == Dispatch::kTaken && count > 1) {
       watching_ = true;
       // Refused: as one that is given up.
@@ -423,6 +423,10 @@ void ClientState::OnHeadMessage(std::string_view message) {
         AbortTransaction("MULTI was refused", Sent::kWithoutMulti);
         return session_.Complete(pending.number, AnswerToRefused());
       }
+      return session_.Complete(pending.number, message);
+    case Action::kWatch:
+      // As -BUSY of a connection that is not introduced yet.
+      if (message.starts_with("-") && watching_) watch_lost_ = true;
       return session_.Complete(pending.number, message);
     case Action::kSelect:
     case Action::kSubstitute:

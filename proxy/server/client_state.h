@@ -140,6 +140,7 @@ class ClientState final : public PrivateChannel::Handler {
     kScript,      // a script or function: unknown when lost
     kReplace,     // the reply is replaced by `text`
     kBegin,       // MULTI
+    kWatch,       // WATCH, which Redis itself never refuses
     kSelect,      // a SELECT to be queued; `text` is the database
     kSubstitute,  // queued for `text`, a command that the proxy answers when EXEC comes
     kSwallow,     // ours (HELLO): nobody waits for it

@@ -1781,5 +1781,25 @@ TEST_CASE("an EXEC behind a WATCH that gets no connection of its own executes no
   }
 }
 
+// Guards: proxy/server/client_state.cc OnHeadMessage (kWatch). As of a connection that was opened while
+// somebody's script overran.
+TEST_CASE("an EXEC behind a WATCH that the database did not take executes nothing") {
+  for (const char* id : {"A", "B"}) {
+    CAPTURE(id);
+    NodeWorld world({"A", "B"});
+    world.Form();
+    world.database("A").transactions = true;
+    Client client(world, id);
+    client.Send({"WATCH", "x"});
+    world.Advance(milliseconds(50));
+    REQUIRE(client.Take() == "-ERR not in this story\r\n");
+    client.Send({"MULTI"});
+    client.Send({"SET", "x", "1"});
+    client.Send({"EXEC"});
+    world.Advance(milliseconds(50));
+    CHECK(client.Take() == "+OK\r\n+QUEUED\r\n*-1\r\n");
+  }
+}
+
 }  // namespace
 }  // namespace catena::scenario
