@@ -241,13 +241,31 @@ void RedisControl::AskIdentity() {
   }
   Ask({"CLIENT", "SETNAME", ConnectionName(options_.node, options_.incarnation)},
       require("CLIENT SETNAME"));
+  Ask({"CLIENT", "ID"}, [this](std::string_view reply) {
+    Require("CLIENT ID", reply);
+    next_client_id_ = NumberOf(reply);
+    if (state_ != State::kRecovering) client_id_ = next_client_id_;
+  });
   const uint64_t generation = owner_->RoleGeneration();
   Ask({"INFO"}, [this, generation](std::string_view reply) {
     Require("INFO", reply);
     info_text_ = ReplyText(reply);
     if (state_ == State::kRecovering && stage_problem_.empty())
-      Recover(ParseInfo(info_text_), generation);
+      EndFormer(ParseInfo(info_text_), generation);
   });
+}
+
+// A lost connection may still bring what was asked on it, and its clients have been told that they
+// do not know: it ends before anything is asked on the new one (S18).
+void RedisControl::EndFormer(const ServerInfo& server, uint64_t generation) {
+  if (server.run_id != run_id()) return Recover(server, generation);
+  Ask({"CLIENT", "KILL", "ID", resp::Decimal(client_id_)},
+      [this, server, generation](std::string_view reply) {
+        // "No such client" is as good.
+        if (reply.starts_with("-BUSY ")) return Require("CLIENT KILL", reply);
+        client_id_ = next_client_id_;
+        Recover(server, generation);
+      });
 }
 
 void RedisControl::StageDone() {
@@ -289,10 +307,6 @@ void RedisControl::AskClients() {
     // "No such client" is as good.
     Ask({"CLIENT", "KILL", "ID", id}, [](std::string_view) {});
   }
-  Ask({"CLIENT", "ID"}, [this](std::string_view reply) {
-    Require("CLIENT ID", reply);
-    client_id_ = NumberOf(reply);
-  });
   Ask({"CLIENT", "LIST"}, [this](std::string_view reply) {
     Require("CLIENT LIST", reply);
     for (ClientEntry& client : ParseClientList(ReplyText(reply))) {

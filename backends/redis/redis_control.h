@@ -94,6 +94,7 @@ class RedisControl : public RequestLink::Owner {
   void RetryAfter(Duration after);
   void OnRetry();
   void SetProblem(std::string problem, Duration retry_after, bool reconnect);
+  void EndFormer(const ServerInfo& server, uint64_t generation);
   void Recover(const ServerInfo& server, uint64_t generation);
 
   // The examination: each stage sends its questions together; StageDone goes on when all are
@@ -141,7 +142,8 @@ class RedisControl : public RequestLink::Owner {
   bool place_forgotten_ = false;  // in this examination
   std::string info_text_;         // INFO as the latest stage read it
   std::vector<std::string> cut_;  // ids of former connections
-  uint64_t client_id_ = 0;        // the Redis' id of this connection
+  uint64_t client_id_ = 0;  // the Redis' id of this connection; of the former while recovering
+  uint64_t next_client_id_ = 0;
   std::string problem_;
 
   std::deque<Queued> queue_;  // requests made while recovering

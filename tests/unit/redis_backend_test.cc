@@ -701,6 +701,91 @@ TEST_CASE("a control connection that breaks is remade, and questions under way a
   CHECK(node.lost.empty());
 }
 
+// Stands between the backend and a Redis; what it holds arrives late.
+class SlowNetwork {
+ public:
+  SlowNetwork(Loop& loop, const RedisServer& server) {
+    listener_ = std::move(*loop.reactor().Listen(
+        "127.0.0.1:0", [this, &loop, &server](std::unique_ptr<io::Stream> client) {
+          Link& link = *links_.emplace_back(std::make_unique<Link>());
+          link.client.stream = std::move(client);
+          link.client.stream->SetHandler(&link.client);
+          link.server.stream = loop.reactor().Connect(server.address(), &link.server);
+          link.client.other = &link.server;
+          link.server.other = &link.client;
+        }));
+  }
+  std::string address() const { return listener_->BoundAddress(); }
+  // What comes on the connections that there are now.
+  void Hold() {
+    for (auto& link : links_) link->client.holds = true;
+  }
+  // They break, which only the backend learns.
+  void Break() {
+    for (auto& link : links_) link->client.stream.reset();
+  }
+  void Release() {
+    for (auto& link : links_) {
+      link->client.holds = false;
+      if (link->server.stream) link->server.stream->Write(link->client.held);
+    }
+  }
+
+ private:
+  struct End : io::StreamHandler {
+    void OnRead(std::string_view bytes) override {
+      if (holds) {
+        held += bytes;
+      } else if (other->stream) {
+        other->stream->Write(bytes);
+      }
+    }
+    void OnClosed(std::string_view) override {
+      stream.reset();
+      other->stream.reset();
+    }
+    std::unique_ptr<io::Stream> stream;
+    End* other = nullptr;
+    bool holds = false;
+    std::string held;
+  };
+  struct Link {
+    End client, server;
+  };
+
+  std::unique_ptr<io::Listener> listener_;
+  std::vector<std::unique_ptr<Link>> links_;
+};
+
+// Guards: backends/redis/redis_control.cc EndFormer (S18). Who asked was told that the outcome is not
+// known, and goes on.
+TEST_CASE("what a lost control connection carried does not happen when another one is used") {
+  Loop loop;
+  RedisServer server;
+  SlowNetwork network(loop, server);
+  Node node(loop, network.address());
+  REQUIRE(node.AwaitExamined());
+  network.Hold();
+  std::string lost = "?";
+  node.redis->Interrupt("*4\r\n$6\r\nCONFIG\r\n$3\r\nSET\r\n$10\r\nmaxclients\r\n$3\r\n111\r\n",
+                        [&](std::optional<std::string_view> reply) { lost = reply.value_or(""); });
+  loop.For(milliseconds(20));
+  network.Break();
+  REQUIRE(loop.Until([&] { return lost != "?"; }));
+  CHECK(lost.empty());
+  std::string later = "?";
+  node.redis->Interrupt("*4\r\n$6\r\nCONFIG\r\n$3\r\nSET\r\n$10\r\nmaxclients\r\n$3\r\n222\r\n",
+                        [&](std::optional<std::string_view> reply) { later = reply.value_or(""); });
+  REQUIRE(loop.Until([&] { return later != "?"; }));
+  CHECK(later == "+OK\r\n");
+  network.Release();
+  loop.For(milliseconds(200));
+  const auto now = server.Client().Run({"CONFIG", "GET", "maxclients"});
+  REQUIRE(now->elements == 2);
+  CHECK(std::string(now->element[1]->str) == "222");
+  CHECK(node.lost.empty());
+}
+
 TEST_CASE("kill -9 is told within a second, and the new process is examined anew") {
   Loop loop;
   RedisServer server;
