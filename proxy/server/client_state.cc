@@ -388,6 +388,9 @@ void ClientState::OnHeadMessage(std::string_view message) {
   const bool asked = std::exchange(ending_, Ending::kNo) != Ending::kNo;
   const bool ended = !std::exchange(ends_with_error_, false) && asked;
   if (pending.action == Action::kEffect && TookNothing(pending, message, ended)) {
+    // The head knows the command, and this node does not.
+    if (pending.text.empty())
+      return session_.Complete(pending.number, ChainDown("the chain's head leaves its place"));
     again_ = std::move(pending);
     return make_.again(session_);
   }
