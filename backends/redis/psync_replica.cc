@@ -84,20 +84,16 @@ std::string PsyncReplica::Ask(const std::string& replid, std::optional<Position>
   return out;
 }
 
-PsyncReplica::Event PsyncReplica::Refuse(std::string text) {
+PsyncReplica::Event PsyncReplica::End(Kind kind, std::string text) {
   phase_ = Phase::kEnded;
   Event event;
-  event.kind = Kind::kRefused;
+  event.kind = kind;
   event.text = std::move(text);
   return event;
 }
 
-PsyncReplica::Event PsyncReplica::Later(std::string text) {
-  phase_ = Phase::kEnded;
-  Event event;
-  event.kind = Kind::kLater;
-  event.text = std::move(text);
-  return event;
+PsyncReplica::Event PsyncReplica::Refuse(std::string text) {
+  return End(Kind::kRefused, std::move(text));
 }
 
 PsyncReplica::Event PsyncReplica::Next(std::string_view& input) {
@@ -176,7 +172,7 @@ PsyncReplica::Event PsyncReplica::HelloReply() {
   const Step step = static_cast<Step>(steps_[next_step_++]);
   if (reply_[0] == '-') {
     const std::string text(LineText(reply_));
-    if (Passes(text)) return Later(text);
+    if (Passes(text)) return End(Kind::kLater, text);
     // An older Redis may not know a REPLCONF word; then it does not have what the word switches on.
     // PING tells of the data, too: that it could not be saved (MISCONF), or is old (MASTERDOWN). It
     // can be read all the same.
@@ -198,7 +194,7 @@ PsyncReplica::Event PsyncReplica::HelloReply() {
 PsyncReplica::Event PsyncReplica::PsyncReply() {
   const std::string_view text = LineText(reply_);
   Event event;
-  if (reply_[0] == '-') return Passes(text) ? Later(std::string(text)) : Refuse(std::string(text));
+  if (reply_[0] == '-') return End(Passes(text) ? Kind::kLater : Kind::kRefused, std::string(text));
   if (text == "CONTINUE" || text.starts_with("CONTINUE ")) {
     phase_ = Phase::kStream;
     event.kind = Kind::kContinue;

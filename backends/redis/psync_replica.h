@@ -72,7 +72,7 @@ class PsyncReplica {
   Event PsyncReply();
   Event LengthLine();
   Event Refuse(std::string text);
-  Event Later(std::string text);
+  Event End(Kind kind, std::string text);
   void Send(std::string& out, Step step, std::initializer_list<std::string_view> command);
 
   ReplicaHello hello_;

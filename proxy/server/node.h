@@ -272,6 +272,8 @@ class Node final : public SessionOwner,
   Dispatch RouteLocal(Session& session, uint64_t number, const Request& request, ReplyKind kind);
   // The session's state of its own, made when it enters one first.
   ClientState& StateOf(Session& session);
+  // By a connection of the client's own, which what its session lost must not come behind (S18).
+  Dispatch EnterState(Session& session, uint64_t number, const Request& request);
   // --- clients' own states (node_clients.cc) ---
   enum class Pause : uint8_t { kNone, kWrites, kAll };
   // A script that this node's database would not run, on its way to the head.

@@ -111,8 +111,7 @@ Dispatch Node::OnCommand(Session& session, uint64_t number, Request& request) {
   }
   if (captured) {
     session.CountAs(RequestClass::kPrivate);
-    if (session.outstanding() == 0 && forwarder_.MayOvertakeLost()) return Dispatch::kWait;
-    return StateOf(session).OnCommand(number, request);
+    return EnterState(session, number, request);
   }
   const command::CommandInfo* info = request.info;
   if (info == nullptr && HandedOver(session, number, request)) return Dispatch::kTaken;
@@ -135,6 +134,11 @@ Dispatch Node::OnCommand(Session& session, uint64_t number, Request& request) {
   }
   if (info->route == command::Route::kInterrupt) return Interrupt(session, number, request);
   return RouteData(session, number, request);
+}
+
+Dispatch Node::EnterState(Session& session, uint64_t number, const Request& request) {
+  if (session.outstanding() == 0 && forwarder_.MayOvertakeLost()) return Dispatch::kWait;
+  return StateOf(session).OnCommand(number, request);
 }
 
 void Node::OnDisconnected(Session& session) {
@@ -230,10 +234,7 @@ Dispatch Node::RouteForwarded(Session& session, uint64_t number, const Request& 
   if (reads && request.route == command::Route::kRead)
     session.CountAs(RequestClass::kForwardedRead);
   bool alone = script && session.outstanding() == 0;
-  if (alone && forwarder_.ScriptsHeldUp(session)) {
-    if (forwarder_.MayOvertakeLost()) return Dispatch::kWait;
-    return StateOf(session).OnCommand(number, request);
-  }
+  if (alone && forwarder_.ScriptsHeldUp(session)) return EnterState(session, number, request);
   return forwarder_.Submit(session, number, request, Target::kHead, !reads);
 }
 

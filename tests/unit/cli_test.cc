@@ -1,8 +1,6 @@
 // What catenactl shows and asks. Its connections are tested with real processes, but for what a
 // coordinator does that is slow, or gone before it has answered.
-#include <arpa/inet.h>
 #include <doctest/doctest.h>
-#include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -19,6 +17,7 @@
 #include "proxy/cli/top.h"
 #include "proxy/cli/verify.h"
 #include "proxy/resp/encoder.h"
+#include "tests/support/listener.h"
 
 namespace catena::cli {
 namespace {
@@ -186,43 +185,27 @@ TEST_CASE("a choice is confirmed twice") {
 // for the next one.
 class OneAnswer {
  public:
-  OneAnswer(std::string answer, Duration after, const std::string& next = "")
-      : listener_(socket(AF_INET, SOCK_STREAM, 0)) {
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    auto* generic = reinterpret_cast<sockaddr*>(&address);
-    REQUIRE(bind(listener_, generic, sizeof address) == 0);
-    REQUIRE(listen(listener_, 1) == 0);
-    socklen_t size = sizeof address;
-    REQUIRE(getsockname(listener_, generic, &size) == 0);
-    this->address = "127.0.0.1:" + std::to_string(ntohs(address.sin_port));
+  OneAnswer(std::string answer, Duration after, const std::string& next = "") {
     thread_ = std::thread([this, answer = std::move(answer), after, next] {
       Serve(answer, after);
       if (!next.empty()) Serve(next, Duration(0));
     });
   }
-  ~OneAnswer() {
-    End();
-    close(listener_);
-  }
-  OneAnswer(const OneAnswer&) = delete;
-  OneAnswer& operator=(const OneAnswer&) = delete;
+  ~OneAnswer() { End(); }
 
   bool WasAsked() {
     End();
     return asked_;
   }
-
-  std::string address;
+  const std::string& address() const { return listener_.address; }
 
  private:
   void End() {
-    shutdown(listener_, SHUT_RDWR);  // ends an accept that nobody came for
+    shutdown(listener_.socket, SHUT_RDWR);  // ends an accept that nobody came for
     if (thread_.joinable()) thread_.join();
   }
   void Serve(const std::string& answer, Duration after) {
-    const int connection = accept(listener_, nullptr, nullptr);
+    const int connection = accept(listener_.socket, nullptr, nullptr);
     if (connection < 0) return;
     auth::Acceptor acceptor({"shop", "a secret of ours"}, std::string(16, 'n'));
     std::string input;
@@ -242,7 +225,7 @@ class OneAnswer {
     close(connection);
   }
 
-  int listener_;
+  test::Listener listener_;
   bool asked_ = false;
   std::thread thread_;
 };
@@ -257,21 +240,21 @@ config::Config ClusterAt(std::vector<std::string> coordinators) {
 
 TEST_CASE("a decision is waited for as long as the coordinators need for it") {
   OneAnswer leader("+OK\r\n", kPatience + std::chrono::milliseconds(300));
-  CHECK(Choose(ClusterAt({leader.address}), "main", "a").exit == kDone);
+  CHECK(Choose(ClusterAt({leader.address()}), "main", "a").exit == kDone);
 }
 
 TEST_CASE("a decision whose answer is lost is not told to be not done, and is not made again") {
   OneAnswer leader("", Duration(0)), other("+OK\r\n", Duration(0));
-  const Carried carried = Choose(ClusterAt({leader.address, other.address}), "main", "a");
+  const Carried carried = Choose(ClusterAt({leader.address(), other.address()}), "main", "a");
   CHECK(carried.exit == kNotFinished);
-  CHECK(carried.why.starts_with("not known yet: " + leader.address));
+  CHECK(carried.why.starts_with("not known yet: " + leader.address()));
   CHECK_FALSE(other.WasAsked());
 }
 
 TEST_CASE("how a decision ends is what the coordinator says") {
   const auto carry = [](const std::string& answer) {
     OneAnswer leader(answer, Duration(0));
-    return Choose(ClusterAt({leader.address}), "main", "a");
+    return Choose(ClusterAt({leader.address()}), "main", "a");
   };
   const Carried refused = carry("-ERR not done: etcd does not answer\r\n");
   CHECK(refused.exit == kNotDone);
@@ -286,7 +269,7 @@ TEST_CASE("whose wish is taken back meanwhile is told so, and does not wait on")
   std::string status;
   resp::AppendBulk(status, EncodeStatus(Sample()));  // nothing is wished
   OneAnswer leader("+OK\r\n", Duration(0), status);
-  config::Config config = ClusterAt({leader.address});
+  config::Config config = ClusterAt({leader.address()});
   config.chains[0].nodes.push_back({});
   config.chains[0].nodes[0].id = "a";
   std::ostringstream told;

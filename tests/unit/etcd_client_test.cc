@@ -1,9 +1,7 @@
 // The client on libcurl against a server that breaks its connections at a chosen moment.
 #include "coordinator/etcd_client.h"
 
-#include <arpa/inet.h>
 #include <doctest/doctest.h>
-#include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -12,6 +10,7 @@
 #include <thread>
 
 #include "proxy/io/uv_reactor.h"
+#include "tests/support/listener.h"
 
 namespace catena::coordinator::etcd {
 namespace {
@@ -23,29 +22,15 @@ constexpr std::string_view kAnswer =
 // A listening socket of this machine.
 class Server {
  public:
-  Server() : listener_(socket(AF_INET, SOCK_STREAM, 0)) {
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    auto* generic = reinterpret_cast<sockaddr*>(&address);
-    REQUIRE(bind(listener_, generic, sizeof address) == 0);
-    REQUIRE(listen(listener_, 1) == 0);
-    socklen_t size = sizeof address;
-    REQUIRE(getsockname(listener_, generic, &size) == 0);
-    url_ = "http://127.0.0.1:" + std::to_string(ntohs(address.sin_port));
-  }
   ~Server() {
     if (thread_.joinable()) thread_.join();
-    StopListening();
   }
-  Server(const Server&) = delete;
-  Server& operator=(const Server&) = delete;
 
-  const std::string& url() const { return url_; }
+  std::string url() const { return "http://" + listener_.address; }
   // Answers one request, reads another, and is gone.
   void BreakDownInSecondRequest() {
     thread_ = std::thread([this] {
-      const int connection = accept(listener_, nullptr, nullptr);
+      const int connection = accept(listener_.socket, nullptr, nullptr);
       ReadRequest(connection);
       (void)!write(connection, kAnswer.data(), kAnswer.size());
       ReadRequest(connection);
@@ -53,10 +38,7 @@ class Server {
       close(connection);
     });
   }
-  void StopListening() {
-    if (listener_ >= 0) close(listener_);
-    listener_ = -1;
-  }
+  void StopListening() { listener_.Close(); }
 
  private:
   // The client's are small: its end is that of a JSON object.
@@ -70,8 +52,7 @@ class Server {
     }
   }
 
-  int listener_;
-  std::string url_;
+  test::Listener listener_;
   std::thread thread_;
 };
 
