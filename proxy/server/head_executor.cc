@@ -283,8 +283,10 @@ Dispatch HeadExecutor::Submit(Session& session, uint64_t number, const Request& 
   held.session = &session;
   held.number = number;
   held.kind = kind;
+  // A weaker mode weakens reads alone: a write that changed nothing tells what is so by its reply.
   held.needs_authority = session.consistency == Consistency::kLinearizable ||
-                         session.consistency == Consistency::kTail;
+                         session.consistency == Consistency::kTail ||
+                         request.route != command::Route::kRead;
   if (kind == ReplyKind::kKeys) {
     held.hash_begin = static_cast<uint32_t>(batch.hashes.size());
     held.hash_count = static_cast<uint32_t>(request.key_hashes->size());

@@ -768,6 +768,37 @@ TEST_CASE(
   CHECK(sequential.Take() == "$1\r\n1\r\n");
 }
 
+// Guards: head_executor.cc Submit (only reads are weaker in a weaker mode).
+TEST_CASE("a write that changed nothing at a head that was cut off is answered in no mode") {
+  NodeWorld world({"A", "B", "C"});
+  world.Form();
+  Client sequential(world, "A"), eventual(world, "A"), reader(world, "A");
+  sequential.Send({"CATENA", "CONSISTENCY", "sequential"});
+  eventual.Send({"CATENA", "CONSISTENCY", "eventual"});
+  reader.Send({"CATENA", "CONSISTENCY", "eventual"});
+  world.Settle();
+  REQUIRE(sequential.Take() + eventual.Take() + reader.Take() == "+OK\r\n+OK\r\n+OK\r\n");
+  for (const NodeId other : {"B", "C", NodeWorld::kCoordinator}) world.Cut("A", other);
+  world.Advance(milliseconds(1200));
+  world.Configure({"B", "C"}, {"B", "C"});
+  world.Advance(milliseconds(250));
+  Client other(world, "B");
+  other.Send({"SET", "x", "1"});
+  world.Advance(milliseconds(50));
+  REQUIRE(other.Take() == "+OK\r\n");
+  sequential.Send({"DEL", "x"});
+  eventual.Send({"DEL", "x"});
+  reader.Send({"GET", "x"});
+  reader.Send({"DBSIZE"});
+  world.Advance(milliseconds(50));
+  CHECK(sequential.Take().empty());
+  CHECK(eventual.Take().empty());
+  CHECK(reader.Take() == "$-1\r\n:0\r\n");
+  world.Advance(std::chrono::seconds(6));
+  CHECK(sequential.Take().starts_with("-UNKNOWNOUTCOME"));
+  CHECK(eventual.Take().starts_with("-UNKNOWNOUTCOME"));
+}
+
 // Guards: proxy/server/forwarder.cc NoteSeen.
 TEST_CASE("sequential: a connection sees its own write also at a node that was removed unawares") {
   NodeWorld world({"A", "B", "C"});
