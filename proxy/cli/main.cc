@@ -265,10 +265,9 @@ int Run(int argc, char** argv) {
   app.set_version_flag("--version", "catenactl " + std::string(ProgramVersion()));
   app.require_subcommand(1);
   app.footer(
-      "Exit codes: 0 done; 1 not done (refused, no such chain or node, or nobody answers); 2 "
-      "wrong\n"
-      "command line or file; 3 not finished in time, or not known to be done; 4 verify: the data\n"
-      "differs.");
+      "Exit codes: 0 done; 1 not done (refused, no such chain or node, or nobody answers);\n"
+      "2 wrong command line or file; 3 not finished in time, or not known to be done;\n"
+      "4 verify: the data differs.");
   Arguments arguments;
   Command run;
   app.add_option("--config", arguments.path, "the cluster's TOML file");
